@@ -1,0 +1,3 @@
+//! Entry of `proxy-agent`.
+
+fn main() {}

@@ -1,0 +1,65 @@
+//! Backends: one slot of a segment. A slot is never changed while a frontend points at its segment.
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::addr::{Addr4, Addr6, Port};
+
+/// Where a backend is, as far as the packet road cares.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct BackendFlags(pub u16);
+
+impl BackendFlags {
+    /// On another node, or nobody knows where.
+    pub const REMOTE: Self = Self(0);
+    /// On this node (item 15).
+    pub const LOCAL: Self = Self(1);
+    /// Terminating: chosen only because nothing ready is left (item 29).
+    pub const TERMINATING: Self = Self(2);
+
+    /// All flags of `other` are set here.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of flags.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for BackendFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.has(Self::LOCAL) { "local" } else { "remote" })?;
+        if self.has(Self::TERMINATING) { f.write_str("+terminating") } else { Ok(()) }
+    }
+}
+
+/// Value of the `backends` arrays: where a connection goes.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Backend<A> {
+    /// Endpoint address.
+    pub addr: A,
+    /// Endpoint port.
+    pub port: Port,
+    /// Where it is.
+    pub flags: BackendFlags,
+}
+
+impl<A> Backend<A> {
+    /// A slot.
+    pub const fn new(addr: A, port: Port, flags: BackendFlags) -> Self {
+        Self { addr, port, flags }
+    }
+}
+
+// An mmapable array rounds its values up to eight bytes; `maps::stride` gives the distance between slots.
+const _: () = assert!(size_of::<Backend<Addr4>>() == 8);
+const _: () = assert!(size_of::<Backend<Addr6>>() == 20);

@@ -1,0 +1,272 @@
+//! Decisions about packets: facts in, values out. No map and no packet is touched here, so the kernel
+//! programs, the tests and the CLI's trace run the same functions.
+
+use crate::addr::{Address, Port, Proto};
+use crate::backend::Backend;
+use crate::checksum;
+use crate::flow::{Flow, FlowFlags, FlowKey};
+use crate::frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, Segment};
+use crate::node::{NodeConfig, any_contains};
+use crate::reason::Reason;
+
+/// A segment to choose from and how to treat the source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// Not empty.
+    pub segment: Segment,
+    /// What to do with the source address.
+    pub source: Source,
+}
+
+/// What the backend sees as the source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The client's own address.
+    Kept,
+    /// An address of this node.
+    Masqueraded,
+}
+
+/// Which backends a client may use, or why it gets none (items 27–36, 50, 90–94).
+#[inline(always)]
+pub fn choose(frontend: &Frontend, class: ClientClass) -> Result<Choice, Reason> {
+    if frontend.flags.has(FrontendFlags::WILDCARD) {
+        return Err(Reason::UnknownPort);
+    }
+    let rule = frontend.rule(class);
+    let segment = if rule.has(ClientRule::LOCAL) { frontend.local } else { frontend.cluster };
+    if segment.is_empty() {
+        return Err(if rule.has(ClientRule::DROP_IF_EMPTY) {
+            Reason::NoLocalEndpoints
+        } else {
+            Reason::NoEndpoints
+        });
+    }
+    let source = if rule.has(ClientRule::MASQUERADE) { Source::Masqueraded } else { Source::Kept };
+    Ok(Choice { segment, source })
+}
+
+/// The slot for a random number: uniform over the segment without a division (item 35).
+#[inline(always)]
+pub const fn slot(segment: Segment, random: u32) -> u32 {
+    segment.start + ((random as u64 * segment.len as u64) >> 32) as u32
+}
+
+/// What the source address says about the client; `own` says that it is an address of this node (items 62, 63).
+#[inline(always)]
+pub fn classify<A: Address>(node: &NodeConfig<A>, src: A, own: Ownership) -> ClientClass {
+    match own {
+        Ownership::Node => ClientClass::Node,
+        Ownership::Other => {
+            if any_contains(&node.cluster_cidrs, src) {
+                ClientClass::Pod
+            } else {
+                ClientClass::Outside
+            }
+        }
+    }
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ownership {
+    /// An address of this node.
+    Node,
+    /// Anybody else's.
+    Other,
+}
+
+/// A destination that is no frontend: drop what nobody owns in the range of ClusterIPs, pass the rest (item 53).
+#[inline(always)]
+pub fn unowned<A: Address>(node: &NodeConfig<A>, dst: A) -> Reason {
+    if any_contains(&node.service_cidrs, dst) { Reason::UnallocatedAddress } else { Reason::NotAService }
+}
+
+/// A backend that answers the client's own address must see another one, or its reply never leaves the pod
+/// (item 56).
+#[inline(always)]
+pub fn with_hairpin<A: Address>(source: Source, client: A, backend: A) -> Source {
+    if client == backend { Source::Masqueraded } else { source }
+}
+
+/// A new translated connection: what its first packet was and what it becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation<A> {
+    /// The client's packet as it arrived.
+    pub packet: FlowKey<A>,
+    /// The chosen backend.
+    pub backend: Backend<A>,
+    /// Source address and port that the backend sees.
+    pub source: (A, Port),
+}
+
+impl<A: Address> Translation<A> {
+    /// The forward entry: its key is `packet`.
+    #[inline(always)]
+    pub fn forward(&self, frontend: &Frontend) -> Flow<A> {
+        let (src, sport) = self.source;
+        let masqueraded = src != self.packet.src || sport != self.packet.sport;
+        let flags = if masqueraded { FlowFlags::MASQUERADED } else { FlowFlags::default() };
+        entry(&self.packet, src, sport, self.backend.addr, self.backend.port, frontend, flags)
+    }
+
+    /// The key of the backend's answers.
+    #[inline(always)]
+    pub fn reply_key(&self) -> FlowKey<A> {
+        let (src, sport) = self.source;
+        FlowKey::new(self.backend.addr, self.backend.port, src, sport, self.packet.proto)
+    }
+
+    /// The reply entry: answers get the frontend as their source and the client as their destination.
+    #[inline(always)]
+    pub fn reply(&self, frontend: &Frontend) -> Flow<A> {
+        let masqueraded = self.source != (self.packet.src, self.packet.sport);
+        let flags = if masqueraded { FlowFlags::MASQUERADED } else { FlowFlags::default() };
+        let p = &self.packet;
+        entry(&self.reply_key(), p.dst, p.dport, p.src, p.sport, frontend, flags.with(FlowFlags::REPLY))
+    }
+}
+
+#[inline(always)]
+fn entry<A: Address>(
+    from: &FlowKey<A>,
+    src: A,
+    sport: Port,
+    dst: A,
+    dport: Port,
+    frontend: &Frontend,
+    flags: FlowFlags,
+) -> Flow<A> {
+    Flow {
+        src,
+        dst,
+        sport,
+        dport,
+        addr_delta: checksum::add(
+            checksum::address_difference(from.src, src),
+            checksum::address_difference(from.dst, dst),
+        ),
+        port_delta: checksum::add(
+            checksum::port_difference(from.sport, sport),
+            checksum::port_difference(from.dport, dport),
+        ),
+        service: frontend.service,
+        generation: frontend.generation,
+        flags,
+        ..Flow::default()
+    }
+}
+
+/// The n-th source port to try for a masqueraded connection: first the client's own, so that a trace is
+/// readable, then a walk from a random place through the ports that are not privileged (item 59).
+#[inline(always)]
+pub const fn source_port(client: Port, random: u32, attempt: u32) -> Port {
+    if attempt == 0 && client.number() >= FIRST_SOURCE_PORT {
+        return client;
+    }
+    let range = u16::MAX as u32 - FIRST_SOURCE_PORT as u32 + 1;
+    // Multiply-shift spreads the random start without a division; an odd step visits every port.
+    let start = ((random as u64 * range as u64) >> 32) as u32;
+    let offset = (start + attempt * SOURCE_PORT_STEP) % range;
+    Port::new((FIRST_SOURCE_PORT as u32 + offset) as u16)
+}
+
+const FIRST_SOURCE_PORT: u16 = 1024;
+/// Coprime to the number of ports (64512 = 2^10 · 3^2 · 7), so that a walk meets each port once.
+const SOURCE_PORT_STEP: u32 = 20_011;
+
+/// Protocols that have ports to translate.
+#[inline(always)]
+pub const fn has_ports(proto: Proto) -> bool {
+    matches!(proto, Proto::TCP | Proto::UDP | Proto::SCTP)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::addr::Addr4;
+    use crate::backend::BackendFlags;
+    use crate::frontend::ServiceId;
+    use core::net::Ipv4Addr;
+    use std::collections::BTreeSet;
+
+    fn ip(last: u8) -> Addr4 {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    fn frontend() -> Frontend {
+        Frontend {
+            cluster: Segment { start: 10, len: 3 },
+            service: ServiceId(7),
+            generation: 4,
+            rules: [
+                ClientRule::CLUSTER,
+                ClientRule::MASQUERADE,
+                ClientRule::LOCAL.with(ClientRule::DROP_IF_EMPTY),
+            ],
+            flags: FrontendFlags::CLUSTER_IP,
+            ..Frontend::default()
+        }
+    }
+
+    #[test]
+    fn each_class_of_clients_gets_its_own_rule() {
+        let segment = frontend().cluster;
+        let got = ClientClass::ALL.map(|class| choose(&frontend(), class));
+        assert_eq!(
+            got,
+            [
+                Ok(Choice { segment, source: Source::Kept }),
+                Ok(Choice { segment, source: Source::Masqueraded }),
+                Err(Reason::NoLocalEndpoints),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_segment_rejects_and_a_wildcard_knows_no_port() {
+        let empty = Frontend { cluster: Segment::EMPTY, ..frontend() };
+        assert_eq!(choose(&empty, ClientClass::Pod), Err(Reason::NoEndpoints));
+        let wildcard = Frontend { flags: FrontendFlags::WILDCARD, ..frontend() };
+        assert_eq!(choose(&wildcard, ClientClass::Pod), Err(Reason::UnknownPort));
+    }
+
+    #[test]
+    fn random_numbers_reach_each_slot_and_none_beyond() {
+        let segment = Segment { start: 10, len: 3 };
+        let slots: BTreeSet<_> =
+            [0, 1, u32::MAX / 3 + 1, u32::MAX / 3 * 2 + 2, u32::MAX].map(|r| slot(segment, r)).into();
+        assert_eq!(slots, BTreeSet::from([10, 11, 12]));
+    }
+
+    #[test]
+    fn the_two_entries_of_a_connection_name_each_other() {
+        let packet = FlowKey::new(ip(1), Port::new(4000), ip(96), Port::new(80), Proto::TCP);
+        let backend = Backend::new(ip(2), Port::new(8080), BackendFlags::REMOTE);
+        for source in [(ip(1), Port::new(4000)), (ip(9), Port::new(5000))] {
+            let t = Translation { packet, backend, source };
+            let (forward, reply) = (t.forward(&frontend()), t.reply(&frontend()));
+            assert_eq!(forward.other(Proto::TCP), t.reply_key());
+            assert_eq!(reply.other(Proto::TCP), packet);
+            assert_eq!(forward.flags.has(FlowFlags::MASQUERADED), source.0 != ip(1));
+            assert_eq!((forward.dst, forward.dport, forward.src), (ip(2), Port::new(8080), source.0));
+            assert_eq!((reply.src, reply.sport, reply.dst, reply.dport), (ip(96), Port::new(80), ip(1), Port::new(4000)));
+        }
+    }
+
+    #[test]
+    fn the_search_for_a_source_port_starts_with_the_clients_and_meets_each_port_once() {
+        assert_eq!(source_port(Port::new(40_000), 99, 0), Port::new(40_000));
+        assert!(source_port(Port::new(80), 0, 0).number() >= FIRST_SOURCE_PORT);
+        let range = u16::MAX as u32 - FIRST_SOURCE_PORT as u32 + 1;
+        let all: BTreeSet<_> = (0..range).map(|n| source_port(Port::new(80), u32::MAX, n)).collect();
+        assert_eq!(all.len(), range as usize);
+    }
+
+    #[test]
+    fn a_hairpin_is_always_masqueraded() {
+        assert_eq!(with_hairpin(Source::Kept, ip(1), ip(1)), Source::Masqueraded);
+        assert_eq!(with_hairpin(Source::Kept, ip(1), ip(2)), Source::Kept);
+    }
+}

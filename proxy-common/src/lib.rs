@@ -1,0 +1,38 @@
+//! What the kernel programs and userspace must agree on: wire types, map layouts, the table of reasons,
+//! checksum arithmetic, TCP tracking, and every packet decision that needs no map access.
+//!
+//! The crate knows nothing of aya, Kubernetes, clocks or allocation, and it forbids unsafe code: a map type
+//! is plain old data because zerocopy's derives prove it, padding included.
+//!
+//! ```text
+//! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
+//! reason                                                      why a packet ended as it did
+//! checksum, tcp, decide                                       arithmetic and decisions, host-tested
+//! maps, limits                                                names, sizes, bounds
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod affinity;
+pub mod backend;
+pub mod checksum;
+pub mod decide;
+pub mod flow;
+pub mod frontend;
+pub mod layout;
+pub mod limits;
+pub mod maps;
+pub mod node;
+pub mod reason;
+pub mod socket;
+pub mod tcp;
+
+pub use addr::{Addr4, Addr6, Address, Family, Port, Proto, V4, V6};
+pub use affinity::{AffinityKey, AffinityValue};
+pub use backend::{Backend, BackendFlags};
+pub use flow::{Flow, FlowFlags, FlowKey, Route};
+pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
+pub use node::{Cidr, DatapathConfig, NodeConfig};
+pub use reason::Reason;
+pub use socket::{SocketPeer, SocketPeerKey};

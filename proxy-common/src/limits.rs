@@ -1,0 +1,35 @@
+//! Every bound of the dataplane, each with its reason.
+
+/// Ranges per family of each kind in [`crate::NodeConfig`]: dual-stack clusters have one or two; compared one
+/// by one on new flows, so the list stays short.
+pub const CIDRS: usize = 4;
+
+/// Default size of each `frontends` map. One ClusterIP port is one entry plus one wildcard per address.
+pub const FRONTENDS: u32 = 262_144;
+
+/// Default number of `backends` slots: room for every segment twice, old and new side by side during a change.
+pub const BACKENDS: u32 = 1_048_576;
+
+/// Default size of each `flows` map, two entries per connection.
+pub const FLOWS: u32 = 262_144;
+
+/// Default size of each `halfopen` map: connections being set up at one moment.
+pub const HALF_OPEN: u32 = 32_768;
+
+/// Default size of the `affinity` map.
+pub const AFFINITY: u32 = 65_536;
+
+/// Default size of each `socketpeers` map: peers of unconnected UDP sockets, two entries each.
+pub const SOCKET_PEERS: u32 = 65_536;
+
+/// Default size of each `localaddrs` map.
+pub const LOCAL_ADDRS: u32 = 1_024;
+
+/// Random source ports tried before a masqueraded connection is refused for want of one.
+pub const SNAT_TRIES: u32 = 64;
+
+/// IPv6 extension headers walked before a packet counts as malformed; RFC 8200 names six kinds.
+pub const EXTENSION_HEADERS: usize = 6;
+
+/// Slots compared when a remembered backend is not where it was: longer segments choose anew.
+pub const AFFINITY_SCAN: u32 = 4_096;

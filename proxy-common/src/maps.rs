@@ -1,0 +1,238 @@
+//! The maps: names, types and default sizes. The only place that names a map; the kernel programs' statics,
+//! the loader, the CLI, `map-abi.txt` and `docs/maps.md` all follow this table.
+//!
+//! A map's pin carries its layout version, so a new layout never misreads an old pin. Names fit the 15
+//! characters that the kernel keeps.
+
+use zerocopy::{FromBytes, Immutable};
+
+use crate::addr::{Addr4, Addr6, Port, Proto};
+use crate::affinity::{AffinityKey, AffinityValue, ClientKind};
+use crate::backend::{Backend, BackendFlags};
+use crate::flow::{Flow, FlowFlags, FlowKey, Route};
+use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
+use crate::layout::{Layout, is_dense, layout, plain};
+use crate::limits;
+use crate::node::{Cidr, NodeConfig};
+use crate::reason::Reason;
+use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
+
+/// Version of all layouts together; part of each pin's name and of the pin directory.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Kind of map, as the kernel has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapKind {
+    /// `BPF_MAP_TYPE_HASH`.
+    Hash,
+    /// `BPF_MAP_TYPE_HASH` that allocates an element when it is inserted (`BPF_F_NO_PREALLOC`).
+    SparseHash,
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    LruHash,
+    /// `BPF_MAP_TYPE_ARRAY`.
+    Array,
+    /// `BPF_MAP_TYPE_ARRAY` with `BPF_F_MMAPABLE`.
+    MappedArray,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    PerCpuArray,
+    /// `BPF_MAP_TYPE_SK_STORAGE`.
+    SocketStorage,
+}
+
+/// Which address family a map belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapFamily {
+    /// IPv4 only: tiny when the family is not served.
+    Ipv4,
+    /// IPv6 only: tiny when the family is not served.
+    Ipv6,
+    /// Shared.
+    Both,
+}
+
+/// Everything about a map but its content.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSpec {
+    /// Name of the static in the object, and of the kernel's map.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: MapKind,
+    /// Family.
+    pub family: MapFamily,
+    /// Key layout.
+    pub key: Layout,
+    /// Value layout.
+    pub value: Layout,
+    /// Entries, if no flag says otherwise.
+    pub entries: u32,
+    /// Who writes.
+    pub writer: &'static str,
+    /// Who reads.
+    pub reader: &'static str,
+    /// What it holds.
+    pub doc: &'static str,
+}
+
+/// Bytes between two slots of a [`MapKind::MappedArray`]: the kernel rounds values up to eight.
+pub const fn stride(value_size: usize) -> usize {
+    value_size.next_multiple_of(8)
+}
+
+/// A type that may lie in a map: any bytes are a value of it, and it has no padding, so equal values are equal
+/// bytes. Sealed: only the types below are, and each is checked when this crate is compiled. (zerocopy's
+/// `IntoBytes` would say the same, but cannot be derived for a generic struct of aligned words.)
+pub trait MapType: sealed::Sealed + Copy + FromBytes + Immutable + 'static {
+    /// Its layout.
+    const LAYOUT: Layout;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! map_types {
+    ($($ty:ty = $layout:expr;)+) => {$(
+        impl sealed::Sealed for $ty {}
+        impl MapType for $ty {
+            const LAYOUT: Layout = $layout;
+        }
+        const _: () = assert!(is_dense(&<$ty as MapType>::LAYOUT), "a map type has a gap");
+    )+};
+}
+
+macro_rules! frontend_key { ($a:ty, $n:literal) => { layout!(FrontendKey<$a> as $n { addr: $a, port: Port, proto: Proto, pad: u8 }) }; }
+macro_rules! backend { ($a:ty, $n:literal) => { layout!(Backend<$a> as $n { addr: $a, port: Port, flags: BackendFlags }) }; }
+macro_rules! flow_key {
+    ($a:ty, $n:literal) => {
+        layout!(FlowKey<$a> as $n { src: $a, dst: $a, sport: Port, dport: Port, proto: Proto, pad: [u8; 3] })
+    };
+}
+macro_rules! flow {
+    ($a:ty, $n:literal) => {
+        layout!(Flow<$a> as $n {
+            src: $a, dst: $a, sport: Port, dport: Port, addr_delta: u32, port_delta: u32, service: ServiceId,
+            generation: u32, seen: u32, ifindex: u32, eth_dst: [u8; 6], eth_src: [u8; 6], flags: FlowFlags,
+            route: Route, pad: [u8; 2],
+        })
+    };
+}
+macro_rules! node {
+    ($a:ty, $n:literal) => {
+        layout!(NodeConfig<$a> as $n {
+            address: $a, cluster_cidrs: [Cidr<$a>; limits::CIDRS], service_cidrs: [Cidr<$a>; limits::CIDRS],
+        })
+    };
+}
+macro_rules! peer_key {
+    ($a:ty, $n:literal) => {
+        layout!(SocketPeerKey<$a> as $n { cookie: [u32; 2], addr: $a, port: Port, direction: PeerDirection })
+    };
+}
+macro_rules! peer {
+    ($a:ty, $n:literal) => {
+        layout!(SocketPeer<$a> as $n { addr: $a, port: Port, pad: [u8; 2], service: ServiceId, generation: u32 })
+    };
+}
+
+const FRONTEND: Layout = layout!(Frontend as "Frontend" {
+    cluster: Segment, local: Segment, service: ServiceId, affinity: u32, generation: u32, rules: [ClientRule; 3],
+    flags: FrontendFlags,
+});
+const AFFINITY_KEY: Layout =
+    layout!(AffinityKey as "AffinityKey" { service: ServiceId, kind: ClientKind, client: [u32; 4] });
+const AFFINITY_VALUE: Layout = layout!(AffinityValue as "AffinityValue" {
+    addr: [u32; 4], hint: u32, seen: u32, port: Port, pad: [u8; 2],
+});
+const CONNECTED: Layout = layout!(ConnectedPeer as "ConnectedPeer" {
+    frontend: [u32; 4], backend: [u32; 4], frontend_port: Port, backend_port: Port, service: ServiceId,
+});
+
+map_types! {
+    u32 = plain!(u32);
+    u64 = plain!(u64);
+    i32 = plain!(i32);
+    Addr4 = plain!(Addr4);
+    Addr6 = plain!(Addr6);
+    Frontend = FRONTEND;
+    FrontendKey<Addr4> = frontend_key!(Addr4, "FrontendKey<Addr4>");
+    FrontendKey<Addr6> = frontend_key!(Addr6, "FrontendKey<Addr6>");
+    Backend<Addr4> = backend!(Addr4, "Backend<Addr4>");
+    Backend<Addr6> = backend!(Addr6, "Backend<Addr6>");
+    FlowKey<Addr4> = flow_key!(Addr4, "FlowKey<Addr4>");
+    FlowKey<Addr6> = flow_key!(Addr6, "FlowKey<Addr6>");
+    Flow<Addr4> = flow!(Addr4, "Flow<Addr4>");
+    Flow<Addr6> = flow!(Addr6, "Flow<Addr6>");
+    SocketPeerKey<Addr4> = peer_key!(Addr4, "SocketPeerKey<Addr4>");
+    SocketPeerKey<Addr6> = peer_key!(Addr6, "SocketPeerKey<Addr6>");
+    SocketPeer<Addr4> = peer!(Addr4, "SocketPeer<Addr4>");
+    SocketPeer<Addr6> = peer!(Addr6, "SocketPeer<Addr6>");
+    NodeConfig<Addr4> = node!(Addr4, "NodeConfig<Addr4>");
+    NodeConfig<Addr6> = node!(Addr6, "NodeConfig<Addr6>");
+    ConnectedPeer = CONNECTED;
+    AffinityKey = AFFINITY_KEY;
+    AffinityValue = AFFINITY_VALUE;
+}
+
+// `is_dense` looks one level deep; the only generic field type is made of two equal addresses.
+const _: () = assert!(size_of::<Cidr<Addr4>>() == 2 * size_of::<Addr4>());
+const _: () = assert!(size_of::<Cidr<Addr6>>() == 2 * size_of::<Addr6>());
+
+macro_rules! specs {
+    ($($name:literal $kind:ident $family:ident $key:expr => $value:expr, $entries:expr, $writer:literal => $reader:literal, $doc:literal;)+) => {
+        /// Every map, in the order of `docs/maps.md`.
+        pub const SPECS: &[MapSpec] = &[$(MapSpec {
+            name: $name, kind: MapKind::$kind, family: MapFamily::$family, key: $key, value: $value,
+            entries: $entries, writer: $writer, reader: $reader, doc: $doc,
+        },)+];
+    };
+}
+
+specs! {
+    "frontends4" SparseHash Ipv4 FrontendKey::<Addr4>::LAYOUT => FRONTEND, limits::FRONTENDS,
+        "agent" => "kernel, proxyctl", "address, port and protocol that clients use → segments and rules";
+    "frontends6" SparseHash Ipv6 FrontendKey::<Addr6>::LAYOUT => FRONTEND, limits::FRONTENDS,
+        "agent" => "kernel, proxyctl", "the same for IPv6";
+    "backends4" MappedArray Ipv4 plain!(u32) => Backend::<Addr4>::LAYOUT, limits::BACKENDS,
+        "agent, through memory" => "kernel, proxyctl", "slots of all segments";
+    "backends6" MappedArray Ipv6 plain!(u32) => Backend::<Addr6>::LAYOUT, limits::BACKENDS,
+        "agent, through memory" => "kernel, proxyctl", "the same for IPv6";
+    "flows4" Hash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::FLOWS,
+        "kernel, agent (removal)" => "kernel, proxyctl", "answered connections, two entries each, never evicted";
+    "flows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::FLOWS,
+        "kernel, agent (removal)" => "kernel, proxyctl", "the same for IPv6";
+    "halfopen4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::HALF_OPEN,
+        "kernel" => "kernel, proxyctl", "connections without an answer yet";
+    "halfopen6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::HALF_OPEN,
+        "kernel" => "kernel, proxyctl", "the same for IPv6";
+    "socketpeers4" LruHash Ipv4 SocketPeerKey::<Addr4>::LAYOUT => SocketPeer::<Addr4>::LAYOUT,
+        limits::SOCKET_PEERS, "kernel" => "kernel", "peers of unconnected UDP sockets, one entry per direction";
+    "socketpeers6" LruHash Ipv6 SocketPeerKey::<Addr6>::LAYOUT => SocketPeer::<Addr6>::LAYOUT,
+        limits::SOCKET_PEERS, "kernel" => "kernel", "the same for IPv6";
+    "connected" SocketStorage Both plain!(i32) => CONNECTED, 0,
+        "kernel" => "kernel", "what a connected socket asked for, kept in the socket itself";
+    "affinity" LruHash Both AFFINITY_KEY => AFFINITY_VALUE, limits::AFFINITY,
+        "kernel, agent (expiry)" => "kernel, proxyctl", "client → backend for Services with session affinity";
+    "localaddrs4" SparseHash Ipv4 plain!(Addr4) => plain!(u32), limits::LOCAL_ADDRS,
+        "agent" => "kernel", "addresses of this node; the value is the device's index";
+    "localaddrs6" SparseHash Ipv6 plain!(Addr6) => plain!(u32), limits::LOCAL_ADDRS,
+        "agent" => "kernel", "the same for IPv6";
+    "node4" Array Ipv4 plain!(u32) => NodeConfig::<Addr4>::LAYOUT, 1,
+        "agent" => "kernel, proxyctl", "the node's address and the ranges of pods and Services";
+    "node6" Array Ipv6 plain!(u32) => NodeConfig::<Addr6>::LAYOUT, 1,
+        "agent" => "kernel, proxyctl", "the same for IPv6";
+    "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
+        "kernel" => "agent, proxyctl", "packets and calls by reason";
+}
+
+/// The map of that name.
+pub fn spec(name: &str) -> Option<&'static MapSpec> {
+    SPECS.iter().find(|spec| spec.name == name)
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < SPECS.len() {
+        assert!(SPECS[i].name.len() <= 15, "the kernel cuts map names at 15 characters");
+        i += 1;
+    }
+};

@@ -1,0 +1,105 @@
+//! What the programs must know of the node: constants given at load time and the few facts that change live.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::addr::{Addr4, Addr6, Address};
+use crate::limits::CIDRS;
+
+/// Constants of the loaded object (`.rodata`): branches on them vanish in the verifier.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DatapathConfig {
+    /// Network namespace cookie of the node (`SO_NETNS_COOKIE` of the agent).
+    pub host_netns: u64,
+    /// Nonzero: IPv4 is served.
+    pub ipv4: u8,
+    /// Nonzero: IPv6 is served.
+    pub ipv6: u8,
+    /// Nonzero: the socket road serves sockets of the node's own namespace only.
+    pub host_sockets_only: u8,
+    /// Nonzero: pods' packets are looked up in `frontends` by the program on their veth.
+    pub pod_packets: u8,
+    /// Always zero.
+    pub pad: [u8; 4],
+}
+
+/// An address range: `addr & mask == net`. An unused slot has `net` all ones and `mask` zero: it matches nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Cidr<A> {
+    /// Network address.
+    pub net: A,
+    /// Network mask.
+    pub mask: A,
+}
+
+impl<A: Address> Cidr<A> {
+    /// A range of prefix length `len`; host bits of `addr` are cleared.
+    pub fn new(addr: A, len: u8) -> Self {
+        let mask = A::prefix_mask(len);
+        Self { net: addr.and(mask), mask }
+    }
+
+    /// The unused slot.
+    pub fn unused() -> Self {
+        Self { net: A::prefix_mask(u8::MAX), mask: A::default() }
+    }
+
+    /// The range holds `addr`.
+    #[inline(always)]
+    pub fn contains(&self, addr: A) -> bool {
+        addr.and(self.mask) == self.net
+    }
+}
+
+impl<A: Address> Default for Cidr<A> {
+    fn default() -> Self {
+        Self::unused()
+    }
+}
+
+/// The one entry of the `node` arrays: facts that change while the programs run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct NodeConfig<A: Address> {
+    /// Source address of masqueraded connections: the node's primary address. Unspecified: none known.
+    pub address: A,
+    /// Pod ranges of the cluster (items 62, 63); all unused: no detector.
+    pub cluster_cidrs: [Cidr<A>; CIDRS],
+    /// Ranges that ClusterIPs are taken from: an address in them that nobody owns drops (item 53).
+    pub service_cidrs: [Cidr<A>; CIDRS],
+}
+
+/// Any of the ranges holds `addr`.
+#[inline(always)]
+pub fn any_contains<A: Address>(cidrs: &[Cidr<A>; CIDRS], addr: A) -> bool {
+    let [a, b, c, d] = cidrs;
+    a.contains(addr) || b.contains(addr) || c.contains(addr) || d.contains(addr)
+}
+
+const _: () = assert!(size_of::<DatapathConfig>() == 16);
+const _: () = assert!(size_of::<NodeConfig<Addr4>>() == 68);
+const _: () = assert!(size_of::<NodeConfig<Addr6>>() == 272);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    #[test]
+    fn a_range_holds_its_addresses_and_no_other() {
+        let range = Cidr::new(Addr4::from(Ipv4Addr::new(10, 96, 3, 4)), 16);
+        assert!(range.contains(Ipv4Addr::new(10, 96, 255, 255).into()));
+        assert!(!range.contains(Ipv4Addr::new(10, 97, 0, 0).into()));
+        let all = Cidr::new(Addr4::default(), 0);
+        assert!(all.contains(Ipv4Addr::new(203, 0, 113, 1).into()));
+    }
+
+    #[test]
+    fn an_unused_slot_matches_nothing() {
+        let none = [Cidr::<Addr4>::unused(); CIDRS];
+        for ip in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, Ipv4Addr::new(10, 0, 0, 1)] {
+            assert!(!any_contains(&none, ip.into()));
+        }
+    }
+}

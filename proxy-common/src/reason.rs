@@ -1,0 +1,135 @@
+//! The one table of reasons: what a hook did with a packet or a socket call, and why.
+//!
+//! Counters are indexed by it, the CLI and `docs/reasons.md` print it. Numbers are never reused: retire a
+//! reason, do not renumber.
+
+/// What becomes of the packet or the call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// Goes on as it came: not ours.
+    Pass,
+    /// Goes on translated.
+    Translate,
+    /// The client is told at once: ICMP port unreachable, or `ECONNREFUSED` on the socket road.
+    Reject,
+    /// Gone without a word, or `EPERM` on the socket road.
+    Drop,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal => $outcome:ident, $text:literal;)+) => {
+        /// Why. Index of the `counters` map.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])+ $name = $number,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            pub const fn outcome(self) -> Outcome {
+                match self { $(Self::$name => Outcome::$outcome,)+ }
+            }
+
+            /// One name in `kebab-case` for counters, metrics and filters.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// What it means, from the doc comment.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Neither IPv4 nor IPv6, or a family that is not served.
+    NotIp = 0 => Pass, "not-ip";
+    /// To no frontend, and of no flow.
+    NotAService = 1 => Pass, "not-a-service";
+    /// In the middle of a TCP connection of which nothing is known: it belongs to the stack.
+    MidStream = 2 => Pass, "mid-stream";
+    /// A protocol without ports, or a fragment that carries none.
+    NoPorts = 3 => Pass, "no-ports";
+    /// A new connection was given a backend.
+    ServiceNew = 4 => Translate, "service-new";
+    /// A packet of a known flow, from the client.
+    FlowForward = 5 => Translate, "flow-forward";
+    /// A packet of a known flow, from the backend.
+    FlowReply = 6 => Translate, "flow-reply";
+    /// The Service has no usable backend anywhere (item 50).
+    NoEndpoints = 7 => Reject, "no-endpoints";
+    /// The address is a ClusterIP, the port is not one of its ports (item 52).
+    UnknownPort = 8 => Reject, "unknown-port";
+    /// Backends exist, but none on this node under a Local policy (items 50, 94).
+    NoLocalEndpoints = 9 => Drop, "no-local-endpoints";
+    /// In the range of ClusterIPs, but no Service owns the address (item 53).
+    UnallocatedAddress = 10 => Drop, "unallocated-address";
+    /// Every source port tried for a masqueraded connection is taken.
+    NoSourcePort = 11 => Drop, "no-source-port";
+    /// A flow table has no room for another connection.
+    FlowTableFull = 12 => Drop, "flow-table-full";
+    /// The packet ends before its headers do.
+    Malformed = 13 => Drop, "malformed";
+    /// The kernel refused a rewrite of the packet.
+    RewriteFailed = 14 => Drop, "rewrite-failed";
+    /// No address of this node is known to masquerade with.
+    NoNodeAddress = 15 => Drop, "no-node-address";
+    /// A socket was connected to a backend.
+    SocketConnect = 16 => Translate, "socket-connect";
+    /// A datagram of an unconnected socket was sent to a backend.
+    SocketSend = 17 => Translate, "socket-send";
+    /// The sender of a datagram was shown as the frontend.
+    SocketReceive = 18 => Translate, "socket-receive";
+    /// A frontend points at a slot outside of the array: a broken map.
+    BadSegment = 19 => Drop, "bad-segment";
+    /// A reply was told apart from a direct connection with the same ports by another source port.
+    PortClash = 20 => Translate, "port-clash";
+    /// The map that remembers a socket's peer has no room.
+    SocketPeersFull = 21 => Drop, "socket-peers-full";
+}
+
+impl Reason {
+    /// Number of reasons: the size of the `counters` map.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// Index of the `counters` map.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+
+    /// The reason of a counter, if this version knows it.
+    pub fn from_index(index: u32) -> Option<Self> {
+        Self::ALL.get(index as usize).copied()
+    }
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < Reason::ALL.len() {
+        assert!(Reason::ALL[i] as usize == i, "reasons must be dense and in order");
+        i += 1;
+    }
+};
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = Reason::ALL.iter().map(|r| r.text()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_index(reason.index()), Some(*reason));
+        }
+        assert_eq!(Reason::from_index(Reason::COUNT), None);
+    }
+}

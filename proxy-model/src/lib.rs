@@ -1,0 +1,1 @@
+//! Cluster facts in, desired map entries out. Knows no Kubernetes library, no kernel, no clock.
