@@ -1,0 +1,11 @@
+//! What the test targets of this package share: where things are. It knows nothing of the product's behaviour.
+
+use std::path::PathBuf;
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    let mut dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    dir.pop();
+    dir
+}

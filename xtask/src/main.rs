@@ -1,0 +1,72 @@
+//! The verbs of the workshop: `cargo xtask VERB`. One file per verb, each with `Options` and `run`.
+//!
+//! It knows how to call things and what must be installed for that; it does not know what they do.
+
+mod abi;
+mod bench;
+mod build;
+mod child;
+mod demo;
+mod fixtures;
+mod golden;
+mod lab;
+mod progress;
+mod reasons;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Builds, tests and shows Sluice",
+    disable_help_subcommand = true
+)]
+enum Verb {
+    /// Install, or name, what is missing on this machine; does nothing when nothing is
+    Setup(setup::Options),
+    /// Build the agent and proxyctl with the kernel programs inside
+    Build(build::Options),
+    /// Show Services at work on two nodes made of network namespaces
+    Demo(demo::Options),
+    /// Run everything that can fail; ends with the line `N passed, N failed`
+    Test(test::Options),
+    /// Start, use and stop a lab of nodes, pods and clients
+    Lab(lab::Options),
+    /// Run folders of cases through real agents in the lab
+    Fixtures(fixtures::Options),
+    /// Measure the kernel programs
+    Bench(bench::Options),
+    /// Check, or bless, the map layouts and generate docs/maps.md
+    Abi(abi::Options),
+    /// Check, or write, docs/reasons.md
+    Reasons(reasons::Options),
+    /// Check the rules that no compiler checks: sizes, words, purity
+    Tidy(tidy::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Setup(options) => setup::run(&options),
+        Verb::Build(options) => build::run(&options),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test(options) => test::run(&options),
+        Verb::Lab(options) => lab::run(&options),
+        Verb::Fixtures(options) => fixtures::run(&options),
+        Verb::Bench(options) => bench::run(&options),
+        Verb::Abi(options) => abi::run(&options),
+        Verb::Reasons(options) => reasons::run(&options),
+        Verb::Tidy(options) => tidy::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the machine itself must have: rights, kernel, mounts, small tools.
+
+use std::fs;
+
+use super::{Remedy, State};
+use crate::child;
+
+/// The oldest kernel that Sluice supports.
+const KERNEL: (u32, u32) = (6, 1);
+
+pub(super) fn root() -> State {
+    // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        return State::Present("effective user 0".into());
+    }
+    let why = "programs are loaded and namespaces made by root only";
+    State::Missing(
+        why.into(),
+        Remedy::Hand("run it with sudo -E, or in a root shell".into()),
+    )
+}
+
+pub(super) fn kernel() -> State {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.trim().parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= KERNEL {
+        return State::Present(format!("Linux {}", release.trim()));
+    }
+    let (major, minor) = KERNEL;
+    let why = format!("Linux {} is older than {major}.{minor}", release.trim());
+    State::Missing(
+        why,
+        Remedy::Hand("boot a newer kernel; Debian 12 and Ubuntu 24.04 have one".into()),
+    )
+}
+
+pub(super) fn btf() -> State {
+    let path = "/sys/kernel/btf/vmlinux";
+    if fs::exists(path).unwrap_or(false) {
+        return State::Present(path.into());
+    }
+    let remedy = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (all kernels of Debian and Ubuntu are)";
+    State::Missing(format!("no {path}"), Remedy::Hand(remedy.into()))
+}
+
+pub(super) fn cgroup2() -> State {
+    match mount_point("cgroup2") {
+        Some(path) => State::Present(path),
+        None => State::Missing(
+            "no cgroup2 file system is mounted".into(),
+            Remedy::Hand(
+                "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified".into(),
+            ),
+        ),
+    }
+}
+
+pub(super) fn bpffs() -> State {
+    match mount_point("bpf") {
+        Some(path) => State::Present(path),
+        None => State::Missing(
+            "no bpf file system is mounted".into(),
+            Remedy::command("mounting bpffs", &["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"]),
+        ),
+    }
+}
+
+pub(super) fn iproute2() -> State {
+    match child::ask("ip", &["-V"]) {
+        Some(version) => State::Present(version),
+        None => State::Missing("no `ip`".into(), Remedy::Apt(vec!["iproute2".into()])),
+    }
+}
+
+pub(super) fn go() -> State {
+    let module = fs::read_to_string(child::root().join("tests/cluster/go.mod")).unwrap_or_default();
+    let wanted = module
+        .lines()
+        .find_map(|line| line.strip_prefix("go "))
+        .unwrap_or("1.26")
+        .trim()
+        .to_owned();
+    // A newer `go` line would make an old Go download a toolchain: ask the one that is installed.
+    let Some(version) = child::ask("env", &["GOTOOLCHAIN=local", "go", "env", "GOVERSION"]) else {
+        let remedy = format!("install Go {wanted} or newer: https://go.dev/doc/install");
+        return State::Missing("no `go` in PATH".into(), Remedy::Hand(remedy));
+    };
+    let numbers = |text: &str| {
+        text.split('.')
+            .map_while(|part| part.parse().ok())
+            .collect::<Vec<u32>>()
+    };
+    if numbers(version.trim_start_matches("go")) >= numbers(&wanted) {
+        return State::Present(version);
+    }
+    let remedy = format!("install Go {wanted} or newer: https://go.dev/doc/install");
+    State::Missing(format!("{version} is older than {wanted}"), Remedy::Hand(remedy))
+}
+
+pub(super) fn deny() -> State {
+    match child::ask("cargo-deny", &["--version"]) {
+        Some(version) => State::Present(version),
+        None => State::Missing(
+            "not installed".into(),
+            Remedy::Hand("cargo install cargo-deny --locked".into()),
+        ),
+    }
+}
+
+/// Where a file system of this type is mounted; the first of several.
+fn mount_point(kind: &str) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (path, found) = (fields.next()?, fields.next()?);
+        (found == kind).then(|| path.to_owned())
+    })
+}

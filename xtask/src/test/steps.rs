@@ -1,0 +1,171 @@
+//! The table of steps, cheapest first. A line more here is all that a new step takes.
+
+use std::fmt;
+
+/// When a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tier {
+    /// Always.
+    Fast,
+    /// Not with `--fast`.
+    Full,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) tier: Tier,
+    pub(super) action: Action,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Action {
+    /// Cargo in the workspace.
+    Cargo(&'static [&'static str]),
+    /// A verb of cargo on `proxy-ebpf`, for the host, and its further arguments.
+    Kernel(&'static str, &'static [&'static str]),
+    /// Clippy for the kernel programs.
+    KernelLint,
+    /// Another verb of xtask.
+    Xtask(&'static [&'static str]),
+    /// The fixture runner over this folder and those in `SLUICE_FIXTURES`.
+    Cases(&'static str),
+    /// `cargo deny`, where it is installed.
+    Deny,
+}
+
+/// Work that may begin long before the step that needs it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Errand {
+    pub(super) name: &'static str,
+    /// The step that waits for it.
+    pub(super) before: &'static str,
+    pub(super) command: &'static [&'static str],
+}
+
+use Action::{Cargo, Cases, Deny, Kernel, KernelLint, Xtask};
+use Tier::{Fast, Full};
+
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        tier: Fast,
+        action: Cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "kernel format",
+        tier: Fast,
+        action: Kernel("fmt", &["--check"]),
+    },
+    Step {
+        name: "tidy",
+        tier: Fast,
+        action: Xtask(&["tidy"]),
+    },
+    Step {
+        name: "abi",
+        tier: Fast,
+        action: Xtask(&["abi"]),
+    },
+    Step {
+        name: "reasons",
+        tier: Fast,
+        action: Xtask(&["reasons"]),
+    },
+    Step {
+        name: "lint",
+        tier: Full,
+        action: Cargo(&["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]),
+    },
+    Step {
+        name: "kernel lint",
+        tier: Full,
+        action: KernelLint,
+    },
+    Step {
+        name: "licences",
+        tier: Full,
+        action: Deny,
+    },
+    Step {
+        name: "unit",
+        tier: Fast,
+        action: Cargo(&["test", "--workspace", "--exclude", "tests"]),
+    },
+    Step {
+        name: "kernel unit",
+        tier: Fast,
+        action: Kernel("test", &[]),
+    },
+    Step {
+        name: "packets",
+        tier: Fast,
+        action: Cargo(&["test", "-p", "tests", "--test", "packets"]),
+    },
+    Step {
+        name: "lab smoke",
+        tier: Fast,
+        action: Cargo(&["test", "-p", "tests", "--test", "lab", "--", "smoke"]),
+    },
+    Step {
+        name: "lab",
+        tier: Full,
+        action: Cargo(&["test", "-p", "tests", "--test", "lab"]),
+    },
+    Step {
+        name: "fixtures",
+        tier: Full,
+        action: Cases("tests/fixtures"),
+    },
+    Step {
+        name: "cluster",
+        tier: Full,
+        action: Cargo(&["test", "-p", "tests", "--test", "cluster"]),
+    },
+];
+
+pub(super) const AHEAD: &[Errand] = &[Errand {
+    name: "control plane build",
+    before: "cluster",
+    command: &["bash", "tests/cluster/build.sh"],
+}];
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fast => "fast",
+            Self::Full => "full",
+        })
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cargo(args) => write!(f, "cargo {}", args.join(" ")),
+            Self::Kernel(verb, args) => write!(f, "cargo {verb} {} (proxy-ebpf)", args.join(" ")),
+            Self::KernelLint => write!(f, "clippy for the BPF target"),
+            Self::Xtask(args) => write!(f, "cargo xtask {}", args.join(" ")),
+            Self::Cases(folder) => write!(f, "cargo xtask fixtures {folder} $SLUICE_FIXTURES"),
+            Self::Deny => write!(f, "cargo deny check"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errand_has_a_step_that_waits_for_it() {
+        for errand in AHEAD {
+            assert!(
+                STEPS.iter().any(|step| step.name == errand.before),
+                "{}",
+                errand.name
+            );
+        }
+    }
+}
