@@ -250,6 +250,12 @@ mod tests {
             assert_eq!(forward.other(Proto::TCP), t.reply_key());
             assert_eq!(reply.other(Proto::TCP), packet);
             assert_eq!(forward.flags.has(FlowFlags::MASQUERADED), source.0 != ip(1));
+            let twin = reply.twin(&t.reply_key());
+            let zero = |flow: Flow<Addr4>| Flow { addr_delta: 0, port_delta: 0, ..flow };
+            assert_eq!(zero(twin), zero(forward), "either entry alone gives the other");
+            for (a, b) in [(twin.addr_delta, forward.addr_delta), (twin.port_delta, forward.port_delta)] {
+                assert_eq!(checksum::apply(0x1234, a), checksum::apply(0x1234, b));
+            }
             assert_eq!((forward.dst, forward.dport, forward.src), (ip(2), Port::new(8080), source.0));
             assert_eq!((reply.src, reply.sport, reply.dst, reply.dport), (ip(96), Port::new(80), ip(1), Port::new(4000)));
         }

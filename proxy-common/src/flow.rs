@@ -171,6 +171,29 @@ impl<A: Copy> Flow<A> {
     }
 }
 
+impl<A: Copy + Default> Flow<A> {
+    /// The other direction's entry as it was when the flow began; `key` is the key of this one.
+    #[inline(always)]
+    #[must_use]
+    pub fn twin(&self, key: &FlowKey<A>) -> Self {
+        let direction = (self.flags.0 ^ FlowFlags::REPLY.0) & FlowFlags::REPLY.0;
+        Self {
+            src: key.dst,
+            dst: key.src,
+            sport: key.dport,
+            dport: key.sport,
+            // In one's complement arithmetic the complement is the negative.
+            addr_delta: !self.addr_delta,
+            port_delta: !self.port_delta,
+            service: self.service,
+            generation: self.generation,
+            seen: self.seen,
+            flags: FlowFlags(direction | self.flags.0 & FlowFlags::MASQUERADED.0),
+            ..Self::default()
+        }
+    }
+}
+
 const _: () = assert!(size_of::<FlowKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<FlowKey<Addr6>>() == 40);
 const _: () = assert!(size_of::<Flow<Addr4>>() == 52);

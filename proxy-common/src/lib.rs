@@ -33,6 +33,6 @@ pub use affinity::{AffinityKey, AffinityValue};
 pub use backend::{Backend, BackendFlags};
 pub use flow::{Flow, FlowFlags, FlowKey, Route};
 pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
-pub use node::{Cidr, DatapathConfig, NodeConfig};
+pub use node::{Cidr, DatapathConfig, DeviceKind, NodeConfig};
 pub use reason::Reason;
 pub use socket::{SocketPeer, SocketPeerKey};

@@ -25,6 +25,9 @@ pub const SOCKET_PEERS: u32 = 65_536;
 /// Default size of each `localaddrs` map.
 pub const LOCAL_ADDRS: u32 = 1_024;
 
+/// Size of the `devices` map: one veth per pod and a few uplinks; a node runs some hundred pods.
+pub const DEVICES: u32 = 4_096;
+
 /// Random source ports tried before a masqueraded connection is refused for want of one.
 pub const SNAT_TRIES: u32 = 64;
 

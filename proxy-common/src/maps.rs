@@ -13,7 +13,7 @@ use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
 use crate::layout::{Layout, is_dense, layout, plain};
 use crate::limits;
-use crate::node::{Cidr, NodeConfig};
+use crate::node::{Cidr, DeviceKind, NodeConfig};
 use crate::reason::Reason;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
 
@@ -153,6 +153,7 @@ map_types! {
     i32 = plain!(i32);
     Addr4 = plain!(Addr4);
     Addr6 = plain!(Addr6);
+    DeviceKind = plain!(DeviceKind);
     Frontend = FRONTEND;
     FrontendKey<Addr4> = frontend_key!(Addr4, "FrontendKey<Addr4>");
     FrontendKey<Addr6> = frontend_key!(Addr6, "FrontendKey<Addr6>");
@@ -220,6 +221,8 @@ specs! {
         "agent" => "kernel, proxyctl", "the node's address and the ranges of pods and Services";
     "node6" Array Ipv6 plain!(u32) => NodeConfig::<Addr6>::LAYOUT, 1,
         "agent" => "kernel, proxyctl", "the same for IPv6";
+    "devices" SparseHash Both plain!(u32) => plain!(DeviceKind), limits::DEVICES,
+        "agent" => "kernel", "devices that translated packets may be put into or sent out of directly, by index";
     "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
         "kernel" => "agent, proxyctl", "packets and calls by reason";
 }

@@ -19,8 +19,27 @@ pub struct DatapathConfig {
     pub host_sockets_only: u8,
     /// Nonzero: pods' packets are looked up in `frontends` by the program on their veth.
     pub pod_packets: u8,
+    /// Nonzero: the node's own packets are looked up in `frontends` where they leave by an uplink, because no
+    /// hook translates its sockets.
+    pub node_packets: u8,
     /// Always zero.
-    pub pad: [u8; 4],
+    pub pad: [u8; 3],
+}
+
+/// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,
+/// and packets for it go through the stack.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct DeviceKind(pub u32);
+
+impl DeviceKind {
+    /// The host side of a pod's veth, the pod in a network namespace of its own: packets may be put straight
+    /// into the peer.
+    pub const POD: Self = Self(1);
+    /// An Ethernet device that leads out of the node: packets may be sent straight out of it.
+    pub const UPLINK: Self = Self(2);
 }
 
 /// An address range: `addr & mask == net`. An unused slot has `net` all ones and `mask` zero: it matches nothing.
