@@ -1,0 +1,3 @@
+//! Entry functions, one file per kind of hook: each is one call and one match from a reason to an action.
+
+mod cgroup;

@@ -1,0 +1,156 @@
+//! The maps and constants of the kernel programs, exactly those of [`proxy_common::maps::SPECS`], and the
+//! accessors by address family. Knows layouts, nothing of packets, sockets or decisions.
+//!
+//! Sizes here are defaults; the loader replaces them.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use proxy_common::{
+    Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey, Frontend,
+    FrontendKey, NodeConfig, Reason, SocketPeer, SocketPeerKey, V4, V6, limits, socket::ConnectedPeer,
+};
+
+/// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.
+#[unsafe(no_mangle)]
+pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
+    host_netns: 0,
+    ipv4: 1,
+    ipv6: 1,
+    host_sockets_only: 0,
+    pod_packets: 1,
+    node_packets: 1,
+    pad: [0; 3],
+});
+
+#[map(name = "frontends4")]
+static FRONTENDS4: HashMap<FrontendKey<Addr4>, Frontend> =
+    HashMap::with_max_entries(limits::FRONTENDS, BPF_F_NO_PREALLOC);
+
+#[map(name = "frontends6")]
+static FRONTENDS6: HashMap<FrontendKey<Addr6>, Frontend> =
+    HashMap::with_max_entries(limits::FRONTENDS, BPF_F_NO_PREALLOC);
+
+#[map(name = "backends4")]
+static BACKENDS4: Array<Backend<Addr4>> = Array::with_max_entries(limits::BACKENDS, BPF_F_MMAPABLE);
+
+#[map(name = "backends6")]
+static BACKENDS6: Array<Backend<Addr6>> = Array::with_max_entries(limits::BACKENDS, BPF_F_MMAPABLE);
+
+#[map(name = "flows4")]
+static FLOWS4: HashMap<FlowKey<Addr4>, Flow<Addr4>> = HashMap::with_max_entries(limits::FLOWS, 0);
+
+#[map(name = "flows6")]
+static FLOWS6: HashMap<FlowKey<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(limits::FLOWS, 0);
+
+#[map(name = "halfopen4")]
+static HALF_OPEN4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>> =
+    LruHashMap::with_max_entries(limits::HALF_OPEN, 0);
+
+#[map(name = "halfopen6")]
+static HALF_OPEN6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>> =
+    LruHashMap::with_max_entries(limits::HALF_OPEN, 0);
+
+#[map(name = "socketpeers4")]
+static SOCKET_PEERS4: LruHashMap<SocketPeerKey<Addr4>, SocketPeer<Addr4>> =
+    LruHashMap::with_max_entries(limits::SOCKET_PEERS, 0);
+
+#[map(name = "socketpeers6")]
+static SOCKET_PEERS6: LruHashMap<SocketPeerKey<Addr6>, SocketPeer<Addr6>> =
+    LruHashMap::with_max_entries(limits::SOCKET_PEERS, 0);
+
+/// What a connected socket asked for. Only BTF maps can be socket storage.
+#[btf_map(name = "connected")]
+pub static CONNECTED: SkStorage<ConnectedPeer> = SkStorage::new();
+
+/// Which backend a client of a Service with session affinity used last.
+#[map(name = "affinity")]
+pub static AFFINITY: LruHashMap<AffinityKey, AffinityValue> =
+    LruHashMap::with_max_entries(limits::AFFINITY, 0);
+
+#[map(name = "localaddrs4")]
+static LOCAL_ADDRS4: HashMap<Addr4, u32> = HashMap::with_max_entries(limits::LOCAL_ADDRS, BPF_F_NO_PREALLOC);
+
+#[map(name = "localaddrs6")]
+static LOCAL_ADDRS6: HashMap<Addr6, u32> = HashMap::with_max_entries(limits::LOCAL_ADDRS, BPF_F_NO_PREALLOC);
+
+#[map(name = "node4")]
+static NODE4: Array<NodeConfig<Addr4>> = Array::with_max_entries(1, 0);
+
+#[map(name = "node6")]
+static NODE6: Array<NodeConfig<Addr6>> = Array::with_max_entries(1, 0);
+
+/// Devices that translated packets may be put into or sent out of directly, by index.
+#[map(name = "devices")]
+pub static DEVICES: HashMap<u32, DeviceKind> = HashMap::with_max_entries(limits::DEVICES, BPF_F_NO_PREALLOC);
+
+/// Packets and calls by [`Reason`]; see [`crate::count`].
+#[map(name = "counters")]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+
+/// The maps of one address family, so that everything above is written once.
+pub trait Tables: Family {
+    /// The family is served; constant after loading.
+    fn served() -> bool;
+    /// Address, port and protocol that clients use.
+    fn frontends() -> &'static HashMap<FrontendKey<Self::Addr>, Frontend>;
+    /// Slots of all segments.
+    fn backends() -> &'static Array<Backend<Self::Addr>>;
+    /// Answered connections.
+    fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
+    /// Connections without an answer yet.
+    fn half_open() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
+    /// Peers of unconnected UDP sockets.
+    fn socket_peers() -> &'static LruHashMap<SocketPeerKey<Self::Addr>, SocketPeer<Self::Addr>>;
+    /// Addresses of this node.
+    fn local_addrs() -> &'static HashMap<Self::Addr, u32>;
+    /// The node's address and the ranges of pods and Services: one entry.
+    fn node() -> &'static Array<NodeConfig<Self::Addr>>;
+}
+
+macro_rules! tables {
+    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $flows:ident, $half_open:ident, $peers:ident,
+     $local:ident, $node:ident) => {
+        impl Tables for $family {
+            #[inline(always)]
+            fn served() -> bool {
+                CONFIG.load().$served != 0
+            }
+            #[inline(always)]
+            fn frontends() -> &'static HashMap<FrontendKey<Self::Addr>, Frontend> {
+                &$frontends
+            }
+            #[inline(always)]
+            fn backends() -> &'static Array<Backend<Self::Addr>> {
+                &$backends
+            }
+            #[inline(always)]
+            fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
+                &$flows
+            }
+            #[inline(always)]
+            fn half_open() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
+                &$half_open
+            }
+            #[inline(always)]
+            fn socket_peers() -> &'static LruHashMap<SocketPeerKey<Self::Addr>, SocketPeer<Self::Addr>> {
+                &$peers
+            }
+            #[inline(always)]
+            fn local_addrs() -> &'static HashMap<Self::Addr, u32> {
+                &$local
+            }
+            #[inline(always)]
+            fn node() -> &'static Array<NodeConfig<Self::Addr>> {
+                &$node
+            }
+        }
+    };
+}
+
+tables!(V4, ipv4, FRONTENDS4, BACKENDS4, FLOWS4, HALF_OPEN4, SOCKET_PEERS4, LOCAL_ADDRS4, NODE4);
+tables!(V6, ipv6, FRONTENDS6, BACKENDS6, FLOWS6, HALF_OPEN6, SOCKET_PEERS6, LOCAL_ADDRS6, NODE6);
