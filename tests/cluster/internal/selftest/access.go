@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,6 +56,24 @@ func execInPod(ctx context.Context, f *fixture) error {
 		return fmt.Errorf("exec answers %q, want %q", out, want)
 	}
 	return nil
+}
+
+func execInCgroup(ctx context.Context, f *fixture) error {
+	pods, err := f.pods(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := f.kubectl(ctx, "", "exec", pods[0].Name, "--", "cat", "/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	// The line of cgroup2 is the one of hierarchy 0; see cgroups(7).
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "0::") && filepath.Base(strings.TrimSpace(line)) == filepath.Base(f.cgroup) {
+			return nil
+		}
+	}
+	return fmt.Errorf("exec's command is in %q, want %s", out, f.cgroup)
 }
 
 func execPipes(ctx context.Context, f *fixture) error {

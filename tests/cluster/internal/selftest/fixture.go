@@ -33,6 +33,8 @@ type fixture struct {
 	// netns is a network namespace of our own that plays the Pods'.
 	netns     string
 	dropNetns func()
+	// cgroup plays the Pods' cgroup.
+	cgroup string
 }
 
 func newFixture() (*fixture, error) {
@@ -44,10 +46,31 @@ func newFixture() (*fixture, error) {
 	if f.netns, f.dropNetns, err = newNetns(); err != nil {
 		return nil, err
 	}
-	return f, nil
+	root, err := cgroupRoot()
+	if err != nil {
+		return nil, err
+	}
+	f.cgroup = filepath.Join(root, filepath.Base(dir))
+	return f, os.Mkdir(f.cgroup, 0o755)
+}
+
+// cgroupRoot answers where the cgroup2 hierarchy is mounted.
+func cgroupRoot() (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		// device, mount point, type; see fstab(5).
+		if fields := strings.Fields(line); len(fields) > 2 && fields[2] == "cgroup2" {
+			return fields[1], nil
+		}
+	}
+	return "", errors.New("cgroup2 is not mounted")
 }
 
 func (f *fixture) close() {
+	_ = os.Remove(f.cgroup) // empty again, since exec's commands have ended
 	f.dropNetns()
 	if f.up != nil {
 		_ = f.up.Process.Kill()

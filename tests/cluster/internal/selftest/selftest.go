@@ -2,8 +2,7 @@
 // `up`, uses the cluster the way the lab does, pod runner included, and stops
 // it. Every step says how long it took.
 //
-// It needs root, for network namespaces, and no other program but kubectl's
-// and agnhost's own selves.
+// It needs root, for network namespaces, and a cgroup2 mount.
 package selftest
 
 import (
@@ -32,6 +31,7 @@ var steps = []step{
 	{"Pods that the runner has stood up become ready endpoints of both families", standUp},
 	{"kubectl sees the Pods", kubectlGet},
 	{"exec runs in the Pod's network namespace under the Pod's name", execInPod},
+	{"exec puts the command into the Pod's cgroup", execInCgroup},
 	{"exec passes input in and the exit code out", execPipes},
 	{"the API server is reachable inside a namespace under its own address", reachInside},
 	{"the agent may read what it plans from, and nothing else", agentRights},

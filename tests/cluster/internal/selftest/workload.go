@@ -111,8 +111,8 @@ func standUp(ctx context.Context, f *fixture) error {
 		return err
 	}
 	for _, pod := range pods {
-		patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:"true",%q:%q}}}`,
-			pod.UID, kubelet.AnnotationRunning, kubelet.AnnotationNetns, f.netns)
+		patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:"true",%q:%q,%q:%q}}}`,
+			pod.UID, kubelet.AnnotationRunning, kubelet.AnnotationNetns, f.netns, kubelet.AnnotationCgroup, f.cgroup)
 		_, err := f.client.CoreV1().Pods(namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 		if err != nil {
 			return err
