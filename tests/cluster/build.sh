@@ -58,8 +58,9 @@ if [ ! -x "$out/cluster" ]; then
 		[ $((now % 15)) -ne 0 ] || say "${now}s, $(wc -l <"$log") packages compiled of at most $total"
 	done
 	if ! wait $build; then
-		say "the build failed; the end of $log:"
-		tail -n 30 "$log" >&2
+		rm -rf "$out.new"
+		say "the build failed or was interrupted; $log says, besides the packages it compiled:"
+		grep -Ev '^[[:alnum:]./_~-]+$' "$log" | tail -n 30 >&2
 		exit 1
 	fi
 	for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubectl agnhost; do
