@@ -13,6 +13,7 @@
 
 mod count;
 mod hook;
+mod lookup;
 mod maps;
 mod socket;
 

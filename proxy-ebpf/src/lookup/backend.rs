@@ -1,0 +1,132 @@
+//! The backend of a new connection: the one this client used last if the Service has session affinity, a
+//! random one otherwise (items 35, 96–100). Both roads ask here; it does not know which one does.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_loop};
+use proxy_common::{
+    Address, AffinityKey, AffinityValue, Backend, Family, Frontend, Port, Reason, Segment, affinity::ClientKind,
+    decide, limits,
+};
+
+use crate::maps::{AFFINITY, Tables};
+
+/// Chooses a slot of `segment`, which is not empty and belongs to `frontend`.
+///
+/// `client` is who asks, read as `kind` says; it is looked at only if the Service has affinity.
+/// Errors: [`Reason::BadSegment`] if the slot is outside of the array.
+#[inline(always)]
+pub fn choose<F: Tables>(
+    frontend: &Frontend,
+    segment: Segment,
+    kind: ClientKind,
+    client: [u32; 4],
+) -> Result<Backend<F::Addr>, Reason> {
+    if frontend.affinity != 0 {
+        return remembered::<F>(frontend, segment, AffinityKey { service: frontend.service, kind, client });
+    }
+    let (_, backend) = random::<F>(segment)?;
+    Ok(backend)
+}
+
+#[inline(always)]
+fn random<F: Tables>(segment: Segment) -> Result<(u32, Backend<F::Addr>), Reason> {
+    // SAFETY: the helper has no arguments and is allowed in every program type.
+    let number = unsafe { bpf_get_prandom_u32() };
+    let index = decide::slot(segment, number);
+    let backend = slot::<F>(index).ok_or(Reason::BadSegment)?;
+    Ok((index.wrapping_sub(segment.start), backend))
+}
+
+#[inline(always)]
+fn slot<F: Tables>(index: u32) -> Option<Backend<F::Addr>> {
+    F::backends().get(index).copied()
+}
+
+/// With affinity: two lookups in an LRU and a write, for new connections of such Services only.
+#[inline(never)]
+fn remembered<F: Tables>(
+    frontend: &Frontend,
+    segment: Segment,
+    key: AffinityKey,
+) -> Result<Backend<F::Addr>, Reason> {
+    let now = boot_seconds();
+    let (hint, backend) = match last::<F>(frontend, segment, &key, now) {
+        Some(found) => found,
+        None => random::<F>(segment)?,
+    };
+    let value = AffinityValue {
+        addr: backend.addr.to_words(),
+        hint,
+        seen: now,
+        port: backend.port,
+        pad: [0; 2],
+    };
+    // Refused only when the LRU finds nothing to evict: the connection is served all the same.
+    let _ = AFFINITY.insert(&key, &value, 0);
+    Ok(backend)
+}
+
+/// The backend used last and its offset, if it was lately and is still in the segment (items 97, 98).
+#[inline(always)]
+fn last<F: Tables>(
+    frontend: &Frontend,
+    segment: Segment,
+    key: &AffinityKey,
+    now: u32,
+) -> Option<(u32, Backend<F::Addr>)> {
+    // SAFETY: an LRU element may be recycled while it is read; then it names a backend that the comparison
+    // with the segment below refuses, or one that is in it: any such is a valid choice.
+    let old = unsafe { AFFINITY.get(key) }?;
+    if now.wrapping_sub(old.seen) >= frontend.affinity {
+        return None;
+    }
+    let (addr, port, hint) = (F::Addr::from_padded(old.addr), old.port, old.hint);
+    if hint < segment.len
+        && let Some(backend) = slot::<F>(segment.start.wrapping_add(hint))
+        && backend.addr == addr
+        && backend.port == port
+    {
+        return Some((hint, backend));
+    }
+    scan::<F>(segment, addr, port)
+}
+
+/// What [`compare`] works on.
+struct Scan<F: Family> {
+    start: u32,
+    addr: F::Addr,
+    port: Port,
+    found: Option<(u32, Backend<F::Addr>)>,
+}
+
+/// The segment was rewritten since: looks for the backend in all of it.
+#[inline(always)]
+fn scan<F: Tables>(segment: Segment, addr: F::Addr, port: Port) -> Option<(u32, Backend<F::Addr>)> {
+    let mut scan = Scan::<F> { start: segment.start, addr, port, found: None };
+    let len = segment.len.min(limits::AFFINITY_SCAN);
+    // SAFETY: `compare` has the signature that the helper wants, and `scan` outlives the call.
+    unsafe { bpf_loop(len, compare::<F> as *mut c_void, (&raw mut scan).cast(), 0) };
+    scan.found
+}
+
+/// One step of [`scan`]; returns 1 to stop.
+#[inline(never)]
+unsafe extern "C" fn compare<F: Tables>(offset: u64, scan: *mut c_void) -> i64 {
+    // SAFETY: the helper hands on the pointer that `scan` gave it, to a live `Scan` that nobody else touches.
+    let scan = unsafe { &mut *scan.cast::<Scan<F>>() };
+    let offset = offset as u32;
+    match slot::<F>(scan.start.wrapping_add(offset)) {
+        Some(backend) if backend.addr == scan.addr && backend.port == scan.port => {
+            scan.found = Some((offset, backend));
+            1
+        }
+        Some(_) => 0,
+        None => 1,
+    }
+}
+
+fn boot_seconds() -> u32 {
+    // SAFETY: the helper has no arguments and is allowed in every program type.
+    (unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000) as u32
+}
