@@ -30,17 +30,10 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let purpose = if options.bless {
-        Purpose::Write
-    } else {
-        Purpose::Compare
-    };
+    let purpose = if options.bless { Purpose::Write } else { Purpose::Compare };
     let text = golden_text();
     if options.bless && !options.same_version {
-        check_version(
-            &std::fs::read_to_string(child::root().join(GOLDEN)).unwrap_or_default(),
-            &text,
-        )?;
+        check_version(&std::fs::read_to_string(child::root().join(GOLDEN)).unwrap_or_default(), &text)?;
     }
     golden::settle(GOLDEN, &text, purpose, REMEDY)?;
     golden::settle("docs/maps.md", &document(), purpose, "cargo xtask abi --bless")?;
@@ -53,11 +46,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// A blessed change under an old version would let a new agent misread old pins. A new map or another size of a map
 /// changes no bytes of another, but is refused as well: an adopting agent would look for it in vain.
 fn check_version(kept: &str, text: &str) -> Result<()> {
-    let version = |text: &str| {
-        text.lines()
-            .find(|line| line.starts_with("layout version"))
-            .map(str::to_owned)
-    };
+    let version =
+        |text: &str| text.lines().find(|line| line.starts_with("layout version")).map(str::to_owned);
     let renewed = kept.is_empty() || kept == text || version(kept) != version(text);
     ensure!(
         renewed,
@@ -67,29 +57,17 @@ fn check_version(kept: &str, text: &str) -> Result<()> {
 }
 
 fn golden_text() -> String {
-    let mut text = format!("layout version {LAYOUT_VERSION}\n");
+    let mut text = format!("layout version {LAYOUT_VERSION}\n\n");
     for spec in SPECS {
         put(
             &mut text,
-            format_args!(
-                "\nmap {} {:?} {} => {}\n",
-                spec.name, spec.kind, spec.key.name, spec.value.name
-            ),
+            format_args!("map {} {:?} {} => {}\n", spec.name, spec.kind, spec.key.name, spec.value.name),
         );
     }
     for layout in layouts().values() {
-        put(
-            &mut text,
-            format_args!(
-                "\ntype {} size {} align {}\n",
-                layout.name, layout.size, layout.align
-            ),
-        );
+        put(&mut text, format_args!("\ntype {} size {} align {}\n", layout.name, layout.size, layout.align));
         for field in layout.fields {
-            put(
-                &mut text,
-                format_args!("{:>6} {:>4} {}\n", field.offset, field.size, field.name),
-            );
+            put(&mut text, format_args!("{:>6} {:>4} {}\n", field.offset, field.size, field.name));
         }
     }
     text
@@ -97,11 +75,7 @@ fn golden_text() -> String {
 
 /// Every type in a map, by name.
 fn layouts() -> BTreeMap<&'static str, Layout> {
-    SPECS
-        .iter()
-        .flat_map(|spec| [spec.key, spec.value])
-        .map(|layout| (layout.name, layout))
-        .collect()
+    SPECS.iter().flat_map(|spec| [spec.key, spec.value]).map(|layout| (layout.name, layout)).collect()
 }
 
 fn document() -> String {
@@ -114,17 +88,7 @@ fn document() -> String {
          |---|---|---|---|---:|---:|---|---|---|\n"
     );
     for spec in SPECS {
-        let MapSpec {
-            name,
-            kind,
-            family: _,
-            key,
-            value,
-            entries,
-            writer,
-            reader,
-            doc,
-        } = spec;
+        let MapSpec { name, kind, family: _, key, value, entries, writer, reader, doc } = spec;
         let memory = memory(spec);
         put(
             &mut text,
@@ -146,10 +110,7 @@ fn document() -> String {
             ),
         );
         for field in layout.fields {
-            put(
-                &mut text,
-                format_args!("| {} | {} | `{}` |\n", field.offset, field.size, field.name),
-            );
+            put(&mut text, format_args!("| {} | {} | `{}` |\n", field.offset, field.size, field.name));
         }
     }
     text

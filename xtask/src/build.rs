@@ -22,10 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     child::run(&mut cargo)?;
     for name in ["proxy-agent", "proxyctl"] {
         let path = artefacts(options).join(name);
-        let size = path
-            .metadata()
-            .with_context(|| format!("cargo left no {}", path.display()))?
-            .len();
+        let size = path.metadata().with_context(|| format!("cargo left no {}", path.display()))?.len();
         println!("{} ({:.1} MiB)", path.display(), size as f64 / f64::from(1 << 20));
     }
     Ok(())

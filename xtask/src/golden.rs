@@ -23,6 +23,9 @@ pub(crate) fn settle(path: &str, text: &str, purpose: Purpose, remedy: &str) -> 
         return Ok(());
     }
     if purpose == Purpose::Write {
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder of {path}"))?;
+        }
         fs::write(&file, text).with_context(|| format!("cannot write {path}"))?;
         println!("wrote {path}");
         return Ok(());
@@ -37,10 +40,7 @@ pub(crate) fn settle(path: &str, text: &str, purpose: Purpose, remedy: &str) -> 
 fn difference<'a>(kept: &'a str, text: &'a str) -> Vec<(usize, String)> {
     let only = |sign: char, of: &'a str, other: &'a str| {
         let others: std::collections::BTreeSet<&str> = other.lines().collect();
-        let lines = of
-            .lines()
-            .zip(1..)
-            .filter(move |(line, _)| !others.contains(line));
+        let lines = of.lines().zip(1..).filter(move |(line, _)| !others.contains(line));
         lines.map(move |(line, number)| (number, format!("{sign} {line}")))
     };
     only('-', kept, text).chain(only('+', text, kept)).collect()
@@ -53,13 +53,6 @@ mod tests {
     #[test]
     fn a_difference_names_the_lines_of_each_side() {
         let found = difference("a\nb\n", "a\nc\nd\n");
-        assert_eq!(
-            found,
-            [
-                (2, "- b".to_owned()),
-                (2, "+ c".to_owned()),
-                (3, "+ d".to_owned())
-            ]
-        );
+        assert_eq!(found, [(2, "- b".to_owned()), (2, "+ c".to_owned()), (3, "+ d".to_owned())]);
     }
 }

@@ -21,11 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Builds, tests and shows Sluice",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", about = "Builds, tests and shows Sluice", disable_help_subcommand = true)]
 enum Verb {
     /// Install, or name, what is missing on this machine; does nothing when nothing is
     Setup(setup::Options),

@@ -31,10 +31,7 @@ pub(crate) fn run(label: &str, command: &mut Command) -> Result<()> {
     let (sender, lines) = mpsc::channel();
     let out = process.stdout.take().map(BufReader::new);
     let err = process.stderr.take().map(BufReader::new);
-    let readers = [
-        out.map(|out| follow(out, sender.clone())),
-        err.map(|err| follow(err, sender)),
-    ];
+    let readers = [out.map(|out| follow(out, sender.clone())), err.map(|err| follow(err, sender))];
     let mut tail = VecDeque::new();
     for line in lines {
         bar.set_message(line.trim().to_owned());
@@ -47,9 +44,7 @@ pub(crate) fn run(label: &str, command: &mut Command) -> Result<()> {
         // A reader ends with its pipe; it has nothing to say.
         drop(reader.join());
     }
-    let status = process
-        .wait()
-        .with_context(|| format!("cannot wait for {text}"))?;
+    let status = process.wait().with_context(|| format!("cannot wait for {text}"))?;
     bar.finish_and_clear();
     if !status.success() {
         let tail = tail.into_iter().collect::<Vec<_>>().join("\n");

@@ -15,17 +15,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let purpose = if options.write {
-        Purpose::Write
-    } else {
-        Purpose::Compare
-    };
-    golden::settle(
-        "docs/reasons.md",
-        &document(),
-        purpose,
-        "cargo xtask reasons --write",
-    )
+    let purpose = if options.write { Purpose::Write } else { Purpose::Compare };
+    golden::settle("docs/reasons.md", &document(), purpose, "cargo xtask reasons --write")
 }
 
 fn document() -> String {
@@ -46,11 +37,7 @@ fn document() -> String {
         };
         let (number, name) = (reason.index(), reason.text());
         // Writing into a String cannot fail.
-        _ = writeln!(
-            text,
-            "| {number} | `{name}` | {outcome} | {} |",
-            reason.explanation().trim()
-        );
+        _ = writeln!(text, "| {number} | `{name}` | {outcome} | {} |", reason.explanation().trim());
     }
     text
 }

@@ -1,7 +1,7 @@
 //! Runs the nested cargo that compiles an eBPF crate, cut off from the cargo that runs the build script.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     env,
     ffi::OsString,
     path::{Path, PathBuf},
@@ -29,13 +29,7 @@ pub const FLAGS: [&str; 5] = [
 
 /// What the outer cargo leaves in the environment of its children and what must not reach the nested one.
 /// `CARGO_HOME` and the settings of registries, network and proxies stay.
-const KEPT: [&str; 5] = [
-    "CARGO_HOME",
-    "CARGO_NET_",
-    "CARGO_HTTP_",
-    "CARGO_REGISTR",
-    "CARGO_SOURCE_",
-];
+const KEPT: [&str; 5] = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
 const SCRUBBED: [&str; 13] = [
     "CARGO",
     "RUSTC",
@@ -74,21 +68,28 @@ impl Job<'_> {
     /// [`Error::Stack`] when the linker names functions with too large a frame, else [`Error::Compile`] with the output.
     pub fn run(&self) -> Result<PathBuf, Error> {
         let mut cargo = self.cargo("build");
-        let output = cargo.output().map_err(|source| Error::Spawn {
-            program: cargo.get_program().into(),
-            source,
-        })?;
+        let output =
+            cargo.output().map_err(|source| Error::Spawn { program: cargo.get_program().into(), source })?;
         if output.status.success() {
             return Ok(self.target_dir.join(TARGET).join("release").join(self.bin));
         }
         let output = String::from_utf8_lossy(&output.stderr).into_owned();
         Err(match stack_overflows(&output) {
             Some(functions) => Error::Stack { functions },
-            None => Error::Compile {
-                rustc: self.toolchain.rustc.display().to_string(),
-                output,
-            },
+            None => Error::Compile { rustc: self.toolchain.rustc.display().to_string(), output },
         })
+    }
+
+    /// [`FLAGS`], and one that keeps the path of the checkout out of the object.
+    fn flags(&self) -> OsString {
+        let mut flags = OsString::from(FLAGS.join("\x1f"));
+        let absolute = self.crate_dir.canonicalize().unwrap_or_else(|_| self.crate_dir.to_owned());
+        if let Some(checkout) = absolute.parent() {
+            flags.push("\x1f--remap-path-prefix=");
+            flags.push(checkout);
+            flags.push("=.");
+        }
+        flags
     }
 
     /// The nested cargo with `verb` (`build`, `check`), its environment and all arguments but the verb's own.
@@ -100,7 +101,7 @@ impl Job<'_> {
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             let starts = |prefix: &&str| text.starts_with(*prefix);
-            if SCRUBBED.iter().any(|prefix| starts(prefix)) && !KEPT.iter().any(|prefix| starts(prefix)) {
+            if SCRUBBED.iter().any(starts) && !KEPT.iter().any(starts) {
                 cargo.env_remove(&name);
             }
         }
@@ -108,17 +109,9 @@ impl Job<'_> {
             .current_dir(self.crate_dir)
             .env("RUSTC", &self.toolchain.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags())
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", self.linker)
-            .args([
-                verb,
-                "--release",
-                "--target",
-                TARGET,
-                "-Zbuild-std=core",
-                "--bin",
-                self.bin,
-            ])
+            .args([verb, "--release", "--target", TARGET, "-Zbuild-std=core", "--bin", self.bin])
             .arg("--target-dir")
             .arg(self.target_dir);
         if self.crate_dir.join("Cargo.lock").exists() {
@@ -128,20 +121,22 @@ impl Job<'_> {
     }
 }
 
-/// The linker's diagnostics about the stack: `src/a.rs:9: function`, each once.
+/// The functions that the linker complains about, each once, with the file it names first that is not the library's.
 fn stack_overflows(output: &str) -> Option<String> {
-    let mut sites = BTreeSet::new();
-    for line in output
-        .lines()
-        .filter(|line| line.contains("BPF stack limit is exceeded"))
-    {
+    let mut sites = BTreeMap::new();
+    for line in output.lines().filter(|line| line.contains("BPF stack limit is exceeded")) {
         let (_, place) = line.split_once("ERROR llvm: ")?;
         let (site, rest) = place.split_once(": in function ")?;
         let symbol = rest.split_whitespace().next()?;
         let file = site.rsplitn(3, ':').last()?;
-        sites.insert(format!("{:#} ({file})", rustc_demangle::demangle(symbol)));
+        let kept = sites.entry(symbol).or_insert(file);
+        if kept.contains("/library/core/") {
+            *kept = file;
+        }
     }
-    (!sites.is_empty()).then(|| sites.into_iter().collect::<Vec<_>>().join(", "))
+    let named =
+        sites.into_iter().map(|(symbol, file)| format!("{:#} ({file})", rustc_demangle::demangle(symbol)));
+    Some(named.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -154,10 +149,7 @@ mod tests {
                     BPF stack limit is exceeded. Please move large on stack variables into BPF per-cpu array map.";
         let again = line.replace(":9:60:", ":0:0:");
         let output = format!("   Compiling x\n          {line}\n\n          {again}\nError: LLVM issued\n");
-        assert_eq!(
-            stack_overflows(&output).as_deref(),
-            Some("stk::deep (src/stk.rs)")
-        );
+        assert_eq!(stack_overflows(&output).as_deref(), Some("stk::deep (src/stk.rs)"));
         assert_eq!(stack_overflows("error: linking failed"), None);
     }
 }

@@ -80,10 +80,7 @@ impl Script<'_> {
             }
             .run()?,
         };
-        let bytes = fs::read(&object).map_err(|source| Error::Object {
-            path: object.clone(),
-            source,
-        })?;
+        let bytes = fs::read(&object).map_err(|source| Error::Object { path: object.clone(), source })?;
         object::check(&bytes)?;
         let copy = out.join(format!("{}.o", self.bin));
         fs::write(&copy, bytes).map_err(|source| Error::Object { path: copy, source })
@@ -93,8 +90,5 @@ impl Script<'_> {
 /// One directory for all profiles: `check`, `build` and `build --release` of the agent embed the same object,
 /// so it is compiled once. Cargo marks the root of its target directory with `CACHEDIR.TAG`.
 fn target_dir(out: &Path) -> PathBuf {
-    out.ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").exists())
-        .unwrap_or(out)
-        .join("bpf")
+    out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap_or(out).join("bpf")
 }

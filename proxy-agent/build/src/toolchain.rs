@@ -77,7 +77,7 @@ pub enum Why {
     /// Older than [`OLDEST`].
     TooOld(PathBuf, String),
     /// No `lib/rustlib/src/rust/library/core` in its sysroot.
-    NoSources(PathBuf, String),
+    NoSources(PathBuf),
 }
 
 impl fmt::Display for Rejected {
@@ -87,13 +87,7 @@ impl fmt::Display for Rejected {
             Why::Absent => write!(f, "not installed"),
             Why::NotARustc(path) => write!(f, "{} is no working rustc", path.display()),
             Why::TooOld(path, release) => write!(f, "{} is {release}, too old", path.display()),
-            Why::NoSources(path, release) => {
-                write!(
-                    f,
-                    "{} ({release}) has no library sources (rust-src)",
-                    path.display()
-                )
-            }
+            Why::NoSources(path) => write!(f, "{} has no library sources (rust-src)", path.display()),
         }
     }
 }
@@ -121,52 +115,44 @@ pub fn find() -> Result<Toolchain, Error> {
     Err(Error::NoToolchain(rejected))
 }
 
-/// Lazily, because each place costs a process.
+/// Where to look, in order. Nothing is looked at before it is asked for, because each place costs a process.
 fn candidates() -> impl Iterator<Item = (Origin, Option<PathBuf>)> {
     let named = env::var_os(OVERRIDE).map(|path| (Origin::Override, Some(PathBuf::from(path))));
-    let places: [(Origin, fn() -> Option<PathBuf>); 3] = [
-        (Origin::RustupNightly, rustup_nightly),
-        (Origin::Current, || {
-            Some(env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from))
-        }),
-        (Origin::System, || {
-            Some("/usr/bin/rustc".into()).filter(|path: &PathBuf| path.exists())
-        }),
-    ];
-    named
-        .into_iter()
-        .chain(places.into_iter().map(|(origin, look)| (origin, look())))
+    let places = [Origin::RustupNightly, Origin::Current, Origin::System].into_iter().map(|origin| {
+        let rustc = match origin {
+            Origin::Override => None,
+            Origin::RustupNightly => rustup_nightly(),
+            Origin::Current => Some(env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)),
+            Origin::System => Some("/usr/bin/rustc".into()).filter(|path: &PathBuf| path.exists()),
+        };
+        (origin, rustc)
+    });
+    named.into_iter().chain(places)
 }
 
 fn rustup_nightly() -> Option<PathBuf> {
     let mut rustup = Command::new("rustup");
     // A question must not download a toolchain.
-    rustup
-        .env("RUSTUP_AUTO_INSTALL", "0")
-        .args(["which", "--toolchain", "nightly", "rustc"]);
+    rustup.env("RUSTUP_AUTO_INSTALL", "0").args(["which", "--toolchain", "nightly", "rustc"]);
     stdout(&mut rustup).map(PathBuf::from)
 }
 
 fn probe(origin: Origin, rustc: &Path) -> Result<Toolchain, Why> {
-    let ask = |question: &[&str]| stdout(Command::new(rustc).env_remove("RUSTC_BOOTSTRAP").args(question));
+    let ask = |rustc: &Path, question: &[&str]| stdout(Command::new(rustc).args(question));
     let broken = || {
-        if rustc.is_absolute() {
-            Why::NotARustc(rustc.into())
-        } else {
-            Why::Absent
-        }
+        if rustc.is_absolute() { Why::NotARustc(rustc.into()) } else { Why::Absent }
     };
-    let version = ask(&["-vV"]).ok_or_else(broken)?;
-    let sysroot = PathBuf::from(ask(&["--print", "sysroot"]).ok_or_else(broken)?);
-    let release = field(&version, "release:").ok_or_else(broken)?.to_owned();
+    let sysroot = PathBuf::from(ask(rustc, &["--print", "sysroot"]).ok_or_else(broken)?);
     // A rustup proxy would pick its toolchain anew in the nested build: name the compiler it stands for.
     let real = sysroot.join("bin/rustc");
     let rustc = if real.exists() { real } else { rustc.to_owned() };
+    if !sysroot.join("lib/rustlib/src/rust/library/core").exists() {
+        return Err(Why::NoSources(rustc));
+    }
+    let version = ask(&rustc, &["-vV"]).unwrap_or_default();
+    let release = field(&version, "release:").ok_or_else(|| Why::NotARustc(rustc.clone()))?.to_owned();
     if numbers(&release) < numbers(OLDEST) {
         return Err(Why::TooOld(rustc, release));
-    }
-    if !sysroot.join("lib/rustlib/src/rust/library/core").exists() {
-        return Err(Why::NoSources(rustc, release));
     }
     let llvm = field(&version, "LLVM version:").and_then(|text| text.split('.').next()?.parse().ok());
     let sibling = |name| Some(rustc.with_file_name(name)).filter(|path| path.exists());
@@ -174,7 +160,7 @@ fn probe(origin: Origin, rustc: &Path) -> Result<Toolchain, Why> {
         origin,
         cargo: sibling("cargo"),
         clippy_driver: sibling("clippy-driver"),
-        llvm: llvm.ok_or(Why::NotARustc(rustc.clone()))?,
+        llvm: llvm.ok_or_else(|| Why::NotARustc(rustc.clone()))?,
         release,
         rustc,
     })
@@ -187,18 +173,12 @@ fn stdout(command: &mut Command) -> Option<String> {
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .map(str::trim)
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// `1.97.0-nightly` → `[1, 97]`: enough to compare with [`OLDEST`].
 fn numbers(release: &str) -> Vec<u32> {
-    release
-        .split('.')
-        .take(2)
-        .filter_map(|part| part.parse().ok())
-        .collect()
+    release.split('.').take(2).filter_map(|part| part.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -216,11 +196,7 @@ mod tests {
     fn a_program_that_is_no_rustc_is_rejected_by_its_path() {
         let why = probe(Origin::Override, Path::new("/bin/true")).expect_err("true is no rustc");
         assert_eq!(why, Why::NotARustc("/bin/true".into()));
-        let text = Rejected {
-            origin: Origin::Override,
-            why,
-        }
-        .to_string();
+        let text = Rejected { origin: Origin::Override, why }.to_string();
         assert_eq!(text, "SLUICE_BPF_RUSTC: /bin/true is no working rustc");
     }
 }

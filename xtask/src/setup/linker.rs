@@ -1,8 +1,8 @@
 //! bpf-linker, compiled against an LLVM that reads what the BPF compiler writes.
 
-use bpf_build::{linker, toolchain};
+use bpf_build::linker;
 
-use super::{Remedy, State, remedy::apt_offers};
+use super::{Remedy, State, compiler, remedy::apt_offers};
 
 /// The release of bpf-linker, and the majors of LLVM that it can be built with.
 const VERSION: &str = "^0.13";
@@ -10,14 +10,11 @@ const RELEASE: &str = "0.13.0";
 const LLVMS: std::ops::RangeInclusive<u32> = 21..=23;
 
 pub(super) fn look() -> State {
-    let wanted = toolchain::find().ok().map(|compiler| compiler.llvm);
+    let wanted = compiler::find().ok().map(|compiler| compiler.llvm);
     match linker::find() {
         Ok(path) => match (linker::llvm(&path), wanted) {
             (Some(has), Some(wanted)) if has < wanted => {
-                let why = format!(
-                    "{} has LLVM {has}, the BPF compiler writes LLVM {wanted}",
-                    path.display()
-                );
+                let why = format!("{} has LLVM {has}, the BPF compiler writes LLVM {wanted}", path.display());
                 State::Missing(why, install(Some(wanted)))
             }
             (Some(has), _) => State::Present(format!("{} (LLVM {has})", path.display())),
@@ -44,15 +41,7 @@ fn install(wanted: Option<u32>) -> Remedy {
     let packages = [format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")];
     let others = ["zlib1g-dev", "libzstd-dev", "g++"].map(Into::into);
     let feature = format!("llvm-{llvm}");
-    let command = [
-        "cargo",
-        "install",
-        "bpf-linker",
-        "--version",
-        VERSION,
-        "--locked",
-        "--force",
-    ];
+    let command = ["cargo", "install", "bpf-linker", "--version", VERSION, "--locked", "--force"];
     let features = ["--no-default-features", "--features", &feature];
     Remedy::All(vec![
         Remedy::Apt(packages.into_iter().chain(others).collect()),
@@ -80,9 +69,6 @@ fn prebuilt() -> Remedy {
     let unpack = format!("curl -fsSL {url} | tar --zstd -xf - -C {}", cargo_bin.display());
     Remedy::All(vec![
         Remedy::Apt(["curl", "ca-certificates", "zstd"].map(Into::into).into()),
-        Remedy::command(
-            "downloading bpf-linker",
-            &["bash", "-o", "pipefail", "-c", &unpack],
-        ),
+        Remedy::command("downloading bpf-linker", &["bash", "-o", "pipefail", "-c", &unpack]),
     ])
 }

@@ -14,27 +14,19 @@ pub(super) fn root() -> State {
         return State::Present("effective user 0".into());
     }
     let why = "programs are loaded and namespaces made by root only";
-    State::Missing(
-        why.into(),
-        Remedy::Hand("run it with sudo -E, or in a root shell".into()),
-    )
+    State::Missing(why.into(), Remedy::Hand("run it with sudo -E, or in a root shell".into()))
 }
 
 pub(super) fn kernel() -> State {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.trim().parse::<u32>().ok());
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= KERNEL {
         return State::Present(format!("Linux {}", release.trim()));
     }
     let (major, minor) = KERNEL;
     let why = format!("Linux {} is older than {major}.{minor}", release.trim());
-    State::Missing(
-        why,
-        Remedy::Hand("boot a newer kernel; Debian 12 and Ubuntu 24.04 have one".into()),
-    )
+    State::Missing(why, Remedy::Hand("boot a newer kernel; Debian 12 and Ubuntu 24.04 have one".into()))
 }
 
 pub(super) fn btf() -> State {
@@ -77,22 +69,13 @@ pub(super) fn iproute2() -> State {
 
 pub(super) fn go() -> State {
     let module = fs::read_to_string(child::root().join("tests/cluster/go.mod")).unwrap_or_default();
-    let wanted = module
-        .lines()
-        .find_map(|line| line.strip_prefix("go "))
-        .unwrap_or("1.26")
-        .trim()
-        .to_owned();
+    let wanted = module.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or("1.26").trim().to_owned();
     // A newer `go` line would make an old Go download a toolchain: ask the one that is installed.
     let Some(version) = child::ask("env", &["GOTOOLCHAIN=local", "go", "env", "GOVERSION"]) else {
         let remedy = format!("install Go {wanted} or newer: https://go.dev/doc/install");
         return State::Missing("no `go` in PATH".into(), Remedy::Hand(remedy));
     };
-    let numbers = |text: &str| {
-        text.split('.')
-            .map_while(|part| part.parse().ok())
-            .collect::<Vec<u32>>()
-    };
+    let numbers = |text: &str| text.split('.').map_while(|part| part.parse().ok()).collect::<Vec<u32>>();
     if numbers(version.trim_start_matches("go")) >= numbers(&wanted) {
         return State::Present(version);
     }
@@ -103,10 +86,9 @@ pub(super) fn go() -> State {
 pub(super) fn deny() -> State {
     match child::ask("cargo-deny", &["--version"]) {
         Some(version) => State::Present(version),
-        None => State::Missing(
-            "not installed".into(),
-            Remedy::Hand("cargo install cargo-deny --locked".into()),
-        ),
+        None => {
+            State::Missing("not installed".into(), Remedy::Hand("cargo install cargo-deny --locked".into()))
+        }
     }
 }
 

@@ -57,11 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             missing.push(need.name);
         }
     }
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        bail!("missing: {}", missing.join(", "))
-    }
+    if missing.is_empty() { Ok(()) } else { bail!("missing: {}", missing.join(", ")) }
 }
 
 /// The same for the other verbs: silent when nothing is missing. What only some tests need may be missing.

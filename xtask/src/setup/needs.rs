@@ -3,60 +3,15 @@
 use super::{Need, Weight, compiler, linker, machine};
 
 pub(super) const NEEDS: &[Need] = &[
-    Need {
-        name: "root",
-        weight: Weight::Required,
-        packaged: false,
-        look: machine::root,
-    },
-    Need {
-        name: "kernel",
-        weight: Weight::Required,
-        packaged: false,
-        look: machine::kernel,
-    },
-    Need {
-        name: "kernel BTF",
-        weight: Weight::Required,
-        packaged: false,
-        look: machine::btf,
-    },
-    Need {
-        name: "cgroup2",
-        weight: Weight::Required,
-        packaged: false,
-        look: machine::cgroup2,
-    },
-    Need {
-        name: "bpffs",
-        weight: Weight::Required,
-        packaged: false,
-        look: machine::bpffs,
-    },
-    Need {
-        name: "iproute2",
-        weight: Weight::Required,
-        packaged: true,
-        look: machine::iproute2,
-    },
-    Need {
-        name: "BPF compiler",
-        weight: Weight::Required,
-        packaged: true,
-        look: compiler::look,
-    },
-    Need {
-        name: "bpf-linker",
-        weight: Weight::Required,
-        packaged: true,
-        look: linker::look,
-    },
-    Need {
-        name: "Go",
-        weight: Weight::For("the cluster tests"),
-        packaged: false,
-        look: machine::go,
-    },
+    Need { name: "root", weight: Weight::Required, packaged: false, look: machine::root },
+    Need { name: "kernel", weight: Weight::Required, packaged: false, look: machine::kernel },
+    Need { name: "kernel BTF", weight: Weight::Required, packaged: false, look: machine::btf },
+    Need { name: "cgroup2", weight: Weight::Required, packaged: false, look: machine::cgroup2 },
+    Need { name: "bpffs", weight: Weight::Required, packaged: false, look: machine::bpffs },
+    Need { name: "iproute2", weight: Weight::Required, packaged: true, look: machine::iproute2 },
+    Need { name: "BPF compiler", weight: Weight::Required, packaged: true, look: compiler::look },
+    Need { name: "bpf-linker", weight: Weight::Required, packaged: true, look: linker::look },
+    Need { name: "Go", weight: Weight::For("the cluster tests"), packaged: false, look: machine::go },
     Need {
         name: "clippy for BPF",
         weight: Weight::For("linting the kernel programs for BPF"),

@@ -29,11 +29,7 @@ pub(crate) enum Remedy {
 impl Remedy {
     /// A command without variables.
     pub(crate) fn command(label: &'static str, command: &[&str]) -> Self {
-        Self::Run {
-            label,
-            env: Vec::new(),
-            command: command.iter().map(ToString::to_string).collect(),
-        }
+        Self::Run { label, env: Vec::new(), command: command.iter().map(ToString::to_string).collect() }
     }
 
     /// Whether [`Remedy::apply`] does something.
@@ -61,8 +57,7 @@ impl Remedy {
                 let mut run = Command::new(&command[0]);
                 progress::run(
                     label,
-                    run.args(&command[1..])
-                        .envs(env.iter().map(|(name, value)| (name, value))),
+                    run.args(&command[1..]).envs(env.iter().map(|(name, value)| (name, value))),
                 )
             }
             Self::All(all) => all.iter().try_for_each(Self::apply),
@@ -96,11 +91,7 @@ impl fmt::Display for Remedy {
 /// The version of a package that apt would install, as far as its lists know.
 pub(crate) fn apt_offers(package: &str) -> Option<String> {
     let text = child::ask("apt-cache", &["policy", package])?;
-    let candidate = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate:"))?
-        .trim()
-        .to_owned();
+    let candidate = text.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?.trim().to_owned();
     (candidate != "(none)").then_some(candidate)
 }
 

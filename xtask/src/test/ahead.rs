@@ -17,18 +17,14 @@ impl Ahead {
         if std::env::var_os("CI").is_none() {
             return Self(Vec::new());
         }
-        let wanted = AHEAD
-            .iter()
-            .filter(|errand| chosen.iter().any(|step| step.name == errand.before));
+        let wanted = AHEAD.iter().filter(|errand| chosen.iter().any(|step| step.name == errand.before));
         Self(wanted.map(|errand| (errand, spawn(errand))).collect())
     }
 
     /// Waits for what `step` needs.
     pub(super) fn wait(&mut self, step: &Step) -> Result<()> {
         for (errand, child) in self.0.extract_if(.., |(errand, _)| errand.before == step.name) {
-            let status = child?
-                .wait()
-                .with_context(|| format!("cannot wait for {}", errand.name))?;
+            let status = child?.wait().with_context(|| format!("cannot wait for {}", errand.name))?;
             if !status.success() {
                 bail!("{}: {status}", errand.name);
             }
@@ -43,7 +39,7 @@ fn spawn(errand: &Errand) -> Result<Child> {
     nice.args(["-n", "10"])
         .args(errand.command)
         .current_dir(child::root())
-        .stdin(Stdio::null());
-    nice.spawn()
-        .with_context(|| format!("cannot start {}", errand.name))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    nice.spawn().with_context(|| format!("cannot start {}", errand.name))
 }

@@ -18,14 +18,8 @@ pub(super) fn command() -> Result<Command> {
             "{} has no clippy: linting the modules that also compile for the host",
             toolchain.rustc.display()
         );
-        let args = [
-            "clippy",
-            "--manifest-path",
-            "proxy-ebpf/Cargo.toml",
-            "--all-targets",
-            "--",
-            "-Dwarnings",
-        ];
+        let args =
+            ["clippy", "--manifest-path", "proxy-ebpf/Cargo.toml", "--all-targets", "--", "-Dwarnings"];
         return Ok(child::cargo(args));
     };
     let target_dir = child::root().join("target/bpf");
@@ -40,7 +34,6 @@ pub(super) fn command() -> Result<Command> {
     let mut lint = job.cargo("check");
     // What `cargo clippy` does: the driver stands in for the compiler of workspace members, its flags come by name.
     // The compiler need not have come with a `cargo-clippy`.
-    lint.env("RUSTC_WORKSPACE_WRAPPER", driver)
-        .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
+    lint.env("RUSTC_WORKSPACE_WRAPPER", driver).env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
     Ok(lint)
 }

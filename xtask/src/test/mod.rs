@@ -57,21 +57,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Err(error) => Outcome::failed(&error),
         };
         println!("=== {}: {outcome} in {}", step.name, seconds(start.elapsed()));
-        reports.push(Report {
-            name: step.name,
-            outcome,
-            seconds: seconds(start.elapsed()),
-        });
+        reports.push(Report { name: step.name, outcome, seconds: seconds(start.elapsed()) });
     }
     sum_up(&reports)
 }
 
 fn is_chosen(step: &Step, options: &Options) -> bool {
     let tier = !options.fast || step.tier == Tier::Fast;
-    tier && options
-        .only
-        .as_ref()
-        .is_none_or(|text| step.name.contains(text.as_str()))
+    tier && options.only.as_ref().is_none_or(|text| step.name.contains(text.as_str()))
 }
 
 fn sum_up(reports: &[Report]) -> Result<()> {
@@ -84,10 +77,7 @@ fn sum_up(reports: &[Report]) -> Result<()> {
     if total.failed == 0 {
         return Ok(());
     }
-    let failed = reports
-        .iter()
-        .filter(|report| report.outcome.total().failed > 0)
-        .map(|report| report.name);
+    let failed = reports.iter().filter(|report| report.outcome.total().failed > 0).map(|report| report.name);
     // The counts stay the last line of the standard output; this goes to the standard error.
     bail!("failed: {}", failed.collect::<Vec<_>>().join(", "))
 }

@@ -29,29 +29,19 @@ enum Verdict {
 
 impl Outcome {
     pub(super) fn failed(error: &anyhow::Error) -> Self {
-        Self {
-            count: Count::default(),
-            verdict: Verdict::Failed(format!("{error:#}")),
-        }
+        Self { count: Count::default(), verdict: Verdict::Failed(format!("{error:#}")) }
     }
 
     /// The tests of the step; a failure without a failed test (a lint, a compiler error) is one.
     pub(super) fn total(&self) -> Count {
         let broken = matches!(self.verdict, Verdict::Failed(_)) && self.count.failed == 0;
-        Count {
-            failed: self.count.failed + u64::from(broken),
-            ..self.count
-        }
+        Count { failed: self.count.failed + u64::from(broken), ..self.count }
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tests = if self.count == Count::default() {
-            String::new()
-        } else {
-            format!(" ({})", self.count)
-        };
+        let tests = if self.count == Count::default() { String::new() } else { format!(" ({})", self.count) };
         match &self.verdict {
             Verdict::Ok => write!(f, "ok{tests}"),
             Verdict::Failed(why) => write!(f, "FAILED{tests}: {why}"),
@@ -74,12 +64,11 @@ pub(super) fn run(action: Action) -> Outcome {
         Action::Deny if child::ask("cargo-deny", &["--version"]).is_none() => {
             let remedy = setup::Remedy::Hand("cargo install cargo-deny --locked".into()).to_string();
             let why = format!("no cargo-deny; {}", remedy.trim());
-            return Outcome {
-                count,
-                verdict: Verdict::Absent(why),
-            };
+            return Outcome { count, verdict: Verdict::Absent(why) };
         }
-        Action::Deny => stream(&mut child::cargo(["deny", "check"]), &mut count),
+        Action::Deny => {
+            stream(&mut child::cargo(["deny", "check", "licenses", "bans", "sources"]), &mut count)
+        }
     };
     let verdict = done.map_or_else(|error| Verdict::Failed(format!("{error:#}")), |()| Verdict::Ok);
     Outcome { count, verdict }
@@ -98,9 +87,7 @@ fn cases(default: &str, count: &mut Count) -> Result<()> {
         .filter(|folder| folder != Path::new(""))
         .map(|folder| folder.to_string_lossy().into_owned())
         .collect();
-    let args: Vec<&str> = std::iter::once("fixtures")
-        .chain(folders.iter().map(String::as_str))
-        .collect();
+    let args: Vec<&str> = std::iter::once("fixtures").chain(folders.iter().map(String::as_str)).collect();
     xtask(&args, count)
 }
 
@@ -112,10 +99,7 @@ fn stream(command: &mut Command, count: &mut Count) -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {line}"))?;
-    let out = process
-        .stdout
-        .take()
-        .context("a piped process has a standard output")?;
+    let out = process.stdout.take().context("a piped process has a standard output")?;
     for bytes in BufReader::new(out).split(b'\n') {
         let bytes = bytes.with_context(|| format!("cannot read from {line}"))?;
         let text = String::from_utf8_lossy(&bytes);
@@ -124,12 +108,6 @@ fn stream(command: &mut Command, count: &mut Count) -> Result<()> {
             *count = [*count, more].into_iter().sum();
         }
     }
-    let status = process
-        .wait()
-        .with_context(|| format!("cannot wait for {line}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        bail!("{line}: {status}")
-    }
+    let status = process.wait().with_context(|| format!("cannot wait for {line}"))?;
+    if status.success() { Ok(()) } else { bail!("{line}: {status}") }
 }

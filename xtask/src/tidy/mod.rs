@@ -41,11 +41,7 @@ pub(crate) struct Source<'a> {
 
 impl Source<'_> {
     fn breach(&self, line: usize, what: impl Into<String>) -> Breach {
-        Breach {
-            path: self.path.to_owned(),
-            line,
-            what: what.into(),
-        }
+        Breach { path: self.path.to_owned(), line, what: what.into() }
     }
 
     fn is_rust(&self) -> bool {
@@ -97,14 +93,10 @@ fn check(source: &Source<'_>) -> Vec<Breach> {
 /// What git tracks, and what it would track.
 fn files() -> Result<Vec<PathBuf>> {
     let mut git = Command::new("git");
-    git.current_dir(child::root())
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    git.current_dir(child::root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let output = git.output().context("cannot run git")?;
     if !output.status.success() {
-        bail!(
-            "git ls-files failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let names = String::from_utf8(output.stdout).context("a file name is no UTF-8")?;
     Ok(names.split_terminator('\0').map(PathBuf::from).collect())

@@ -11,12 +11,8 @@ const PURE: &[&str] = &["proxy-model/src", "proxy-common/src"];
 /// First segments of a path.
 const ROOMS: &[&str] = &["aya", "aya_obj", "k8s_openapi", "kube", "rand", "tokio"];
 /// Last two segments of a path.
-const CALLS: &[[&str; 2]] = &[
-    ["Instant", "now"],
-    ["SystemTime", "now"],
-    ["thread", "sleep"],
-    ["thread", "spawn"],
-];
+const CALLS: &[[&str; 2]] =
+    &[["Instant", "now"], ["SystemTime", "now"], ["thread", "sleep"], ["thread", "spawn"]];
 /// First two segments of a path.
 const STD: &[[&str; 2]] = &[["std", "env"], ["std", "fs"], ["std", "io"], ["std", "process"]];
 
@@ -24,10 +20,7 @@ pub(super) fn check(source: &Source<'_>, file: &syn::File) -> Vec<Breach> {
     if !PURE.iter().any(|room| source.path.starts_with(room)) {
         return Vec::new();
     }
-    let mut visitor = Paths {
-        source,
-        breaches: Vec::new(),
-    };
+    let mut visitor = Paths { source, breaches: Vec::new() };
     visitor.visit_file(file);
     visitor.breaches
 }
@@ -41,20 +34,14 @@ impl Paths<'_> {
     fn judge(&mut self, line: usize, segments: &[String]) {
         let pair =
             |pair: &[String], list: &[[&str; 2]]| list.iter().any(|[a, b]| pair[0] == *a && pair[1] == *b);
-        let room = segments
-            .first()
-            .is_some_and(|first| ROOMS.contains(&first.as_str()));
-        let call = segments
-            .windows(2)
-            .next_back()
-            .is_some_and(|last| pair(last, CALLS));
+        let room = segments.first().is_some_and(|first| ROOMS.contains(&first.as_str()));
+        let call = segments.windows(2).next_back().is_some_and(|last| pair(last, CALLS));
         let std = segments.windows(2).next().is_some_and(|first| pair(first, STD));
         if room || call || std {
             let path = segments.join("::");
-            self.breaches.push(self.source.breach(
-                line,
-                format!("`{path}` in a pure crate: hand it in as an argument"),
-            ));
+            self.breaches.push(
+                self.source.breach(line, format!("`{path}` in a pure crate: hand it in as an argument")),
+            );
         }
     }
 
@@ -85,11 +72,7 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast SynPath) {
-        let segments: Vec<String> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
+        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.judge(path.span().start().line, &segments);
         syn::visit::visit_path(self, path);
     }
@@ -103,16 +86,7 @@ mod tests {
 
     fn lines(path: &str, text: &str) -> Vec<usize> {
         let file = syn::parse_file(text).expect("the sample is Rust");
-        check(
-            &Source {
-                path: Path::new(path),
-                text,
-            },
-            &file,
-        )
-        .iter()
-        .map(|breach| breach.line)
-        .collect()
+        check(&Source { path: Path::new(path), text }, &file).iter().map(|breach| breach.line).collect()
     }
 
     const IMPURE: &str =

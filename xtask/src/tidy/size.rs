@@ -16,10 +16,7 @@ const REASON: &str = concat!("tidy: ", "long because ");
 
 pub(super) fn check(source: &Source<'_>, file: &syn::File) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    let first = source
-        .text
-        .lines()
-        .find(|line| !line.starts_with("#!") && !line.trim().is_empty());
+    let first = source.text.lines().find(|line| !line.starts_with("#!") && !line.trim().is_empty());
     if !first.is_some_and(|line| line.starts_with("//!")) {
         breaches.push(source.breach(1, "does not begin with //! and what the file is for"));
     }
@@ -27,11 +24,7 @@ pub(super) fn check(source: &Source<'_>, file: &syn::File) -> Vec<Breach> {
     if lines.len() > FILE && !excused(&lines[..TOP]) {
         breaches.push(source.breach(1, format!("{} lines, at most {FILE}", lines.len())));
     }
-    let mut visitor = Functions {
-        source,
-        lines: &lines,
-        breaches,
-    };
+    let mut visitor = Functions { source, lines: &lines, breaches };
     visitor.visit_file(file);
     visitor.breaches
 }
@@ -53,10 +46,8 @@ impl Functions<'_> {
         let length = end + 1 - start;
         // The line above counts as a place for the reason.
         if length > FUNCTION && !excused(&self.lines[start.saturating_sub(2)..end]) {
-            self.breaches.push(
-                self.source
-                    .breach(start, format!("{name} has {length} lines, at most {FUNCTION}")),
-            );
+            self.breaches
+                .push(self.source.breach(start, format!("{name} has {length} lines, at most {FUNCTION}")));
         }
     }
 }
@@ -87,28 +78,19 @@ mod tests {
     use super::*;
 
     fn breaches(text: &str) -> Vec<String> {
-        let source = Source {
-            path: Path::new("a.rs"),
-            text,
-        };
+        let source = Source { path: Path::new("a.rs"), text };
         let file = syn::parse_file(text).expect("the sample is Rust");
         check(&source, &file).iter().map(ToString::to_string).collect()
     }
 
     fn function(lines: usize, inside: &str) -> String {
-        format!(
-            "//! Sample.\n\nfn f() {{\n{inside}\n{}}}\n",
-            "    g();\n".repeat(lines - 3)
-        )
+        format!("//! Sample.\n\nfn f() {{\n{inside}\n{}}}\n", "    g();\n".repeat(lines - 3))
     }
 
     #[test]
     fn a_function_of_sixty_lines_passes_and_one_of_sixty_one_does_not() {
         assert_eq!(breaches(&function(60, "")), Vec::<String>::new());
-        assert_eq!(
-            breaches(&function(61, "")),
-            ["a.rs:3: f has 61 lines, at most 60"]
-        );
+        assert_eq!(breaches(&function(61, "")), ["a.rs:3: f has 61 lines, at most 60"]);
     }
 
     #[test]
@@ -121,17 +103,11 @@ mod tests {
     fn a_long_file_needs_its_reason_at_the_top() {
         let long = |top: &str| format!("//! Sample.\n{top}\n{}", "\n".repeat(FILE));
         assert_eq!(breaches(&long("")), ["a.rs:1: 402 lines, at most 400"]);
-        assert_eq!(
-            breaches(&long(&format!("// {REASON}it is a list"))),
-            Vec::<String>::new()
-        );
+        assert_eq!(breaches(&long(&format!("// {REASON}it is a list"))), Vec::<String>::new());
     }
 
     #[test]
     fn a_file_says_first_what_it_is_for() {
-        assert_eq!(
-            breaches("fn f() {}\n"),
-            ["a.rs:1: does not begin with //! and what the file is for"]
-        );
+        assert_eq!(breaches("fn f() {}\n"), ["a.rs:1: does not begin with //! and what the file is for"]);
     }
 }

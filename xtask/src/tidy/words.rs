@@ -6,10 +6,7 @@ use super::{Breach, Source};
 ///
 /// The words are written in two parts, so that this file may stand in the repository.
 const WORDS: &[(&str, &str)] = &[
-    (
-        concat!("TO", "DO"),
-        "finish it, or say as a sentence what is missing and why that is right",
-    ),
+    (concat!("TO", "DO"), "finish it, or say as a sentence what is missing and why that is right"),
     (concat!("FIX", "ME"), "fix it"),
     (concat!("XX", "X:"), "say it in a sentence"),
     (concat!("todo", "!("), "write it"),
@@ -41,18 +38,8 @@ mod tests {
     #[test]
     fn a_forbidden_word_is_found_on_its_line_with_the_advice() {
         let text = format!("fine\n// {}: later\n", WORDS[0].0);
-        let found = check(&Source {
-            path: Path::new("a.md"),
-            text: &text,
-        });
+        let found = check(&Source { path: Path::new("a.md"), text: &text });
         let what = format!("`{}`: {}", WORDS[0].0, WORDS[0].1);
-        assert_eq!(
-            found,
-            [Breach {
-                path: "a.md".into(),
-                line: 2,
-                what
-            }]
-        );
+        assert_eq!(found, [Breach { path: "a.md".into(), line: 2, what }]);
     }
 }

@@ -46,39 +46,27 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn read(file: &File<'_>) -> Self {
-        let functions: Vec<Function> = file
-            .symbols()
-            .filter_map(|symbol| Function::of(file, &symbol))
-            .collect();
+        let functions: Vec<Function> =
+            file.symbols().filter_map(|symbol| Function::of(file, &symbol)).collect();
         let mut calls = Vec::new();
         for section in file.sections() {
             let code = section.data().unwrap_or(&[]);
             for (offset, imm) in call_instructions(code) {
                 let jump = (i64::from(imm) + 1) * INSN as i64;
                 // A relocated call counts from its symbol, a resolved one from itself.
-                let relocated = section
-                    .relocations()
-                    .find(|(at, _)| *at == offset)
-                    .and_then(|(_, reloc)| {
-                        let RelocationTarget::Symbol(symbol) = reloc.target() else {
-                            return None;
-                        };
-                        let symbol = file.symbol_by_index(symbol).ok()?;
-                        Some((
-                            symbol.section_index()?,
-                            symbol.address().checked_add_signed(jump)?,
-                        ))
-                    });
+                let relocated = section.relocations().find(|(at, _)| *at == offset).and_then(|(_, reloc)| {
+                    let RelocationTarget::Symbol(symbol) = reloc.target() else {
+                        return None;
+                    };
+                    let symbol = file.symbol_by_index(symbol).ok()?;
+                    Some((symbol.section_index()?, symbol.address().checked_add_signed(jump)?))
+                });
                 let local = || Some((section.index(), offset.checked_add_signed(jump)?));
                 let find =
                     |(index, at): (SectionIndex, u64)| functions.iter().position(|f| f.holds(index, at));
                 let callee = relocated.or_else(local).and_then(find);
                 if let (Some(caller), Some(callee)) = (find((section.index(), offset)), callee) {
-                    calls.push(Call {
-                        caller,
-                        offset,
-                        callee,
-                    });
+                    calls.push(Call { caller, offset, callee });
                 }
             }
         }
@@ -131,13 +119,9 @@ impl Function {
 /// Byte offset and immediate of each BPF-to-BPF call. The second half of a 64-bit load has opcode 0: it cannot be
 /// mistaken for a call.
 fn call_instructions(code: &[u8]) -> impl Iterator<Item = (u64, i32)> {
-    code.as_chunks::<8>()
-        .0
-        .iter()
-        .zip((0u64..).step_by(INSN as usize))
-        .filter_map(|(insn, offset)| {
-            let [opcode, registers, _, _, imm @ ..] = *insn;
-            let call = opcode == CALL && registers >> 4 == PSEUDO_CALL;
-            call.then(|| (offset, i32::from_le_bytes(imm)))
-        })
+    code.as_chunks::<8>().0.iter().zip((0u64..).step_by(INSN as usize)).filter_map(|(insn, offset)| {
+        let [opcode, registers, _, _, imm @ ..] = *insn;
+        let call = opcode == CALL && registers >> 4 == PSEUDO_CALL;
+        call.then(|| (offset, i32::from_le_bytes(imm)))
+    })
 }

@@ -20,20 +20,14 @@ struct Record {
 
 impl Lines {
     pub(super) fn read(file: &File<'_>) -> Self {
-        Self {
-            records: parse(super::data(file, ".BTF"), super::data(file, ".BTF.ext")).unwrap_or_default(),
-        }
+        Self { records: parse(super::data(file, ".BTF"), super::data(file, ".BTF.ext")).unwrap_or_default() }
     }
 
     /// `file:line` of the instruction at `offset` (bytes) of `section`.
     pub(super) fn site(&self, section: &str, offset: u64) -> Option<String> {
-        let before = self
-            .records
-            .iter()
-            .filter(|record| record.section == section && record.offset <= offset);
-        before
-            .max_by_key(|record| record.offset)
-            .map(|record| format!("{}:{}", record.file, record.line))
+        let before =
+            self.records.iter().filter(|record| record.section == section && record.offset <= offset);
+        before.max_by_key(|record| record.offset).map(|record| format!("{}:{}", record.file, record.line))
     }
 }
 
@@ -63,10 +57,7 @@ fn parse(btf: &[u8], ext: &[u8]) -> Option<Vec<Record>> {
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|word| u32::from_le_bytes(*word))
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
 }
 
 fn text(strings: &[u8], at: u32) -> Option<String> {

@@ -15,13 +15,8 @@ use crate::Error;
 use calls::{Call, Calls};
 
 /// A part of a symbol's readable name that says "this is a panic".
-const PANICS: [&str; 5] = [
-    "core::panicking::",
-    "rust_begin_unwind",
-    "_fail",
-    "unwrap_failed",
-    "expect_failed",
-];
+const PANICS: [&str; 5] =
+    ["core::panicking::", "rust_begin_unwind", "_fail", "unwrap_failed", "expect_failed"];
 
 /// Something because of which the object must not be embedded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +44,11 @@ impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => write!(f, "it is not a BPF object: {why}"),
-            Self::NoBtf => write!(
-                f,
-                "it has no BTF; was it built without debug information or with another linker?"
-            ),
+            Self::NoBtf => {
+                write!(f, "it has no BTF; was it built without debug information or with another linker?")
+            }
             Self::Undefined(name) => write!(f, "it calls {name}, which does not exist for BPF"),
-            Self::Panic {
-                panic,
-                caller,
-                site,
-                programs,
-            } => {
+            Self::Panic { panic, caller, site, programs } => {
                 write!(
                     f,
                     "{}can panic ({panic})",
@@ -86,38 +75,20 @@ pub fn check(bytes: &[u8]) -> Result<(), Error> {
         Ok(file) => defects(&file),
         Err(error) => vec![Defect::Malformed(error.to_string())],
     };
-    if defects.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Refused(defects))
-    }
+    if defects.is_empty() { Ok(()) } else { Err(Error::Refused(defects)) }
 }
 
 fn defects(file: &File<'_>) -> Vec<Defect> {
     let mut found = Vec::new();
     if file.architecture() != ::object::Architecture::Bpf {
-        return vec![Defect::Malformed(format!(
-            "its machine is {:?}",
-            file.architecture()
-        ))];
+        return vec![Defect::Malformed(format!("its machine is {:?}", file.architecture()))];
     }
-    if [".BTF", ".BTF.ext"]
-        .iter()
-        .any(|name| file.section_by_name(name).is_none())
-    {
+    if [".BTF", ".BTF.ext"].iter().any(|name| file.section_by_name(name).is_none()) {
         found.push(Defect::NoBtf);
     }
-    found.extend(
-        file.symbols()
-            .filter(|symbol| symbol.is_undefined())
-            .filter_map(|symbol| {
-                symbol
-                    .name()
-                    .ok()
-                    .filter(|name| !name.is_empty())
-                    .map(|name| Defect::Undefined(readable(name)))
-            }),
-    );
+    found.extend(file.symbols().filter(|symbol| symbol.is_undefined()).filter_map(|symbol| {
+        symbol.name().ok().filter(|name| !name.is_empty()).map(|name| Defect::Undefined(readable(name)))
+    }));
     found.extend(panics(file));
     found
 }
@@ -144,12 +115,7 @@ fn panics(file: &File<'_>) -> Vec<Defect> {
         }
         // A panic function that only other panic functions call is reported with those.
         if calls.to(index).next().is_none() {
-            found.push(Defect::Panic {
-                panic,
-                caller: None,
-                site: None,
-                programs: Vec::new(),
-            });
+            found.push(Defect::Panic { panic, caller: None, site: None, programs: Vec::new() });
         }
     }
     found
@@ -166,7 +132,5 @@ fn readable(symbol: &str) -> String {
 
 /// The bytes of a section that may be absent.
 fn data<'a>(file: &File<'a>, name: &str) -> &'a [u8] {
-    file.section_by_name(name)
-        .and_then(|section| section.data().ok())
-        .unwrap_or(&[])
+    file.section_by_name(name).and_then(|section| section.data().ok()).unwrap_or(&[])
 }
