@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct Addr4(u32);
 
 /// An IPv6 address, sixteen bytes in network order.
+#[expect(clippy::derived_hash_with_manual_eq, reason = "the comparison by hand compares the same four words")]
 #[derive(Clone, Copy, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Addr6([u32; 4]);
