@@ -78,10 +78,23 @@ fn last<F: Tables>(
     // SAFETY: an LRU element may be recycled while it is read; then it names a backend that the comparison
     // with the segment below refuses, or one that is in it: any such is a valid choice.
     let old = unsafe { AFFINITY.get(key) }?;
-    if now.wrapping_sub(old.seen) >= frontend.affinity {
+    // Whole seconds: an entry lasts up to one second longer than asked, never shorter. Another processor may
+    // have written a later second since `now` was read.
+    if now.saturating_sub(old.seen) > frontend.affinity {
         return None;
     }
-    let (addr, port, hint) = (F::Addr::from_padded(old.addr), old.port, old.hint);
+    find::<F>(segment, F::Addr::from_padded(old.addr), old.port, old.hint)
+}
+
+/// A known backend and its offset, if the segment holds it. `hint` is the offset where it was last; if it moved,
+/// at most [`limits::AFFINITY_SCAN`] slots are compared.
+#[inline(always)]
+pub fn find<F: Tables>(
+    segment: Segment,
+    addr: F::Addr,
+    port: Port,
+    hint: u32,
+) -> Option<(u32, Backend<F::Addr>)> {
     if hint < segment.len
         && let Some(backend) = slot::<F>(segment.start.wrapping_add(hint))
         && backend.addr == addr

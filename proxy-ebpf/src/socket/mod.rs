@@ -1,1 +1,16 @@
-//! The socket road.
+//! The socket road: a socket that asks for a frontend is given a backend before its first packet.
+//!
+//! ```text
+//! connect ──► choose ──► peer (in the socket)
+//! datagram ─► choose ──► socketpeers (per socket and peer)
+//! peer ─────► what the application is shown
+//! ```
+//!
+//! Nothing is rewritten per packet, so a backend sees the client's own address, and a backend that is the
+//! client itself is an ordinary local connection. Written once for both families over [`view::View`].
+
+pub mod choose;
+pub mod connect;
+pub mod datagram;
+pub mod peer;
+pub mod view;

@@ -1,0 +1,99 @@
+//! From the endpoint that a call names to the frontend, and from there to a backend. Knows sockets as clients:
+//! which namespace, which protocol.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_netns_cookie, programs::SockAddrContext};
+use proxy_common::{
+    Cidr, ClientClass, Frontend, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind, decide,
+};
+
+use super::view::{AddrOf, Endpoint, View};
+use crate::{
+    lookup,
+    maps::{CONFIG, Tables},
+};
+
+/// The frontend at `to`, or why the call is none of ours, or refused.
+///
+/// A call to no Service costs one hash lookup, plus one array lookup while Service ranges are known.
+#[inline(always)]
+pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Result<Frontend, Reason> {
+    if !V::Family::served() {
+        return Err(Reason::NotIp);
+    }
+    let proto = protocol(ctx).ok_or(Reason::NoPorts)?;
+    if to.port == Port::NONE && proto == Proto::UDP {
+        // getaddrinfo(3) connects datagram sockets to port 0 to learn the source address; nothing is ever sent.
+        return Err(Reason::NoPorts);
+    }
+    let config = CONFIG.load();
+    if config.host_sockets_only != 0 && netns(ctx) != config.host_netns {
+        return Err(Reason::NotAService);
+    }
+    let key = FrontendKey::new(to.addr, to.port, proto);
+    // SAFETY: the map never reuses an element's memory for another one before this program's read section ends
+    // unless it is replaced on another processor meanwhile; the value is copied here, before anything else.
+    match unsafe { V::Family::frontends().get(&key) } {
+        Some(frontend) => Ok(*frontend),
+        None => Err(unknown::<V::Family>(to.addr)),
+    }
+}
+
+/// Why there is no frontend at an address: items 52 and 53.
+#[inline(always)]
+fn unknown<F: Tables>(addr: F::Addr) -> Reason {
+    let Some(node) = F::node().get(0) else { return Reason::NotAService };
+    let owned = decide::unowned(node, addr);
+    // Where ranges are known, a cluster address is inside of them, and all others are spared the second lookup.
+    let ranges_known = node.service_cidrs[0] != Cidr::unused();
+    if ranges_known && owned == Reason::NotAService {
+        return owned;
+    }
+    // SAFETY: the value is not read, only that there is one.
+    match unsafe { F::frontends().get(&FrontendKey::wildcard(addr)) } {
+        Some(_) => Reason::UnknownPort,
+        None => owned,
+    }
+}
+
+/// The backends that this socket may use.
+#[inline(always)]
+pub fn eligible(ctx: &SockAddrContext, frontend: &Frontend) -> Result<Segment, Reason> {
+    let class = if netns(ctx) == CONFIG.load().host_netns { ClientClass::Node } else { ClientClass::Pod };
+    // Whether the source is masqueraded is of no interest: the socket is bound to its source by the kernel once
+    // it has the backend's address.
+    decide::choose(frontend, class).map(|choice| choice.segment)
+}
+
+/// A backend for a new connection.
+#[inline(always)]
+pub fn backend<V: View>(
+    ctx: &SockAddrContext,
+    frontend: &Frontend,
+    segment: Segment,
+) -> Result<Endpoint<AddrOf<V>>, Reason> {
+    let cookie = netns(ctx);
+    let client = [cookie as u32, (cookie >> 32) as u32, 0, 0];
+    let backend = lookup::backend::choose::<V::Family>(frontend, segment, ClientKind::NETNS, client)?;
+    Ok(Endpoint { addr: backend.addr, port: backend.port })
+}
+
+/// The protocol on the wire. Multipath TCP has a number of its own in the socket only: to a Service it is TCP.
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> Option<Proto> {
+    /// `IPPROTO_MPTCP`, `include/uapi/linux/in.h`: beyond the eight bits of a packet.
+    const MPTCP: u32 = 262;
+    // SAFETY: the kernel passes a valid context, and every hook of the socket road shows this field.
+    match unsafe { (*ctx.sock_addr).protocol } {
+        6 | MPTCP => Some(Proto::TCP),
+        17 => Some(Proto::UDP),
+        132 => Some(Proto::SCTP),
+        _ => None,
+    }
+}
+
+/// The cookie of the socket's network namespace.
+#[inline(always)]
+fn netns(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the context of this hook, which is valid while the program runs.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
+}

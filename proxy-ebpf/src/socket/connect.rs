@@ -1,0 +1,35 @@
+//! `connect(2)`, of stream and datagram sockets: the socket is connected to a backend, and nothing is left to do
+//! for its packets.
+
+use aya_ebpf::programs::SockAddrContext;
+use proxy_common::Reason;
+
+use super::{
+    choose, peer,
+    view::{View, endpoint, set_endpoint},
+};
+
+/// Puts a backend in the place of a frontend.
+#[inline(always)]
+pub fn connect<V: View>(ctx: &SockAddrContext) -> Reason {
+    match translate::<V>(ctx) {
+        Ok(()) => Reason::SocketConnect,
+        Err(reason) => {
+            // Whatever becomes of the call, the socket leaves the peer it had. (A call with AF_UNSPEC, which only
+            // disconnects, reaches no hook: readers look at the socket's state too.)
+            peer::forget(ctx);
+            reason
+        }
+    }
+}
+
+#[inline(always)]
+fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
+    let to = endpoint::<V>(ctx);
+    let frontend = choose::frontend::<V>(ctx, to)?;
+    let segment = choose::eligible(ctx, &frontend)?;
+    let backend = choose::backend::<V>(ctx, &frontend, segment)?;
+    peer::remember(ctx, to, backend, frontend.service)?;
+    set_endpoint::<V>(ctx, backend);
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! How the address of a socket call is read and written. The family file of the socket road: an IPv6 socket
+//! that talks to a v4-mapped address (`::ffff:a.b.c.d`) is served as IPv4, so there are three views of two
+//! families.
+
+use aya_ebpf::programs::SockAddrContext;
+use proxy_common::{Addr4, Addr6, Address, Family, Port, V4, V6};
+
+use crate::maps::Tables;
+
+/// An address and a port of one family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint<A> {
+    /// The address.
+    pub addr: A,
+    /// The port.
+    pub port: Port,
+}
+
+/// The address of the endpoints that a view shows.
+pub type AddrOf<V> = <<V as View>::Family as Family>::Addr;
+
+/// One way to read and write a call's address.
+pub trait View {
+    /// Whose maps are asked.
+    type Family: Tables;
+    /// The address in the call.
+    fn addr(ctx: &SockAddrContext) -> AddrOf<Self>;
+    /// Replaces the address in the call.
+    fn set_addr(ctx: &SockAddrContext, addr: AddrOf<Self>);
+}
+
+/// The endpoint in the call.
+#[inline(always)]
+pub fn endpoint<V: View>(ctx: &SockAddrContext) -> Endpoint<AddrOf<V>> {
+    // SAFETY: the kernel passes a valid context; the verifier bounds the access. The port is in network order in
+    // the low half of the word.
+    let port = unsafe { (*ctx.sock_addr).user_port };
+    Endpoint { addr: V::addr(ctx), port: Port::from_wire(port as u16) }
+}
+
+/// Replaces the endpoint in the call.
+#[inline(always)]
+pub fn set_endpoint<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) {
+    V::set_addr(ctx, to.addr);
+    // SAFETY: the kernel passes a valid context, and this field may be written in every hook of the socket road.
+    unsafe { (*ctx.sock_addr).user_port = to.port.wire() as u32 };
+}
+
+/// An IPv4 call.
+pub enum Plain4 {}
+
+/// An IPv6 call to an IPv6 address.
+pub enum Plain6 {}
+
+/// An IPv6 call to a v4-mapped address.
+pub enum Mapped4 {}
+
+impl View for Plain4 {
+    type Family = V4;
+
+    #[inline(always)]
+    fn addr(ctx: &SockAddrContext) -> Addr4 {
+        // SAFETY: the kernel passes a valid context, and the hooks for IPv4 show this field.
+        Addr4::from_word(unsafe { (*ctx.sock_addr).user_ip4 })
+    }
+
+    #[inline(always)]
+    fn set_addr(ctx: &SockAddrContext, addr: Addr4) {
+        // SAFETY: the kernel passes a valid context, and the hooks for IPv4 let this field be written.
+        unsafe { (*ctx.sock_addr).user_ip4 = addr.word() };
+    }
+}
+
+impl View for Plain6 {
+    type Family = V6;
+
+    #[inline(always)]
+    fn addr(ctx: &SockAddrContext) -> Addr6 {
+        // SAFETY: the kernel passes a valid context, and the hooks for IPv6 show this field.
+        Addr6::from_words(unsafe { (*ctx.sock_addr).user_ip6 })
+    }
+
+    #[inline(always)]
+    fn set_addr(ctx: &SockAddrContext, addr: Addr6) {
+        // SAFETY: the kernel passes a valid context, and the hooks for IPv6 let this field be written.
+        unsafe { (*ctx.sock_addr).user_ip6 = addr.words() };
+    }
+}
+
+impl View for Mapped4 {
+    type Family = V4;
+
+    #[inline(always)]
+    fn addr(ctx: &SockAddrContext) -> Addr4 {
+        Addr4::from_word(Plain6::addr(ctx).words()[3])
+    }
+
+    #[inline(always)]
+    fn set_addr(ctx: &SockAddrContext, addr: Addr4) {
+        Plain6::set_addr(ctx, Addr6::from_words([0, 0, 0xffff_u32.to_be(), addr.word()]));
+    }
+}
+
+/// The address of an IPv6 call is a v4-mapped one: [`Mapped4`] sees it, else [`Plain6`] does.
+#[inline(always)]
+pub fn is_mapped(ctx: &SockAddrContext) -> bool {
+    Plain6::addr(ctx).mapped().is_some()
+}
+
+/// An endpoint as it lies in the storage of a socket, padded to the widest family.
+impl<A: Address> Endpoint<A> {
+    /// True if the padded words and the port are this endpoint.
+    #[inline(always)]
+    pub fn is(&self, words: [u32; 4], port: Port) -> bool {
+        Addr6::from_words(self.addr.to_words()) == Addr6::from_words(words) && self.port == port
+    }
+}
