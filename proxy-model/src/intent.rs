@@ -1,0 +1,260 @@
+//! What one Service wants in the maps of one family: its frontends, their rules and lists of backends.
+//!
+//! A function of the Service, its slices and the node; knows no other Service, no id, no segment, no kernel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proxy_common::{Address, Backend, BackendFlags, Family, FrontendFlags, FrontendKey, Proto};
+
+use crate::endpoint::{self, Candidates, Choice, Locality, Needs, State, Viewpoint};
+use crate::fact::{Label, Name, Service, ServiceKind, ServicePort, TrafficPolicy};
+use crate::family::Served;
+use crate::rule::{self, Detector, Rules};
+use crate::settings::{Serving, Settings};
+use crate::world::World;
+
+/// A list of backends, sorted by address and port.
+pub type Backends<F> = Arc<[Backend<<F as Family>::Addr>]>;
+
+/// A Service in one family.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Intent<F: Family> {
+    /// When the Service was created; older ones keep what two claim.
+    pub created: u64,
+    /// Its cluster address, whose unknown ports reject (item 52).
+    pub wildcard: Option<F::Addr>,
+    /// Its ports, each on its own (item 5).
+    pub ports: Vec<PortIntent<F>>,
+}
+
+/// One port of a Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortIntent<F: Family> {
+    /// Name of the port.
+    pub name: Name,
+    /// Protocol.
+    pub proto: Proto,
+    /// Affinity time-out in seconds, zero for none (item 97).
+    pub affinity: u32,
+    /// Backends for Cluster policy.
+    pub cluster: Backends<F>,
+    /// Backends for Local policy.
+    pub local: Backends<F>,
+    /// Rules of the ClusterIP.
+    pub internal: Rules,
+    /// Rules of all other frontends.
+    pub external: Rules,
+    /// Where clients find it. Source ranges will belong here: they concern [`Exposure::LoadBalancer`] only (item 81).
+    pub frontends: BTreeMap<FrontendKey<F::Addr>, Exposure>,
+}
+
+/// How a frontend came to be; the first claims an address before the later ones (item 69).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Exposure {
+    /// A ClusterIP.
+    ClusterIp,
+    /// An address of a load balancer.
+    LoadBalancer,
+    /// One of `externalIPs`.
+    ExternalIp,
+    /// A node's address and a node port.
+    NodePort,
+}
+
+impl Exposure {
+    /// The flags of its entry.
+    pub const fn flags(self) -> FrontendFlags {
+        match self {
+            Self::ClusterIp => FrontendFlags::CLUSTER_IP,
+            Self::LoadBalancer | Self::ExternalIp => FrontendFlags::EXTERNAL,
+            Self::NodePort => FrontendFlags::NODE_PORT,
+        }
+    }
+}
+
+impl<F: Family> PortIntent<F> {
+    /// The rules of a frontend.
+    pub fn rules(&self, exposure: Exposure) -> Rules {
+        match exposure {
+            Exposure::ClusterIp => self.internal,
+            Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort => self.external,
+        }
+    }
+}
+
+/// What a world says once for all Services of a family.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a, F: Family> {
+    settings: &'a Settings,
+    here: Viewpoint<'a>,
+    detector: Detector,
+    node_port_addresses: Vec<F::Addr>,
+}
+
+impl<'a, F: Served> Surroundings<'a, F> {
+    pub(crate) fn new(world: &'a World) -> Self {
+        let settings = world.settings();
+        Self {
+            settings,
+            here: Viewpoint {
+                node: &settings.node_name,
+                zone: world.own_node().and_then(|node| node.zone.as_deref()),
+            },
+            detector: if F::has_detector(settings) { Detector::Present } else { Detector::Absent },
+            node_port_addresses: world.node_port_addresses::<F>(),
+        }
+    }
+}
+
+/// The Service's cluster address in this family if it is ours to serve (items 1–4, 23).
+pub(crate) fn cluster_ip<F: Served>(settings: &Settings, service: &Service) -> Option<F::Addr> {
+    let ours = service.proxy_name == settings.service_proxy_name
+        && service.headless_label == Label::Absent
+        && service.kind != ServiceKind::ExternalName
+        && F::serving(settings) == Serving::On;
+    if !ours {
+        return None;
+    }
+    service.cluster_ips.iter().find_map(|ip| F::Addr::from_ip(*ip)).filter(|addr| *addr != F::Addr::default())
+}
+
+/// What a Service wants; `None` if nothing.
+pub(crate) fn intent<F: Served>(
+    world: &World,
+    around: &Surroundings<'_, F>,
+    service: &Service,
+) -> Option<Intent<F>> {
+    let cluster_ip = cluster_ip::<F>(around.settings, service)?;
+    let mut ports: Vec<PortIntent<F>> = Vec::with_capacity(service.ports.len());
+    for port in &service.ports {
+        // The API server refuses two ports with one name; the first of them wins.
+        if ports.iter().all(|known| (&known.name, known.proto) != (&port.name, port.proto)) {
+            ports.push(port_intent(world, around, service, port, cluster_ip));
+        }
+    }
+    Some(Intent { created: service.created, wildcard: (!ports.is_empty()).then_some(cluster_ip), ports })
+}
+
+/// A Service port's endpoints and what was chosen among them.
+pub(crate) struct Chosen<'a, F: Family> {
+    pub(crate) candidates: Candidates<'a, F>,
+    pub(crate) choice: Choice,
+}
+
+/// Gathers and chooses the endpoints of a port.
+pub(crate) fn chosen<'a, F: Served>(
+    world: &'a World,
+    around: &Surroundings<'_, F>,
+    service: &Service,
+    port: &ServicePort,
+) -> Chosen<'a, F> {
+    let slices = world.slices_at(&service.key);
+    let candidates = endpoint::merge::<F>(slices, &port.name, port.proto, around.here.node);
+    let choice = endpoint::choose::<F>(&candidates, needs::<F>(service, port), around.here);
+    Chosen { candidates, choice }
+}
+
+impl<F: Served> Chosen<'_, F> {
+    fn backends(&self, is_member: impl Fn(&endpoint::Candidate<'_>) -> bool) -> Backends<F> {
+        let members = self.candidates.iter().filter(|(_, candidate)| is_member(candidate));
+        members.map(|((addr, port), candidate)| Backend::new(*addr, *port, flags(candidate))).collect()
+    }
+
+    /// Whether the endpoint is in the cluster set.
+    pub(crate) fn in_cluster(
+        &self,
+        candidate: &endpoint::Candidate<'_>,
+        around: &Surroundings<'_, F>,
+    ) -> bool {
+        self.choice.in_cluster(candidate, around.here)
+    }
+}
+
+fn flags(candidate: &endpoint::Candidate<'_>) -> BackendFlags {
+    let place = match candidate.locality() {
+        Locality::Local => BackendFlags::LOCAL,
+        Locality::Remote => BackendFlags::REMOTE,
+    };
+    match candidate.state() {
+        State::Draining => place.with(BackendFlags::TERMINATING),
+        State::Ready | State::Stopped | State::NotReady => place,
+    }
+}
+
+fn port_intent<F: Served>(
+    world: &World,
+    around: &Surroundings<'_, F>,
+    service: &Service,
+    port: &ServicePort,
+    cluster_ip: F::Addr,
+) -> PortIntent<F> {
+    let chosen = chosen(world, around, service, port);
+    let cluster = chosen.backends(|candidate| chosen.in_cluster(candidate, around));
+    let local = chosen.backends(|candidate| chosen.choice.in_local(candidate));
+    let anywhere = chosen.choice.anywhere;
+    PortIntent {
+        name: port.name.clone(),
+        proto: port.proto,
+        affinity: service.affinity.unwrap_or(0),
+        // One list where both are equal: they share one segment.
+        local: if cluster == local { cluster.clone() } else { local },
+        cluster,
+        internal: rule::internal(
+            service.internal_policy,
+            around.settings.masquerade,
+            around.detector,
+            anywhere,
+        ),
+        external: rule::external(service.external_policy, around.detector, anywhere),
+        frontends: frontends(around, service, port, cluster_ip),
+    }
+}
+
+fn frontends<F: Served>(
+    around: &Surroundings<'_, F>,
+    service: &Service,
+    port: &ServicePort,
+    cluster_ip: F::Addr,
+) -> BTreeMap<FrontendKey<F::Addr>, Exposure> {
+    let mut frontends = BTreeMap::new();
+    let mut expose = |addr: F::Addr, number, exposure| {
+        if addr != F::Addr::default() {
+            // The first exposure of a key is the strongest: they come in that order.
+            frontends.entry(FrontendKey::new(addr, number, port.proto)).or_insert(exposure);
+        }
+    };
+    expose(cluster_ip, port.port, Exposure::ClusterIp);
+    for addr in of_family::<F>(&service.load_balancer) {
+        expose(addr, port.port, Exposure::LoadBalancer);
+    }
+    for addr in of_family::<F>(&service.external_ips) {
+        expose(addr, port.port, Exposure::ExternalIp);
+    }
+    if let Some(number) = port.node_port {
+        for addr in &around.node_port_addresses {
+            expose(*addr, number, Exposure::NodePort);
+        }
+    }
+    frontends
+}
+
+/// Addresses of the other family are not ours to judge (item 22).
+fn of_family<F: Served>(ips: &[std::net::IpAddr]) -> impl Iterator<Item = F::Addr> {
+    ips.iter().filter_map(|ip| F::Addr::from_ip(*ip))
+}
+
+/// Item 27.
+fn needs<F: Served>(service: &Service, port: &ServicePort) -> Needs {
+    let is_external = port.node_port.is_some()
+        || of_family::<F>(&service.load_balancer).next().is_some()
+        || of_family::<F>(&service.external_ips).next().is_some();
+    let is_local = |policy| policy == TrafficPolicy::Local;
+    let cluster = !is_local(service.internal_policy) || is_external;
+    let local = is_local(service.internal_policy) || (is_local(service.external_policy) && is_external);
+    match (cluster, local) {
+        (true, true) => Needs::Both,
+        (false, _) => Needs::Local,
+        (true, false) => Needs::Cluster,
+    }
+}

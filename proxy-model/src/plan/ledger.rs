@@ -1,0 +1,381 @@
+//! One family's books: who claims which frontend, what the kernel holds, and what differs.
+//!
+//! A frontend is wanted by the strongest claim to its key. Only keys that a changed Service claims, claimed, or
+//! could not get are looked at; nothing here walks over everything because of a small change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proxy_common::{ClientRule, Family, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
+
+use super::claim::{self, Claim, Claimed, Claims};
+use super::ids::Ids;
+use super::name::ServiceName;
+use super::phase::{self, Write};
+use super::refusal::{Refusal, Refused};
+use super::segments::Segments;
+use super::{Adoption, Capacity, Entry, Table, Tick, Usage};
+use crate::fact::ObjectKey;
+use crate::family::Served;
+use crate::intent::{self, Backends, Intent, PortIntent, Surroundings};
+use crate::world::{Dirty, World};
+
+type Key<F> = FrontendKey<<F as Family>::Addr>;
+
+/// The books.
+#[derive(Debug)]
+pub struct Ledger<F: Family> {
+    capacity: Capacity,
+    planned: BTreeMap<ObjectKey, Planned<F>>,
+    claims: Claims<F>,
+    /// Keys whose wanted and actual entry may differ.
+    pending: BTreeSet<Key<F>>,
+    /// What the kernel holds once the last plan is written.
+    actual: BTreeMap<Key<F>, Frontend>,
+    /// Entries found in the kernel whose segments are not what they should be: never equal to what is wanted.
+    broken: BTreeSet<Key<F>>,
+    /// What the entries written by the last plan were before.
+    before: BTreeMap<Key<F>, Before>,
+    segments: Segments<F>,
+    refused: BTreeMap<Key<F>, Vec<Refusal>>,
+    /// Keys that are refused for want of room.
+    starved: BTreeSet<Key<F>>,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Planned<F: Family> {
+    intent: Intent<F>,
+    /// In the order of the ports.
+    ids: Vec<ServiceId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Before {
+    value: Option<Frontend>,
+    was_broken: bool,
+}
+
+/// An entry as it is wanted, before its segments have a place.
+struct Wanted<F: Family> {
+    cluster: Backends<F>,
+    local: Backends<F>,
+    /// Without segments and generation.
+    value: Frontend,
+}
+
+impl<F: Served> Ledger<F> {
+    pub(crate) fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            planned: BTreeMap::new(),
+            claims: Claims::new(),
+            pending: BTreeSet::new(),
+            actual: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            before: BTreeMap::new(),
+            segments: Segments::new(capacity.backends),
+            refused: BTreeMap::new(),
+            starved: BTreeSet::new(),
+            generation: 0,
+        }
+    }
+
+    /// Takes what the kernel holds; returns the ids in use.
+    pub(crate) fn adopt(&mut self, table: Table<'_, F>, adoption: &mut Adoption) -> Vec<ServiceId> {
+        let old = std::mem::replace(&mut self.segments, Segments::new(self.capacity.backends));
+        self.actual.clear();
+        self.broken.clear();
+        self.before.clear();
+        let mut found = BTreeSet::new();
+        for (key, value) in table.frontends {
+            let mut sound = true;
+            for segment in [value.cluster, value.local] {
+                sound &= segment.is_empty() || adopt_segment(&mut self.segments, segment, &table.slot);
+            }
+            if sound {
+                let segments = [value.cluster, value.local];
+                segments.iter().for_each(|segment| self.segments.hold(*segment));
+                found.extend(segments.into_iter().filter(|segment| !segment.is_empty()));
+            } else {
+                adoption.broken += 1;
+                self.broken.insert(key);
+            }
+            self.generation = self.generation.max(value.generation);
+            self.actual.insert(key, value);
+        }
+        self.segments.keep_resting(old);
+        adoption.frontends += self.actual.len();
+        adoption.segments += found.len();
+        self.actual.values().map(|value| value.service).collect()
+    }
+
+    /// What must be written in this family.
+    pub(crate) fn plan(
+        &mut self,
+        world: &World,
+        dirty: &Dirty,
+        ids: &mut Ids,
+        now: Tick,
+        refused: &mut Vec<Refusal>,
+    ) -> Vec<Write<F>> {
+        let deleted = std::mem::take(&mut self.before)
+            .iter()
+            .any(|(key, before)| before.value.is_some() && !self.actual.contains_key(key));
+        if self.segments.release(now) | deleted {
+            self.pending.append(&mut self.starved);
+        }
+        let around = Surroundings::<F>::new(world);
+        match dirty {
+            Dirty::Some(services) => {
+                services.iter().for_each(|service| self.take_in(world, &around, service, ids, now));
+            }
+            Dirty::All => {
+                let gone = self.planned.keys().filter(|key| world.service_at(key).is_none()).cloned();
+                let services = gone.chain(world.services().map(|service| service.key.clone()));
+                for service in services.collect::<Vec<_>>() {
+                    self.take_in(world, &around, &service, ids, now);
+                }
+                self.pending.extend(self.actual.keys().chain(self.claims.keys()));
+            }
+        }
+        self.settle(refused)
+    }
+
+    /// A write was not made: the kernel holds what it held before.
+    pub(crate) fn failed(&mut self, write: &Write<F>) {
+        let key = match write {
+            Write::Slots { start, slots: _ } => return self.segments.spoil(*start),
+            Write::PutFrontend { key, value: _ } | Write::DeleteFrontend { key } => *key,
+        };
+        let Some(before) = self.before.remove(&key) else { return };
+        self.replace(key, before.value, before.was_broken);
+        self.pending.insert(key);
+    }
+
+    /// When to plan again; only if something waits for room.
+    pub(crate) fn next_release(&mut self, now: Tick) -> Option<Tick> {
+        if self.starved.is_empty() {
+            return None;
+        }
+        let deletes =
+            self.before.iter().any(|(key, before)| before.value.is_some() && !self.actual.contains_key(key));
+        if deletes { Some(now) } else { self.segments.next_release(now) }
+    }
+
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.refused.values().flatten()
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            frontends: u32::try_from(self.actual.len()).unwrap_or(u32::MAX),
+            backends: self.segments.used(),
+            capacity: self.capacity,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> {
+        self.actual.iter().map(|(key, value)| Entry {
+            key: *key,
+            value: *value,
+            cluster: self.segments.content(value.cluster),
+            local: self.segments.content(value.local),
+        })
+    }
+
+    /// Brings the claims of one Service up to date.
+    fn take_in(
+        &mut self,
+        world: &World,
+        around: &Surroundings<'_, F>,
+        service: &ObjectKey,
+        ids: &mut Ids,
+        now: Tick,
+    ) {
+        let new = world.service_at(service).and_then(|facts| intent::intent(world, around, facts));
+        if self.planned.get(service).map(|planned| &planned.intent) == new.as_ref() {
+            return;
+        }
+        let old = self.planned.remove(service).map(|planned| planned.intent);
+        for (key, claim) in old.iter().flat_map(|old| claim::claims(service, old)) {
+            self.claims.remove(&key, &claim);
+            self.pending.insert(key);
+        }
+        let names = |intent: &Option<Intent<F>>| -> Vec<ServiceName> {
+            let ports = intent.iter().flat_map(|intent| &intent.ports);
+            ports.map(|port| claim::name_of(service, port)).collect()
+        };
+        let kept = names(&new);
+        names(&old).iter().filter(|name| !kept.contains(name)).for_each(|name| ids.retire(name, now));
+        let Some(intent) = new else { return };
+        for (key, claim) in claim::claims(service, &intent) {
+            self.claims.insert(key, claim);
+            self.pending.insert(key);
+        }
+        let assign = |(port, name): (&PortIntent<F>, &ServiceName)| {
+            ids.assign(name, port.frontends.keys().filter_map(|key| Some(self.actual.get(key)?.service)))
+        };
+        let ids = intent.ports.iter().zip(&kept).map(assign).collect();
+        self.planned.insert(service.clone(), Planned { intent, ids });
+    }
+
+    /// Turns what is pending into writes.
+    fn settle(&mut self, refused: &mut Vec<Refusal>) -> Vec<Write<F>> {
+        let mut writes = Vec::new();
+        let mut deletions = Vec::new();
+        for key in std::mem::take(&mut self.pending) {
+            let mut refusals: Vec<_> = self.losers(&key);
+            match self.wanted(&key) {
+                Some((wanted, claim)) => {
+                    if let Err(reason) = self.put(key, wanted, &mut writes) {
+                        self.starved.insert(key);
+                        refusals.push(Refusal { name: claim.name::<F>(), frontend: key.into(), reason });
+                    }
+                }
+                None if self.actual.contains_key(&key) => deletions.push(key),
+                None => {}
+            }
+            let known = self.refused.remove(&key).unwrap_or_default();
+            refused.extend(refusals.iter().filter(|refusal| !known.contains(refusal)).cloned());
+            if !refusals.is_empty() {
+                self.refused.insert(key, refusals);
+            }
+        }
+        // Last, so that each of them still counts as taking up room: the kernel sees them last, too.
+        for key in deletions {
+            self.remember(key);
+            self.replace(key, None, false);
+            writes.push(Write::DeleteFrontend { key });
+        }
+        phase::order(&mut writes);
+        writes
+    }
+
+    /// Writes an entry, unless the kernel holds it.
+    fn put(&mut self, key: Key<F>, wanted: Wanted<F>, writes: &mut Vec<Write<F>>) -> Result<(), Refused> {
+        let known = self.actual.get(&key).copied();
+        let capacity = self.capacity;
+        if known.is_none() && self.actual.len() >= capacity.frontends as usize {
+            return Err(Refused::Frontends { capacity: capacity.frontends });
+        }
+        let [cluster, local] = [self.place(&wanted.cluster, writes)?, self.place(&wanted.local, writes)?];
+        let mut value = Frontend { cluster, local, generation: 0, ..wanted.value };
+        value.generation = match known {
+            // A half-open flow keeps its backend only while nothing about its choice has changed.
+            Some(known) if Frontend { generation: 0, affinity: value.affinity, ..known } == value => {
+                known.generation
+            }
+            Some(_) | None => self.generation.wrapping_add(1),
+        };
+        if known == Some(value) && !self.broken.contains(&key) {
+            return Ok(());
+        }
+        self.generation = self.generation.max(value.generation);
+        self.remember(key);
+        self.replace(key, Some(value), false);
+        writes.push(Write::PutFrontend { key, value });
+        Ok(())
+    }
+
+    /// The segment that holds a list; written if there is none yet.
+    fn place(&mut self, content: &Backends<F>, writes: &mut Vec<Write<F>>) -> Result<Segment, Refused> {
+        if let Some(segment) = self.segments.find(content) {
+            return Ok(segment);
+        }
+        let needed = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        let segment = self
+            .segments
+            .insert(content)
+            .ok_or(Refused::Backends { needed, capacity: self.capacity.backends })?;
+        writes.push(Write::Slots { start: segment.start, slots: content.to_vec() });
+        Ok(segment)
+    }
+
+    /// The entry that the strongest claim wants.
+    fn wanted(&self, key: &Key<F>) -> Option<(Wanted<F>, Claim)> {
+        let claim = self.claims.to(key).next()?;
+        let none: Backends<F> = Arc::new([]);
+        let wanted = match claim.what {
+            Claimed::Wildcard => Wanted {
+                cluster: none.clone(),
+                local: none,
+                value: Frontend {
+                    flags: FrontendFlags(FrontendFlags::WILDCARD.0 | FrontendFlags::CLUSTER_IP.0),
+                    ..Frontend::default()
+                },
+            },
+            Claimed::Frontend(exposure) => {
+                let Planned { intent, ids } = self.planned.get(&claim.service)?;
+                let is_claimed = |p: &&PortIntent<F>| (&p.name, p.proto) == (&claim.port, claim.proto);
+                let (port, id) = intent.ports.iter().zip(ids).find(|(port, _)| is_claimed(port))?;
+                let rules = port.rules(exposure);
+                // Only lists that a rule asks for: a change of the other one is no change of this entry.
+                let uses = |wanted: bool| rules.iter().any(|rule| rule.has(ClientRule::LOCAL) == wanted);
+                Wanted {
+                    cluster: if uses(false) { port.cluster.clone() } else { none.clone() },
+                    local: if uses(true) { port.local.clone() } else { none },
+                    value: Frontend {
+                        service: *id,
+                        affinity: port.affinity,
+                        rules,
+                        flags: exposure.flags(),
+                        ..Frontend::default()
+                    },
+                }
+            }
+        };
+        Some((wanted, claim.clone()))
+    }
+
+    /// Claims that somebody else's precedes. Two Services may share the wildcard of an address.
+    fn losers(&self, key: &Key<F>) -> Vec<Refusal> {
+        let mut claims = self.claims.to(key);
+        let Some(by) = claims.next().map(|claim| claim.service.clone()) else { return Vec::new() };
+        claims
+            .filter(|claim| claim.what != Claimed::Wildcard)
+            .map(|claim| Refusal {
+                name: claim.name::<F>(),
+                frontend: (*key).into(),
+                reason: Refused::Taken { by: by.clone() },
+            })
+            .collect()
+    }
+
+    /// Notes what an entry was, in case its write fails.
+    fn remember(&mut self, key: Key<F>) {
+        let before = Before { value: self.actual.get(&key).copied(), was_broken: self.broken.contains(&key) };
+        self.before.insert(key, before);
+    }
+
+    /// Notes what the kernel holds under a key, and moves the pointers to segments.
+    fn replace(&mut self, key: Key<F>, value: Option<Frontend>, is_broken: bool) {
+        let old = self.actual.remove(&key).filter(|_| !self.broken.remove(&key));
+        if let Some(value) = value {
+            self.actual.insert(key, value);
+            if is_broken {
+                self.broken.insert(key);
+            } else {
+                [value.cluster, value.local].into_iter().for_each(|segment| self.segments.hold(segment));
+            }
+        }
+        if let Some(old) = old {
+            [old.cluster, old.local].into_iter().for_each(|segment| self.segments.let_go(segment));
+        }
+    }
+}
+
+/// Reads a segment of the kernel; false if it cannot be what it should be.
+fn adopt_segment<F: Family>(
+    segments: &mut Segments<F>,
+    segment: Segment,
+    slot: &dyn Fn(u32) -> Option<proxy_common::Backend<F::Addr>>,
+) -> bool {
+    if segments.content(segment).len() == segment.len as usize {
+        return true;
+    }
+    // Bounds first: a broken entry may name four billion slots.
+    let in_bounds = segment.start.checked_add(segment.len).filter(|end| segments.holds(*end));
+    let content = in_bounds.and_then(|end| (segment.start..end).map(slot).collect::<Option<Vec<_>>>());
+    content.is_some_and(|content| segments.adopt(segment, content.into()))
+}

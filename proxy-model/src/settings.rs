@@ -1,0 +1,51 @@
+//! What the operator configured, as far as planning depends on it. Fixed while the agent runs.
+
+use crate::fact::{Name, Prefix};
+
+/// The settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// This node's name; endpoints with it are local (item 15).
+    pub node_name: Name,
+    /// Pod ranges of the cluster, both families: the detector. A family without any has none (item 62).
+    pub cluster_cidrs: Vec<Prefix>,
+    /// Ranges of ClusterIPs, both families (item 53).
+    pub service_cidrs: Vec<Prefix>,
+    /// Whether pods' traffic to ClusterIPs is masqueraded too (item 48).
+    pub masquerade: Masquerade,
+    /// Which of the node's addresses answer node ports.
+    pub node_port_addresses: NodePortAddresses,
+    /// Whether IPv4 is served.
+    pub ipv4: Serving,
+    /// Whether IPv6 is served.
+    pub ipv6: Serving,
+    /// Only Services with this `service-proxy-name` are ours; `None`: only those without (item 1).
+    pub service_proxy_name: Option<Name>,
+}
+
+/// Whose connections to ClusterIPs get a node address as their source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Masquerade {
+    /// Those that do not come from pods, if a detector tells (item 49).
+    Needed,
+    /// All (item 48).
+    All,
+}
+
+/// Whether a family is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serving {
+    /// Nothing is planned for it.
+    Off,
+    /// It is served.
+    On,
+}
+
+/// Which of the node's addresses answer node ports (items 64–67). Loopback addresses never do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NodePortAddresses {
+    /// The first address per family in the Node's status, else the first local one.
+    Primary,
+    /// Local addresses in these ranges; a family that no range is of matches all its local addresses.
+    Within(Vec<Prefix>),
+}

@@ -1,0 +1,353 @@
+//! The cluster as it is known now, and which Services must be planned again.
+//!
+//! Events in, "may a plan differ" out. Objects may refer to objects that are not there yet. Knows nothing of
+//! maps; the planner takes the set of changed Services from here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proxy_common::limits::CIDRS;
+use proxy_common::{Address, Cidr, NodeConfig};
+
+use crate::fact::{
+    Change, EndpointSlice, Event, Kind, Label, Namespace, Node, Object, ObjectKey, Pod, Prefix, Service,
+};
+use crate::family::Served;
+use crate::settings::{NodePortAddresses, Settings};
+
+/// Whether a plan made now may differ from one made before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a change that nobody plans never reaches the kernel"]
+pub enum Changed {
+    /// Nothing that a plan depends on.
+    No,
+    /// Plan again.
+    Yes,
+}
+
+impl Changed {
+    /// Yes if either is.
+    pub const fn or(self, other: Self) -> Self {
+        match self {
+            Self::Yes => Self::Yes,
+            Self::No => other,
+        }
+    }
+}
+
+/// Services that must be planned again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Dirty {
+    /// Every one, and whatever the kernel holds besides.
+    All,
+    /// These.
+    Some(BTreeSet<ObjectKey>),
+}
+
+/// All facts.
+#[derive(Debug)]
+pub struct World {
+    settings: Settings,
+    services: BTreeMap<ObjectKey, Service>,
+    slices: BTreeMap<ObjectKey, EndpointSlice>,
+    /// Service → its slices, whatever came first.
+    slices_of: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    nodes: BTreeMap<ObjectKey, Node>,
+    pods: BTreeMap<ObjectKey, Pod>,
+    namespaces: BTreeMap<ObjectKey, Namespace>,
+    local_addresses: Vec<IpAddr>,
+    synced: BTreeSet<Kind>,
+    dirty: Dirty,
+}
+
+impl World {
+    /// An empty world; nothing is synced.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            slices_of: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            local_addresses: Vec::new(),
+            synced: BTreeSet::new(),
+            dirty: Dirty::All,
+        }
+    }
+
+    /// Takes in one event.
+    pub fn apply(&mut self, event: Event) -> Changed {
+        match event {
+            Event::Service(change) => {
+                each(change, &self.services).into_iter().fold(Changed::No, |c, one| c.or(self.service(one)))
+            }
+            Event::Slice(change) => {
+                each(change, &self.slices).into_iter().fold(Changed::No, |c, one| c.or(self.slice(one)))
+            }
+            Event::Node(change) => {
+                each(change, &self.nodes).into_iter().fold(Changed::No, |c, one| c.or(self.node_change(one)))
+            }
+            Event::Pod(change) => keep(&mut self.pods, change),
+            Event::Namespace(change) => keep(&mut self.namespaces, change),
+            Event::LocalAddresses(addresses) => self.node_ports_moved_by(|world| {
+                world.local_addresses = addresses;
+                Changed::No
+            }),
+            Event::Synced(kind) => {
+                let before = self.is_synced();
+                self.synced.insert(kind);
+                if !before && self.is_synced() { Changed::Yes } else { Changed::No }
+            }
+        }
+    }
+
+    /// Everything that a plan needs has been listed once (item 112).
+    pub fn is_synced(&self) -> bool {
+        [Kind::Service, Kind::Slice, Kind::Node].iter().all(|kind| self.synced.contains(kind))
+    }
+
+    /// What the operator configured.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All Services, also those that are not ours to serve.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// One Service.
+    pub fn service_at(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key)
+    }
+
+    /// The slices of a Service in the order of their names, without those labelled headless (item 2).
+    pub fn slices_at(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices_of
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.slices.get(key))
+            .filter(|slice| slice.headless_label == Label::Absent)
+    }
+
+    /// This node's Node object, once it is known.
+    pub fn own_node(&self) -> Option<&Node> {
+        self.nodes.get(&ObjectKey::cluster_wide(self.settings.node_name.clone()))
+    }
+
+    /// All Nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// All Pods.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// All Namespaces.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values()
+    }
+
+    /// The node's primary address of a family: the first in its status, else the first of its interfaces.
+    pub fn primary_address<F: Served>(&self) -> Option<F::Addr> {
+        let of_status = self.own_node().into_iter().flat_map(|node| node.addresses.iter());
+        of_status.chain(self.usable_local()).find_map(|ip| F::Addr::from_ip(*ip))
+    }
+
+    /// The addresses whose node ports are served, in numeric order (items 64–67).
+    pub fn node_port_addresses<F: Served>(&self) -> Vec<F::Addr> {
+        let mut accepted: Vec<F::Addr> = match &self.settings.node_port_addresses {
+            NodePortAddresses::Primary => self.primary_address::<F>().into_iter().collect(),
+            NodePortAddresses::Within(ranges) => {
+                let ranges: Vec<&Prefix> =
+                    ranges.iter().filter(|range| F::Addr::from_ip(range.addr).is_some()).collect();
+                let accepts =
+                    |ip: &&IpAddr| ranges.is_empty() || ranges.iter().any(|range| range.contains(**ip));
+                self.usable_local().filter(accepts).filter_map(|ip| F::Addr::from_ip(*ip)).collect()
+            }
+        };
+        accepted.sort_unstable();
+        accepted.dedup();
+        accepted
+    }
+
+    /// What the kernel programs must know about the node. Ranges beyond the room in [`NodeConfig`] are left
+    /// out, in the order of the settings.
+    pub fn node_config<F: Served>(&self) -> NodeConfig<F::Addr> {
+        NodeConfig {
+            address: self.primary_address::<F>().unwrap_or_default(),
+            cluster_cidrs: ranges::<F>(&self.settings.cluster_cidrs),
+            service_cidrs: ranges::<F>(&self.settings.service_cidrs),
+        }
+    }
+
+    pub(crate) fn take_dirty(&mut self) -> Dirty {
+        std::mem::replace(&mut self.dirty, Dirty::Some(BTreeSet::new()))
+    }
+
+    fn usable_local(&self) -> impl Iterator<Item = &IpAddr> {
+        self.local_addresses
+            .iter()
+            .filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast())
+    }
+
+    fn touch(&mut self, service: ObjectKey) {
+        match &mut self.dirty {
+            Dirty::All => {}
+            Dirty::Some(keys) => {
+                keys.insert(service);
+            }
+        }
+    }
+
+    fn service(&mut self, change: One<Service>) -> Changed {
+        let key = change.key();
+        let changed = store(&mut self.services, change);
+        if changed == Changed::Yes {
+            self.touch(key);
+        }
+        changed
+    }
+
+    fn slice(&mut self, change: One<EndpointSlice>) -> Changed {
+        let key = change.key();
+        let before = self.slices.get(&key).and_then(owner);
+        let changed = store(&mut self.slices, change);
+        if changed == Changed::No {
+            return changed;
+        }
+        let after = self.slices.get(&key).and_then(owner);
+        if before != after {
+            if let Some(old) = &before
+                && let Some(slices) = self.slices_of.get_mut(old)
+            {
+                slices.remove(&key);
+                if slices.is_empty() {
+                    self.slices_of.remove(old);
+                }
+            }
+            if let Some(new) = &after {
+                self.slices_of.entry(new.clone()).or_default().insert(key);
+            }
+        }
+        // Without an owner on either side the slice is of nobody, and no plan differs (item 10).
+        let owners: BTreeSet<_> = before.into_iter().chain(after).collect();
+        let changed = if owners.is_empty() { Changed::No } else { Changed::Yes };
+        for owner in owners {
+            self.touch(owner);
+        }
+        changed
+    }
+
+    fn node_change(&mut self, change: One<Node>) -> Changed {
+        if change.key().name != self.settings.node_name {
+            // Other nodes decide nothing here: zones and node names stand in the slices.
+            let _ = store(&mut self.nodes, change);
+            return Changed::No;
+        }
+        let zone = self.own_node().and_then(|node| node.zone.clone());
+        self.node_ports_moved_by(|world| {
+            let _ = store(&mut world.nodes, change);
+            if world.own_node().and_then(|node| node.zone.clone()) == zone {
+                return Changed::No;
+            }
+            // Item 44: the zone counts wherever a slice has hints.
+            let hinted = |slice: &&EndpointSlice| slice.endpoints.iter().any(|e| !e.hint_zones.is_empty());
+            let services: Vec<_> = world.slices.values().filter(hinted).filter_map(owner).collect();
+            let changed = if services.is_empty() { Changed::No } else { Changed::Yes };
+            services.into_iter().for_each(|service| world.touch(service));
+            changed
+        })
+    }
+
+    /// Runs a change of the node, then plans the Services with node ports again if it moved their addresses.
+    fn node_ports_moved_by(&mut self, change: impl FnOnce(&mut Self) -> Changed) -> Changed {
+        let addresses = |world: &Self| {
+            (
+                world.node_port_addresses::<proxy_common::V4>(),
+                world.node_port_addresses::<proxy_common::V6>(),
+                world.node_config::<proxy_common::V4>().address,
+                world.node_config::<proxy_common::V6>().address,
+            )
+        };
+        let before = addresses(self);
+        let changed = change(self);
+        if addresses(self) == before {
+            return changed;
+        }
+        let with_node_port = |service: &&Service| service.ports.iter().any(|port| port.node_port.is_some());
+        let keys: Vec<_> = self.services.values().filter(with_node_port).map(Object::key).collect();
+        keys.into_iter().for_each(|key| self.touch(key));
+        // The node's entry in the kernel may differ even if no Service does.
+        Changed::Yes
+    }
+}
+
+/// A change of one object.
+enum One<T> {
+    Put(T),
+    Delete(ObjectKey),
+}
+
+impl<T: Object> One<T> {
+    fn key(&self) -> ObjectKey {
+        match self {
+            Self::Put(object) => object.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}
+
+/// A change as changes of single objects; a whole list deletes what it does not name.
+fn each<T: Object>(change: Change<T>, known: &BTreeMap<ObjectKey, T>) -> Vec<One<T>> {
+    match change {
+        Change::Put(object) => vec![One::Put(object)],
+        Change::Delete(key) => vec![One::Delete(key)],
+        Change::Replace(objects) => {
+            let named: BTreeSet<_> = objects.iter().map(Object::key).collect();
+            let gone = known.keys().filter(|key| !named.contains(key)).cloned().map(One::Delete);
+            gone.chain(objects.into_iter().map(One::Put)).collect()
+        }
+    }
+}
+
+fn store<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: One<T>) -> Changed {
+    let changed = match change {
+        One::Put(object) => {
+            let key = object.key();
+            if known.get(&key) == Some(&object) {
+                false
+            } else {
+                known.insert(key, object);
+                true
+            }
+        }
+        One::Delete(key) => known.remove(&key).is_some(),
+    };
+    if changed { Changed::Yes } else { Changed::No }
+}
+
+/// Stores facts that no plan depends on yet.
+fn keep<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: Change<T>) -> Changed {
+    for one in each(change, known) {
+        let _ = store(known, one);
+    }
+    Changed::No
+}
+
+fn owner(slice: &EndpointSlice) -> Option<ObjectKey> {
+    let name = slice.service.clone()?;
+    Some(ObjectKey { namespace: slice.key.namespace.clone(), name })
+}
+
+fn ranges<F: Served>(prefixes: &[Prefix]) -> [Cidr<F::Addr>; CIDRS] {
+    let mut slots = [Cidr::unused(); CIDRS];
+    let of_family = prefixes.iter().filter_map(|p| Some(Cidr::new(F::Addr::from_ip(p.addr)?, p.len)));
+    slots.iter_mut().zip(of_family).for_each(|(slot, range)| *slot = range);
+    slots
+}
