@@ -40,9 +40,12 @@ pub fn address_difference<A: Address>(old: A, new: A) -> u32 {
     sum
 }
 
-/// The difference between two ports.
+/// The difference between two ports; zero if they are equal, so that unchanged ports can be told.
 #[inline(always)]
 pub const fn port_difference(old: Port, new: Port) -> u32 {
+    if old.wire() == new.wire() {
+        return 0;
+    }
     // A half word is its own 32-bit sum; the complement must stay inside 16 bits.
     add((!old.wire()) as u32, new.wire() as u32)
 }

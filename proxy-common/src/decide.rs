@@ -5,7 +5,7 @@ use crate::addr::{Address, Port, Proto};
 use crate::backend::Backend;
 use crate::checksum;
 use crate::flow::{Flow, FlowFlags, FlowKey};
-use crate::frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, Segment};
+use crate::frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, Segment, ServiceId};
 use crate::node::{NodeConfig, any_contains};
 use crate::reason::Reason;
 
@@ -98,16 +98,19 @@ pub struct Translation<A> {
     pub backend: Backend<A>,
     /// Source address and port that the backend sees.
     pub source: (A, Port),
+    /// Whose connection it is; [`ServiceId::NONE`] if only the source is translated.
+    pub service: ServiceId,
+    /// Generation of the frontend that chose the backend.
+    pub generation: u32,
 }
 
 impl<A: Address> Translation<A> {
     /// The forward entry: its key is `packet`.
     #[inline(always)]
-    pub fn forward(&self, frontend: &Frontend) -> Flow<A> {
+    pub fn forward(&self) -> Flow<A> {
         let (src, sport) = self.source;
-        let masqueraded = src != self.packet.src || sport != self.packet.sport;
-        let flags = if masqueraded { FlowFlags::MASQUERADED } else { FlowFlags::default() };
-        entry(&self.packet, src, sport, self.backend.addr, self.backend.port, frontend, flags)
+        let backend = &self.backend;
+        self.entry(&self.packet, (src, sport), (backend.addr, backend.port), self.masqueraded())
     }
 
     /// The key of the backend's answers.
@@ -119,41 +122,41 @@ impl<A: Address> Translation<A> {
 
     /// The reply entry: answers get the frontend as their source and the client as their destination.
     #[inline(always)]
-    pub fn reply(&self, frontend: &Frontend) -> Flow<A> {
-        let masqueraded = self.source != (self.packet.src, self.packet.sport);
-        let flags = if masqueraded { FlowFlags::MASQUERADED } else { FlowFlags::default() };
+    pub fn reply(&self) -> Flow<A> {
         let p = &self.packet;
-        entry(&self.reply_key(), p.dst, p.dport, p.src, p.sport, frontend, flags.with(FlowFlags::REPLY))
+        let flags = self.masqueraded().with(FlowFlags::REPLY);
+        self.entry(&self.reply_key(), (p.dst, p.dport), (p.src, p.sport), flags)
     }
-}
 
-#[inline(always)]
-fn entry<A: Address>(
-    from: &FlowKey<A>,
-    src: A,
-    sport: Port,
-    dst: A,
-    dport: Port,
-    frontend: &Frontend,
-    flags: FlowFlags,
-) -> Flow<A> {
-    Flow {
-        src,
-        dst,
-        sport,
-        dport,
-        addr_delta: checksum::add(
-            checksum::address_difference(from.src, src),
-            checksum::address_difference(from.dst, dst),
-        ),
-        port_delta: checksum::add(
-            checksum::port_difference(from.sport, sport),
-            checksum::port_difference(from.dport, dport),
-        ),
-        service: frontend.service,
-        generation: frontend.generation,
-        flags,
-        ..Flow::default()
+    #[inline(always)]
+    fn masqueraded(&self) -> FlowFlags {
+        if self.source == (self.packet.src, self.packet.sport) {
+            FlowFlags::default()
+        } else {
+            FlowFlags::MASQUERADED
+        }
+    }
+
+    #[inline(always)]
+    fn entry(&self, from: &FlowKey<A>, src: (A, Port), dst: (A, Port), flags: FlowFlags) -> Flow<A> {
+        Flow {
+            src: src.0,
+            dst: dst.0,
+            sport: src.1,
+            dport: dst.1,
+            addr_delta: checksum::add(
+                checksum::address_difference(from.src, src.0),
+                checksum::address_difference(from.dst, dst.0),
+            ),
+            port_delta: checksum::add(
+                checksum::port_difference(from.sport, src.1),
+                checksum::port_difference(from.dport, dst.1),
+            ),
+            service: self.service,
+            generation: self.generation,
+            flags,
+            ..Flow::default()
+        }
     }
 }
 
@@ -187,7 +190,6 @@ mod tests {
     use super::*;
     use crate::addr::Addr4;
     use crate::backend::BackendFlags;
-    use crate::frontend::ServiceId;
     use core::net::Ipv4Addr;
     use std::collections::BTreeSet;
 
@@ -245,8 +247,8 @@ mod tests {
         let packet = FlowKey::new(ip(1), Port::new(4000), ip(96), Port::new(80), Proto::TCP);
         let backend = Backend::new(ip(2), Port::new(8080), BackendFlags::REMOTE);
         for source in [(ip(1), Port::new(4000)), (ip(9), Port::new(5000))] {
-            let t = Translation { packet, backend, source };
-            let (forward, reply) = (t.forward(&frontend()), t.reply(&frontend()));
+            let t = Translation { packet, backend, source, service: ServiceId(7), generation: 4 };
+            let (forward, reply) = (t.forward(), t.reply());
             assert_eq!(forward.other(Proto::TCP), t.reply_key());
             assert_eq!(reply.other(Proto::TCP), packet);
             assert_eq!(forward.flags.has(FlowFlags::MASQUERADED), source.0 != ip(1));

@@ -141,7 +141,7 @@ pub struct Flow<A> {
     pub dport: Port,
     /// Checksum difference of the addresses, as `bpf_csum_diff` would give it.
     pub addr_delta: u32,
-    /// Checksum difference of the ports.
+    /// Checksum difference of the ports; zero if they stay as they are.
     pub port_delta: u32,
     /// Whose connection it is.
     pub service: ServiceId,
@@ -182,9 +182,9 @@ impl<A: Copy + Default> Flow<A> {
             dst: key.src,
             sport: key.dport,
             dport: key.sport,
-            // In one's complement arithmetic the complement is the negative.
+            // In one's complement arithmetic the complement is the negative. Zero stays zero: unchanged ports.
             addr_delta: !self.addr_delta,
-            port_delta: !self.port_delta,
+            port_delta: if self.port_delta == 0 { 0 } else { !self.port_delta },
             service: self.service,
             generation: self.generation,
             seen: self.seen,

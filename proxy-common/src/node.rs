@@ -89,6 +89,14 @@ pub struct NodeConfig<A: Address> {
     pub service_cidrs: [Cidr<A>; CIDRS],
 }
 
+impl<A: Address> NodeConfig<A> {
+    /// `addr` may be a cluster address: it is in a range of theirs, or nobody has said what the ranges are.
+    #[inline(always)]
+    pub fn may_be_cluster_address(&self, addr: A) -> bool {
+        self.service_cidrs[0] == Cidr::unused() || any_contains(&self.service_cidrs, addr)
+    }
+}
+
 /// Any of the ranges holds `addr`.
 #[inline(always)]
 pub fn any_contains<A: Address>(cidrs: &[Cidr<A>; CIDRS], addr: A) -> bool {

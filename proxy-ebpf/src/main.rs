@@ -11,10 +11,18 @@
 // One-instruction counters: `core` has no atomic addition for this target.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod action;
 mod count;
+mod family;
+mod flow;
 mod hook;
 mod lookup;
 mod maps;
+mod packet;
+mod reject;
+mod rewrite;
+mod road;
+mod route;
 mod socket;
 
 #[cfg(target_arch = "bpf")]

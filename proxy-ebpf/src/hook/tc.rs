@@ -1,0 +1,107 @@
+//! The hooks of the packet road: tcx programs on pods' veths and on uplinks, and two programs for measuring.
+
+use aya_ebpf::{
+    bindings::tcx_action_base::TCX_NEXT,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
+    macros::classifier,
+    programs::TcContext,
+};
+
+use crate::count::count;
+use crate::family::dispatch;
+use crate::maps::CONFIG;
+use crate::packet::cursor::Frame;
+use crate::road::{Direction, Packets, Place, Service};
+
+/// Packets that a pod sends.
+#[classifier]
+pub fn from_pod(ctx: TcContext) -> i32 {
+    run::<FromPod>(ctx)
+}
+
+/// Packets that a pod gets.
+#[classifier]
+pub fn to_pod(ctx: TcContext) -> i32 {
+    run::<ToPod>(ctx)
+}
+
+/// Packets that arrive at the node.
+#[classifier]
+pub fn from_wire(ctx: TcContext) -> i32 {
+    run::<FromWire>(ctx)
+}
+
+/// Packets that leave the node.
+#[classifier]
+pub fn to_wire(ctx: TcContext) -> i32 {
+    run::<ToWire>(ctx)
+}
+
+/// Does nothing: what a test run of the others costs beside their work.
+#[classifier]
+pub fn empty(_ctx: TcContext) -> i32 {
+    TCX_NEXT
+}
+
+/// Writes the kernel's tick and the time since boot in nanoseconds over the first sixteen bytes of a packet of a
+/// test run, so that userspace can read [`proxy_common::Flow::seen`].
+#[classifier]
+pub fn clock(ctx: TcContext) -> i32 {
+    // SAFETY: helpers without arguments.
+    let now = unsafe { [bpf_jiffies64(), bpf_ktime_get_boot_ns()] };
+    let mut frame = Frame::new(ctx);
+    for (index, value) in now.into_iter().enumerate() {
+        if let Some(slot) = frame.edit::<u64>(index * 8) {
+            *slot = value;
+        }
+    }
+    TCX_NEXT
+}
+
+#[inline(always)]
+fn run<P: Place>(ctx: TcContext) -> i32 {
+    let verdict = dispatch::<Packets<P>>(&mut Frame::new(ctx));
+    count(verdict.reason);
+    verdict.action.code()
+}
+
+struct FromPod;
+struct ToPod;
+struct FromWire;
+struct ToWire;
+
+impl Place for FromPod {
+    const DIRECTION: Direction = Direction::Ingress;
+    #[inline(always)]
+    fn service() -> Service {
+        if CONFIG.load().pod_packets != 0 { Service::Served } else { Service::FlowsOnly }
+    }
+}
+
+impl Place for ToPod {
+    const DIRECTION: Direction = Direction::Egress;
+    #[inline(always)]
+    fn service() -> Service {
+        Service::FlowsOnly
+    }
+}
+
+impl Place for FromWire {
+    const DIRECTION: Direction = Direction::Ingress;
+    #[inline(always)]
+    fn service() -> Service {
+        Service::Served
+    }
+    #[inline(always)]
+    fn concerns(frame: &Frame) -> bool {
+        frame.is_ours()
+    }
+}
+
+impl Place for ToWire {
+    const DIRECTION: Direction = Direction::Egress;
+    #[inline(always)]
+    fn service() -> Service {
+        if CONFIG.load().node_packets != 0 { Service::Served } else { Service::FlowsOnly }
+    }
+}

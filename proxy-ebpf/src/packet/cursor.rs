@@ -1,0 +1,136 @@
+//! The packet as bytes: every read, every write and every helper that may move the bytes goes through
+//! [`Frame`]. It knows bounds, nothing of protocols.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    cty::c_void,
+    helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    programs::TcContext,
+};
+
+/// Bytes made linear at once when headers turn out to lie in fragments: Ethernet, the longest IPv4 header and
+/// TCP without options fit, as do IPv6 with usual extension headers.
+const PULL: u32 = 192;
+
+/// Largest offset that may be asked for. The verifier refuses an offset that might reach 64 KiB, and no header
+/// of ours starts that far in.
+const MAX_OFFSET: usize = 1024;
+
+/// Plain bytes as they lie in a packet.
+///
+/// # Safety
+/// Every bit pattern must be a value, and the type must have no padding.
+pub unsafe trait Wire: Copy {}
+
+// SAFETY: plain integers and arrays of them.
+unsafe impl Wire for u32 {}
+// SAFETY: as above.
+unsafe impl Wire for u64 {}
+
+/// One packet at a tc hook. Methods that may move the packet's bytes take `&mut self`, so no reference into
+/// the packet outlives such a call: the borrow checker says what the verifier would say later.
+pub struct Frame {
+    ctx: TcContext,
+}
+
+impl Frame {
+    /// The packet of a program's context.
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Self {
+        Self { ctx }
+    }
+
+    /// The context, for helpers that only read.
+    #[inline(always)]
+    pub fn context(&self) -> *mut c_void {
+        self.ctx.skb.skb.cast()
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
+    }
+
+    #[inline(always)]
+    fn pointer<T: Wire>(&self, offset: usize) -> Option<*mut T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let (start, end) = (self.ctx.data(), self.ctx.data_end());
+        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+    }
+
+    /// A copy of what lies at `offset`; unused parts of it are never loaded.
+    #[inline(always)]
+    pub fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        // SAFETY: `pointer` has compared with the end of the packet, `Wire` types take any bytes. The target
+        // loads and stores words at any address (the kernel sets CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS).
+        self.pointer::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    /// What lies at `offset`, to be changed in place. Not for transport checksums: the kernel may still owe
+    /// part of one (see [`crate::rewrite::checksum`]).
+    #[inline(always)]
+    pub fn edit<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as in `read`; the reference borrows the frame, so there is one at a time, and the kernel has
+        // unshared the headers before the program began (it does for programs that write).
+        self.pointer::<T>(offset).map(|at| unsafe { &mut *at })
+    }
+
+    /// Makes headers readable that lie in fragments. False: there was nothing to gain.
+    #[inline(always)]
+    pub fn linearise(&mut self) -> bool {
+        let linear = self.ctx.data_end() - self.ctx.data();
+        let len = self.ctx.len();
+        if linear >= PULL as usize || len as usize <= linear {
+            return false;
+        }
+        let want = if len < PULL { len } else { PULL };
+        // SAFETY: the context is the one that the kernel gave the program.
+        (unsafe { bpf_skb_pull_data(self.skb(), want) }) == 0
+    }
+
+    /// Cuts the packet to `len` bytes.
+    #[inline(always)]
+    pub fn cut(&mut self, len: u32) -> Result<(), ()> {
+        // SAFETY: the context is the one that the kernel gave the program.
+        if (unsafe { bpf_skb_change_tail(self.skb(), len, 0) }) == 0 { Ok(()) } else { Err(()) }
+    }
+
+    /// Makes room of `len` bytes between the Ethernet header and the network header.
+    #[inline(always)]
+    pub fn make_room(&mut self, len: u32) -> Result<(), ()> {
+        use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        // SAFETY: the context is the one that the kernel gave the program.
+        let done = unsafe { bpf_skb_adjust_room(self.skb(), len as i32, BPF_ADJ_ROOM_MAC, 0) };
+        if done == 0 { Ok(()) } else { Err(()) }
+    }
+
+    /// Replaces part of a transport checksum; `flags` are those of `bpf_l4_csum_replace`.
+    #[inline(always)]
+    pub fn replace_checksum(&mut self, offset: usize, difference: u32, flags: u64) -> Result<(), i64> {
+        self.ctx.l4_csum_replace(offset, 0, difference as u64, flags)
+    }
+
+    /// Index of the device that the hook belongs to.
+    #[inline(always)]
+    pub fn device(&self) -> u32 {
+        // SAFETY: the context is live for the whole program; the field is readable at a tc hook.
+        unsafe { (*self.skb()).ifindex }
+    }
+
+    /// The frame carries a VLAN tag beside its bytes: it belongs to another device.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        // SAFETY: as in `device`.
+        unsafe { (*self.skb()).vlan_present != 0 }
+    }
+
+    /// The frame is addressed to this node; false for what a promiscuous device overhears.
+    #[inline(always)]
+    pub fn is_ours(&self) -> bool {
+        const PACKET_OTHERHOST: u32 = 3;
+        // SAFETY: as in `device`.
+        unsafe { (*self.skb()).pkt_type != PACKET_OTHERHOST }
+    }
+}

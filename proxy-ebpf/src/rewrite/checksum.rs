@@ -1,0 +1,41 @@
+//! The transport checksum after a rewrite.
+//!
+//! The kernel must do it: the packet of a local sender carries only the sum over the pseudo header, and the
+//! device adds the rest (`CHECKSUM_PARTIAL`). There the addresses count and the ports do not, so each has a
+//! call of its own, with the difference that the flow remembers.
+
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use proxy_common::{Flow, Proto, Reason};
+
+use crate::family::Wired;
+use crate::packet::cursor::Frame;
+use crate::packet::{Packet, l4};
+
+/// Brings the checksum in line with the rewritten addresses and ports.
+#[inline(always)]
+pub fn transport<F: Wired>(
+    frame: &mut Frame,
+    packet: &Packet<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Result<(), Reason> {
+    let proto = packet.key.proto;
+    let Some(offset) = l4::checksum_offset(proto) else { return Ok(()) };
+    let offset = packet.transport + offset;
+    // A UDP checksum of zero says that there is none (RFC 768); it stays so.
+    let zero = if proto == Proto::UDP { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
+    let pseudo = zero | BPF_F_PSEUDO_HDR as u64;
+    if let Err(error) = frame.replace_checksum(offset, flow.addr_delta, pseudo | F::CHECKSUM_FLAG) {
+        // Kernels before 6.16 do not know the family's flag. They need none unless the device sums whole
+        // packets, and then they are wrong about IPv6 with everybody.
+        if F::CHECKSUM_FLAG == 0 || error != EINVAL {
+            return Err(Reason::RewriteFailed);
+        }
+        frame.replace_checksum(offset, flow.addr_delta, pseudo).map_err(|_| Reason::RewriteFailed)?;
+    }
+    if flow.port_delta != 0 {
+        frame.replace_checksum(offset, flow.port_delta, zero).map_err(|_| Reason::RewriteFailed)?;
+    }
+    Ok(())
+}
+
+const EINVAL: i64 = -22;

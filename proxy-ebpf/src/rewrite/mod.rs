@@ -1,0 +1,40 @@
+//! Writes a flow's translation into a packet. It knows headers and the flow's entry, not how it came about.
+
+pub mod checksum;
+
+use proxy_common::{Flow, Reason, Route};
+
+use crate::family::{Hop, Wired};
+use crate::packet::Packet;
+use crate::packet::cursor::Frame;
+use crate::packet::ethernet::{self, Ethernet, Mac};
+use crate::packet::l4::{self, Ports};
+
+/// Translates the packet, and addresses its Ethernet header if it leaves by `route` without the stack.
+///
+/// Direct writes for addresses, ports and the IPv4 header checksum, which cost next to nothing; the
+/// transport checksum through the kernel, which knows whether one is owed.
+#[inline(always)]
+pub fn translate<F: Wired>(
+    frame: &mut Frame,
+    packet: &Packet<F::Addr>,
+    flow: &Flow<F::Addr>,
+    route: Route,
+) -> Result<(), Reason> {
+    let proto = packet.key.proto;
+    if l4::checksum_offset(proto).is_none() && flow.port_delta != 0 {
+        // SCTP's checksum is a CRC over the ports and all data (RFC 9260 appendix A).
+        return Err(Reason::RewriteFailed);
+    }
+    let ports = frame.edit::<Ports>(packet.transport).ok_or(Reason::RewriteFailed)?;
+    *ports = Ports { source: flow.sport, destination: flow.dport };
+    let hop = if route == Route::STACK { Hop::Uncounted } else { Hop::Counted };
+    let header = frame.edit::<F::Header>(ethernet::LENGTH).ok_or(Reason::RewriteFailed)?;
+    F::readdress(header, flow.src, flow.dst, flow.addr_delta, hop);
+    if route == Route::PEER || route == Route::DEVICE {
+        let header = frame.edit::<Ethernet>(0).ok_or(Reason::RewriteFailed)?;
+        header.destination = Mac::new(flow.eth_dst);
+        header.source = Mac::new(flow.eth_src);
+    }
+    checksum::transport::<F>(frame, packet, flow)
+}

@@ -1,0 +1,134 @@
+//! The packet road: what every packet at a tc hook goes through.
+//!
+//! ```text
+//! parse ─► flows ──hit──────────────────────────────► rewrite ─► leave
+//!             └─miss─► half open ─► frontends ─► open ──┘ └─► reject, drop, pass
+//! ```
+//!
+//! Cost of the packet of an answered connection: one hash lookup. Of a TCP packet that is not ours: one. Only
+//! packets that may open a connection pay for more.
+
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use proxy_common::{Flow, FlowFlags, Proto, Reason, Route, reason::Outcome, tcp};
+
+use crate::action::{Action, Verdict};
+use crate::family::{Road, Wired};
+use crate::flow::{self, Entry};
+use crate::packet::cursor::Frame;
+use crate::packet::{self, Packet};
+use crate::{reject, rewrite, route};
+
+/// Which way packets pass the hook's device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Out of the device, into the node.
+    Ingress,
+    /// Out of the node, into the device.
+    Egress,
+}
+
+/// Who looks frontends up at a hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// New connections to frontends are translated here.
+    Served,
+    /// Only packets of known flows are.
+    FlowsOnly,
+}
+
+/// One of the hooks: what may happen there.
+pub trait Place {
+    /// Which way packets pass.
+    const DIRECTION: Direction;
+    /// Whether frontends are looked up; constant after loading.
+    fn service() -> Service;
+    /// Whether the frame is for this node at all.
+    #[inline(always)]
+    fn concerns(_frame: &Frame) -> bool {
+        true
+    }
+}
+
+/// Handles a packet at place `P`.
+pub struct Packets<P>(core::marker::PhantomData<P>);
+
+impl<P: Place> Road for Packets<P> {
+    #[inline(always)]
+    fn travel<F: Wired>(frame: &mut Frame) -> Verdict {
+        if frame.is_tagged() || !P::concerns(frame) {
+            return Verdict::of(Reason::NotIp);
+        }
+        let packet = match packet::parse::<F>(frame) {
+            Ok(packet) => packet,
+            Err(reason) => return Verdict::of(reason),
+        };
+        match flow::find::<F, P>(frame, &packet) {
+            Ok(entry) => carry::<F, P>(frame, &packet, entry),
+            Err(reason) => match reason.outcome() {
+                Outcome::Reject => {
+                    Verdict::new(reason, reject::answer::<F>(frame, &packet, P::DIRECTION))
+                }
+                Outcome::Pass | Outcome::Translate | Outcome::Drop => Verdict::of(reason),
+            },
+        }
+    }
+}
+
+/// Translates the packet and sends it on.
+#[inline(always)]
+fn carry<F: Wired, P: Place>(
+    frame: &mut Frame,
+    packet: &Packet<F::Addr>,
+    Entry { flow, reason }: Entry<F::Addr>,
+) -> Verdict {
+    if packet.key.proto == Proto::TCP {
+        let flags = tcp::advance(flow.flags, packet.tcp);
+        if flags != flow.flags {
+            flow.flags = flags;
+        }
+    }
+    let leaves = leaves_directly::<P>(flow.flags);
+    let now = jiffies();
+    if is_stale(now, flow.seen) || leaves && !flow.flags.has(FlowFlags::ROUTED) {
+        flow.seen = now;
+        if leaves {
+            route::resolve::<F>(frame, packet.key.proto, flow, P::DIRECTION);
+        }
+    }
+    let route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
+    match rewrite::translate::<F>(frame, packet, flow, route) {
+        Ok(()) => Verdict::new(reason, route::leave(route, flow.ifindex)),
+        Err(reason) => Verdict::new(reason, Action::Drop),
+    }
+}
+
+/// At an egress hook the packet is on its way already: only a request of the node itself needs another one.
+#[inline(always)]
+fn leaves_directly<P: Place>(flags: FlowFlags) -> bool {
+    match P::DIRECTION {
+        Direction::Ingress => true,
+        Direction::Egress => P::service() == Service::Served && !flags.has(FlowFlags::REPLY),
+    }
+}
+
+/// The flow's route; the stack's, if the packet has no hop left and its sender must be told.
+#[inline(always)]
+fn route_for<F: Wired>(frame: &Frame, flow: &Flow<F::Addr>) -> Route {
+    match frame.read::<F::Header>(packet::ethernet::LENGTH) {
+        Some(header) if F::hops(&header) > 1 => flow.route,
+        _ => Route::STACK,
+    }
+}
+
+/// The kernel's tick: read without a call.
+#[inline(always)]
+pub fn jiffies() -> u32 {
+    // SAFETY: the helper has no arguments; the verifier replaces it by a load.
+    (unsafe { bpf_jiffies64() }) as u32
+}
+
+/// A second or so has passed: 256 ticks are 1.0 s at 250 ticks a second, 0.26 s at 1000, 2.6 s at 100.
+#[inline(always)]
+fn is_stale(now: u32, seen: u32) -> bool {
+    now.wrapping_sub(seen) >> 8 != 0
+}
