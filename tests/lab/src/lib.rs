@@ -45,4 +45,4 @@ pub use place::{Load, Place, PlaceKind};
 pub use state::Lifetime;
 pub use tally::Tally;
 pub use topology::{Family, Link, NodeSpec, OutsideSpec, PodSpec, Topology};
-pub use wire::{Failure, Listen, Outcome, Probe, Protocol, UdpStyle};
+pub use wire::{Dialect, Failure, Listen, Outcome, Probe, Protocol, UdpStyle};

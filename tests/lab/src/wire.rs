@@ -46,6 +46,18 @@ pub enum UdpStyle {
     Unconnected,
 }
 
+/// What a client says, and which answer it expects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// A line with a number, answered by a lab server with an [`Answer`].
+    #[default]
+    Lab,
+    /// What `agnhost netexec` answers with its host name: `GET /hostname` over TCP, `hostname` in a datagram. The answer says
+    /// neither the server's address, so `at` is its name, nor the client's, so `peer` is the client's own view.
+    Netexec,
+}
+
 /// A socket that a server opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Listen {
@@ -74,6 +86,9 @@ pub struct Probe {
     pub pause: Duration,
     /// UDP only.
     pub udp: UdpStyle,
+    /// Whom it speaks to; TCP and UDP only.
+    #[serde(default)]
+    pub dialect: Dialect,
     /// Local address to bind; `None` leaves it to the kernel.
     pub from: Option<IpAddr>,
     /// `SO_MARK`, which chooses the routing table of an outside client.
@@ -97,6 +112,7 @@ impl Probe {
             tries,
             pause: Duration::ZERO,
             udp: UdpStyle::Connected,
+            dialect: Dialect::Lab,
             from: None,
             mark: None,
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use sluice_lab::wire::{Answer, Failure, Outcome, Probe, Protocol, UdpStyle};
+use sluice_lab::wire::{Answer, Dialect, Failure, Outcome, Probe, Protocol, UdpStyle};
 use socket2::Socket;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,10 @@ impl Attempt {
     fn ask(&mut self, now: Instant) -> io::Result<()> {
         static NONCE: AtomicU64 = AtomicU64::new(1);
         if self.said.is_empty() || self.probe.protocol != Protocol::Icmp {
-            self.said = NONCE.fetch_add(1, Ordering::Relaxed).to_string();
+            self.said = match self.probe.dialect {
+                Dialect::Lab => NONCE.fetch_add(1, Ordering::Relaxed).to_string(),
+                Dialect::Netexec => crate::netexec::question(self.probe.protocol).to_owned(),
+            };
         }
         self.deadline = now + self.probe.timeout;
         match (self.probe.protocol, self.probe.udp) {
@@ -178,11 +181,16 @@ impl Attempt {
     fn receive_line(&mut self) -> io::Result<Option<Outcome>> {
         let mut buffer = [0; 1024];
         let length = (&self.socket).read(&mut buffer)?;
+        if length == 0 && self.probe.dialect == Dialect::Netexec && !self.line.is_empty() {
+            let line = std::mem::take(&mut self.line);
+            return Ok(self.judge(&line));
+        }
         if length == 0 {
             return Ok(Some(Outcome::Failed(Failure::Closed)));
         }
         self.line.extend_from_slice(&buffer[..length]);
-        if self.line.last() != Some(&b'\n') {
+        // netexec ends its answer by closing the connection.
+        if self.line.last() != Some(&b'\n') || self.probe.dialect == Dialect::Netexec {
             return Ok(None);
         }
         let line = std::mem::take(&mut self.line);
@@ -207,6 +215,11 @@ impl Attempt {
 
     /// The answer to another line than the last one is a late one, and is passed over.
     fn judge(&self, bytes: &[u8]) -> Option<Outcome> {
+        if self.probe.dialect == Dialect::Netexec {
+            let local = self.socket.local_addr().ok().and_then(|address| address.as_socket());
+            let peer = local.unwrap_or(self.probe.to);
+            return Some(crate::netexec::answer(self.probe.protocol, bytes, peer));
+        }
         match serde_json::from_slice::<Answer>(bytes) {
             Ok(answer) if answer.echo == self.said => Some(Outcome::Answered(answer)),
             Ok(_) => None,

@@ -8,6 +8,7 @@ mod batch;
 mod control;
 mod http;
 mod load;
+mod netexec;
 mod serve;
 mod socket;
 
