@@ -23,8 +23,7 @@ pub enum Error {
     /// No `bpf-linker`.
     #[error(
         "the kernel programs are linked by bpf-linker, which is neither in PATH nor in cargo's bin directory\n\
-         run `cargo xtask setup`, or install it yourself:\n\
-         \x20   cargo install bpf-linker --version '^0.13'\n\
+         run `cargo xtask setup`, or install 0.13 yourself: https://github.com/aya-rs/bpf-linker#installation\n\
          or set {} to its path",
         crate::linker::OVERRIDE
     )]

@@ -25,7 +25,7 @@ pub(super) fn look() -> State {
 
 pub(super) fn clippy() -> State {
     let Ok(found) = find() else {
-        return State::Missing("no BPF compiler".into(), Remedy::Hand("see above".into()));
+        return State::Missing("no BPF compiler".into(), Remedy::Hand("cargo xtask setup".into()));
     };
     if let Some(driver) = found.clippy_driver {
         return State::Present(driver.display().to_string());

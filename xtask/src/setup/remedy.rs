@@ -75,7 +75,11 @@ impl fmt::Display for Remedy {
                 for (name, value) in env {
                     write!(f, "{name}={value} ")?;
                 }
-                write!(f, "{}", command.join(" "))
+                let quoted = |word: &String| match word.contains([' ', '^', '|']) {
+                    true => format!("'{word}'"),
+                    false => word.clone(),
+                };
+                write!(f, "{}", command.iter().map(quoted).collect::<Vec<_>>().join(" "))
             }
             Self::All(all) => {
                 for (index, one) in all.iter().enumerate() {

@@ -64,6 +64,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "unit", tier: Fast, action: Cargo(&["test", "--workspace", "--exclude", "tests"]) },
     Step { name: "kernel unit", tier: Fast, action: Kernel("test", &[]) },
     Step { name: "packets", tier: Fast, action: Cargo(&["test", "-p", "tests", "--test", "packets"]) },
+    Step { name: "sockets", tier: Fast, action: Cargo(&["test", "-p", "tests", "--test", "socket"]) },
     Step {
         name: "lab smoke",
         tier: Fast,
@@ -105,6 +106,17 @@ impl fmt::Display for Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A target that nobody runs proves nothing.
+    #[test]
+    fn every_target_of_the_package_tests_has_a_step() {
+        let manifest = include_str!("../../../tests/Cargo.toml");
+        let targets = manifest.split("[[test]]").skip(1).filter_map(|target| target.split('"').nth(1));
+        for target in targets {
+            let runs = |step: &Step| matches!(step.action, Cargo(args) if args.contains(&target));
+            assert!(STEPS.iter().any(runs), "no step runs {target}");
+        }
+    }
 
     #[test]
     fn every_errand_has_a_step_that_waits_for_it() {
