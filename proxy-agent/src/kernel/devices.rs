@@ -1,0 +1,141 @@
+//! Keeps the programs on the right devices, and tells them which devices and addresses are the node's. Compares
+//! what should be with what is, so that it does not matter what was missed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use proxy_common::{Address, DeviceKind, NodeConfig};
+
+use super::{
+    clsact::{self, Filters},
+    error::Error,
+    family::{MapFamily, Maps},
+    hook::Hook,
+    links,
+    load::Programs,
+    map::Table,
+    pins::{PinnedLink, Pinned, Target},
+    topology::{IfIndex, Role, Topology},
+};
+
+/// What is attached where.
+#[derive(Debug, Default)]
+pub struct Devices {
+    attached: BTreeSet<(Hook, IfIndex)>,
+    filters: Option<Filters>,
+}
+
+impl Devices {
+    /// Attaches to the devices with a role, detaches from all others, writes the `devices` map. Gives what failed.
+    pub fn follow(
+        &mut self,
+        roles: &BTreeMap<IfIndex, Role>,
+        topology: &Topology,
+        maps: &Pinned,
+        programs: &mut Programs,
+    ) -> Vec<Error> {
+        let wanted: BTreeSet<_> = roles
+            .iter()
+            .flat_map(|(index, role)| Hook::of_device(*role).map(|(hook, _)| (hook, *index)))
+            .filter(|(hook, _)| programs.hooks().any(|needed| needed == *hook))
+            .collect();
+        let mut errors = Vec::new();
+        // A program that may put packets into a device must find it known; one that is known must be served.
+        let kinds = roles.iter().map(|(IfIndex(index), role)| (*index, kind(*role))).collect();
+        errors.extend(sync(&maps.devices, "devices", &kinds).err());
+        for (hook, index) in &wanted {
+            if self.attached.contains(&(*hook, *index)) {
+                continue;
+            }
+            let name = topology.devices.get(index).map_or("", |device| device.name.as_str());
+            match self.attach(*hook, *index, name, maps, programs) {
+                Ok(()) => {
+                    tracing::debug!(%hook, device = name, "attached");
+                    self.attached.insert((*hook, *index));
+                }
+                // It went away again; the next snapshot says so.
+                Err(Error::Attach { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(self.detach_others(&wanted, maps).err());
+        errors
+    }
+
+    fn attach(
+        &mut self,
+        hook: Hook,
+        index: IfIndex,
+        name: &str,
+        maps: &Pinned,
+        programs: &mut Programs,
+    ) -> Result<(), Error> {
+        if clsact::needed() {
+            return self.filters.get_or_insert_default().attach(hook, name, programs);
+        }
+        links::attach(&maps.pins, programs, hook, Target::Device(index), None).map(drop)
+    }
+
+    /// Lets the links of all other devices go. Filters go with their device.
+    fn detach_others(&mut self, wanted: &BTreeSet<(Hook, IfIndex)>, maps: &Pinned) -> Result<(), Error> {
+        for link in maps.pins.links()? {
+            let PinnedLink { hook, target, path: _ } = &link;
+            if let Target::Device(index) = target
+                && !wanted.contains(&(*hook, *index))
+            {
+                links::detach(&link)?;
+            }
+        }
+        self.attached.retain(|one| wanted.contains(one));
+        Ok(())
+    }
+}
+
+const fn kind(role: Role) -> DeviceKind {
+    match role {
+        Role::Pod => DeviceKind::POD,
+        Role::Uplink => DeviceKind::UPLINK,
+    }
+}
+
+/// Writes the node's addresses of one family into its map. Gives what failed.
+pub fn local_addresses<F: MapFamily>(maps: &Maps<F>, topology: &Topology) -> Option<Error> {
+    let here = topology.addresses.iter().filter(|(ip, _)| !ip.is_loopback());
+    let wanted: BTreeMap<F::Addr, u32> =
+        here.filter_map(|(ip, IfIndex(index))| Some((F::Addr::from_ip(*ip)?, *index))).collect();
+    // A family that is not served has room for one entry, and no program that would read it.
+    if maps.local_addrs.raw().max_entries() <= 1 {
+        return None;
+    }
+    sync(&maps.local_addrs, F::NAMES.local_addrs, &wanted).err()
+}
+
+/// Writes the facts about the node of one family, if they differ.
+pub fn set_node<F: MapFamily>(maps: &Maps<F>, wanted: &NodeConfig<F::Addr>) -> Result<(), Error> {
+    let failed = |source| Error::Map { verb: "write", map: F::NAMES.node, source };
+    if maps.node.get(&0).map_err(failed)?.as_ref() == Some(wanted) {
+        return Ok(());
+    }
+    maps.node.put(&0, wanted).map_err(failed)
+}
+
+/// Makes a small map equal to `wanted`: first what is missing or wrong, then what is too much.
+fn sync<K, V>(table: &Table<K, V>, map: &'static str, wanted: &BTreeMap<K, V>) -> Result<(), Error>
+where
+    K: Copy + Ord,
+    V: Copy + PartialEq,
+{
+    let write = || -> io::Result<()> {
+        let actual: BTreeMap<K, V> = table.entries()?.into_iter().collect();
+        for (key, value) in wanted.iter().filter(|(key, value)| actual.get(key) != Some(value)) {
+            table.put(key, value)?;
+        }
+        for key in actual.keys().filter(|key| !wanted.contains_key(key)) {
+            table.remove(key)?;
+        }
+        Ok(())
+    };
+    write().map_err(|source| Error::Map { verb: "write", map, source })
+}

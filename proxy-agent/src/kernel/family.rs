@@ -1,0 +1,136 @@
+//! The maps of one address family. The only file of this room that names the maps of the two families.
+
+use std::io;
+
+use proxy_common::{
+    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, V4, V6,
+    maps::MapType,
+};
+
+use super::{
+    error::Error,
+    map::Table,
+    memory::Slots,
+    pins::Pins,
+    settings::Families,
+    sys::Access,
+};
+use std::os::fd::AsFd;
+
+/// All maps of one family.
+#[derive(Debug)]
+pub struct Maps<F: Family> {
+    /// What clients use.
+    pub frontends: Table<FrontendKey<F::Addr>, Frontend>,
+    /// Slots of all segments.
+    pub backends: Slots<Backend<F::Addr>>,
+    /// Answered connections.
+    pub flows: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
+    /// Connections without an answer yet.
+    pub half_open: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
+    /// Addresses of this node.
+    pub local_addrs: Table<F::Addr, u32>,
+    /// The node's address and ranges.
+    pub node: Table<u32, NodeConfig<F::Addr>>,
+}
+
+/// Names of the maps of one family.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// See [`Maps::frontends`].
+    pub frontends: &'static str,
+    /// See [`Maps::backends`].
+    pub backends: &'static str,
+    /// See [`Maps::flows`].
+    pub flows: &'static str,
+    /// See [`Maps::half_open`].
+    pub half_open: &'static str,
+    /// See [`Maps::local_addrs`].
+    pub local_addrs: &'static str,
+    /// See [`Maps::node`].
+    pub node: &'static str,
+}
+
+/// A family that has maps.
+pub trait MapFamily: Family {
+    /// Their names.
+    const NAMES: Names;
+    /// The family is served.
+    fn served(families: Families) -> bool;
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    /// [`Error::Path`] without a pin, [`Error::Shape`] when it is of another version.
+    fn open(pins: &Pins, access: Access) -> Result<Maps<Self>, Error>;
+}
+
+impl MapFamily for V4 {
+    const NAMES: Names = Names {
+        frontends: "frontends4",
+        backends: "backends4",
+        flows: "flows4",
+        half_open: "halfopen4",
+        local_addrs: "localaddrs4",
+        node: "node4",
+    };
+
+    fn served(families: Families) -> bool {
+        families.ipv4()
+    }
+
+    fn open(pins: &Pins, access: Access) -> Result<Maps<Self>, Error> {
+        maps(pins, access)
+    }
+}
+
+impl MapFamily for V6 {
+    const NAMES: Names = Names {
+        frontends: "frontends6",
+        backends: "backends6",
+        flows: "flows6",
+        half_open: "halfopen6",
+        local_addrs: "localaddrs6",
+        node: "node6",
+    };
+
+    fn served(families: Families) -> bool {
+        families.ipv6()
+    }
+
+    fn open(pins: &Pins, access: Access) -> Result<Maps<Self>, Error> {
+        maps(pins, access)
+    }
+}
+
+fn maps<F: MapFamily>(pins: &Pins, access: Access) -> Result<Maps<F>, Error>
+where
+    FrontendKey<F::Addr>: MapType,
+    Backend<F::Addr>: MapType,
+    FlowKey<F::Addr>: MapType,
+    Flow<F::Addr>: MapType,
+    NodeConfig<F::Addr>: MapType,
+    F::Addr: MapType,
+{
+    let names = F::NAMES;
+    let array = pins.open(names.backends, access)?;
+    let backends = Slots::map(array.as_fd(), array.max_entries(), access)
+        .map_err(|source| Error::Map { verb: "map the memory of", map: names.backends, source })?;
+    Ok(Maps {
+        frontends: table(pins, names.frontends, access)?,
+        backends,
+        flows: table(pins, names.flows, access)?,
+        half_open: table(pins, names.half_open, access)?,
+        local_addrs: table(pins, names.local_addrs, access)?,
+        node: table(pins, names.node, access)?,
+    })
+}
+
+/// A handle of one pinned map.
+pub(super) fn table<K: MapType, V: MapType>(
+    pins: &Pins,
+    name: &'static str,
+    access: Access,
+) -> Result<Table<K, V>, Error> {
+    let unfit = |source: io::Error| Error::Map { verb: "read the layout of", map: name, source };
+    Table::new(pins.open(name, access)?).map_err(unfit)
+}

@@ -1,0 +1,180 @@
+//! Which flows and affinities are over, and their removal. Judging is pure, time is an argument; removing reads
+//! the maps in batches. The kernel never removes an answered flow itself.
+
+use std::{collections::BTreeMap, io, time::Instant};
+
+use proxy_common::{
+    AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, Proto, ServiceId, tcp,
+};
+
+use super::{
+    clock::{Clock, Jiffies},
+    error::Error,
+    family::{MapFamily, Maps},
+    load::Programs,
+    map::Table,
+    pins::Pinned,
+};
+
+/// Seconds without a packet after which a flow is over, by state: netfilter's defaults where it has them
+/// (<https://docs.kernel.org/networking/nf_conntrack-sysctl.html>).
+mod timeout {
+    /// Both sides have spoken and none has closed. A day: the longest keepalive in use is two hours.
+    pub(super) const ESTABLISHED: u32 = 86_400;
+    /// One side has closed.
+    pub(super) const HALF_CLOSED: u32 = 3_600;
+    /// Both have closed or one has aborted: time for stray packets.
+    pub(super) const OVER: u32 = 10;
+    /// `nf_conntrack_udp_timeout_stream`.
+    pub(super) const DATAGRAMS: u32 = 120;
+    /// `nf_conntrack_sctp_timeout_established`.
+    pub(super) const SCTP: u32 = 210;
+    /// Not answered: netfilter's `udp_timeout`, and more than a client's first SYN retransmissions.
+    pub(super) const UNANSWERED: u32 = 60;
+    /// The two entries of a flow are not written in one step; a single one that is older has lost its other half.
+    pub(super) const SINGLE: u32 = 10;
+}
+
+/// One in so many entries is checked for its other half in each scan, if nothing else raises a doubt.
+const ROTA: u32 = 32;
+
+/// Whether the flow has been answered: which of the maps it is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// `halfopen`.
+    HalfOpen,
+    /// `flows`.
+    Answered,
+}
+
+/// How many entries were removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Collected {
+    /// Answered flows, both directions counted.
+    pub flows: usize,
+    /// Flows that never had an answer, both directions counted.
+    pub half_open: usize,
+    /// Affinities.
+    pub affinity: usize,
+}
+
+/// Seconds of silence that end a flow.
+fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFlags) -> u32 {
+    match (stage, proto) {
+        (Stage::HalfOpen, _) => timeout::UNANSWERED,
+        (Stage::Answered, Proto::TCP) if tcp::is_over(one, other) => timeout::OVER,
+        (Stage::Answered, Proto::TCP) if one.has(FlowFlags::FIN) || other.has(FlowFlags::FIN) => timeout::HALF_CLOSED,
+        (Stage::Answered, Proto::TCP) => timeout::ESTABLISHED,
+        (Stage::Answered, Proto::SCTP) => timeout::SCTP,
+        (Stage::Answered, Proto(_)) => timeout::DATAGRAMS,
+    }
+}
+
+/// Whether an entry may be over as far as it says itself: only then its other half is looked up.
+#[must_use]
+pub fn is_doubtful<A>(proto: Proto, stage: Stage, flow: &Flow<A>, now: Jiffies) -> bool {
+    let closing = FlowFlags::FIN.0 | FlowFlags::RST.0;
+    let age = now.since(flow.seen);
+    age >= timeout(proto, stage, flow.flags, FlowFlags::default())
+        || (flow.flags.0 & closing != 0 && age >= timeout::OVER)
+}
+
+/// Whether a flow is over; `other` is the other direction's entry.
+#[must_use]
+pub fn is_over<A>(proto: Proto, stage: Stage, flow: &Flow<A>, other: Option<&Flow<A>>, now: Jiffies) -> bool {
+    let age = now.since(flow.seen);
+    match other {
+        None => age >= timeout::SINGLE,
+        Some(other) => age.min(now.since(other.seen)) >= timeout(proto, stage, flow.flags, other.flags),
+    }
+}
+
+/// Whether an affinity is over: its Service has no affinity any more, or its time-out (item 97) has passed.
+#[must_use]
+pub fn is_forgotten(value: &AffinityValue, timeout: Option<u32>, now_seconds: u32) -> bool {
+    let age = now_seconds.wrapping_sub(value.seen);
+    timeout.is_none_or(|timeout| age <= u32::MAX / 2 && age > timeout)
+}
+
+pub(super) fn collect(
+    maps: &Pinned,
+    clock: &mut Clock,
+    programs: &Programs,
+    now: Instant,
+) -> Result<Collected, Error> {
+    let mut collected = Collected::default();
+    if let Some(now) = clock.read(programs, now)? {
+        collect_family(&maps.v4, now, &mut collected)?;
+        collect_family(&maps.v6, now, &mut collected)?;
+    }
+    collected.affinity = collect_affinity(maps, boot_seconds())
+        .map_err(|source| Error::Map { verb: "clean", map: "affinity", source })?;
+    Ok(collected)
+}
+
+fn collect_family<F: MapFamily>(maps: &Maps<F>, now: Jiffies, collected: &mut Collected) -> Result<(), Error> {
+    let failed = |map| move |source| Error::Map { verb: "clean", map, source };
+    let (answered, half_open) = (Stage::Answered, Stage::HalfOpen);
+    collected.flows += collect_flows::<F>(&maps.flows, answered, now).map_err(failed(F::NAMES.flows))?;
+    collected.half_open +=
+        collect_flows::<F>(&maps.half_open, half_open, now).map_err(failed(F::NAMES.half_open))?;
+    Ok(())
+}
+
+type Flows<F> = Table<FlowKey<<F as proxy_common::Family>::Addr>, Flow<<F as proxy_common::Family>::Addr>>;
+
+fn collect_flows<F: MapFamily>(table: &Flows<F>, stage: Stage, now: Jiffies) -> io::Result<usize> {
+    let mut doubtful = Vec::new();
+    let turn = (now.now / now.rate / 10) % ROTA;
+    table.scan(|keys, values| {
+        for (key, flow) in keys.iter().zip(values) {
+            let its_turn = u32::from(key.sport.number() ^ key.dport.number()) % ROTA == turn;
+            if its_turn || is_doubtful(key.proto, stage, flow, now) {
+                doubtful.push((*key, *flow));
+            }
+        }
+    })?;
+    let mut removed = 0;
+    for (key, flow) in doubtful {
+        let other_key = flow.other(key.proto);
+        let other = table.get(&other_key)?;
+        if is_over(key.proto, stage, &flow, other.as_ref(), now) {
+            removed += usize::from(table.remove(&key)?);
+            // Half of a flow would translate one direction only.
+            if other.is_some() {
+                removed += usize::from(table.remove(&other_key)?);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn collect_affinity(maps: &Pinned, now_seconds: u32) -> io::Result<usize> {
+    let mut known = Vec::new();
+    maps.affinity.scan(|keys, values| known.extend(keys.iter().copied().zip(values.iter().copied())))?;
+    if known.is_empty() {
+        return Ok(0);
+    }
+    let mut timeouts = BTreeMap::new();
+    maps.v4.frontends.scan(|_, frontends| note_timeouts(&mut timeouts, frontends))?;
+    maps.v6.frontends.scan(|_, frontends| note_timeouts(&mut timeouts, frontends))?;
+    let over = |(key, value): &(AffinityKey, AffinityValue)| {
+        is_forgotten(value, timeouts.get(&key.service).copied(), now_seconds)
+    };
+    let mut removed = 0;
+    for (key, _) in known.iter().filter(|entry| over(entry)) {
+        removed += usize::from(maps.affinity.remove(key)?);
+    }
+    Ok(removed)
+}
+
+fn note_timeouts(timeouts: &mut BTreeMap<ServiceId, u32>, frontends: &[Frontend]) {
+    for frontend in frontends.iter().filter(|frontend| frontend.affinity > 0) {
+        timeouts.insert(frontend.service, frontend.affinity);
+    }
+}
+
+/// `CLOCK_BOOTTIME` in seconds, as [`AffinityValue::seen`] has it.
+fn boot_seconds() -> u32 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u32
+}

@@ -1,0 +1,140 @@
+//! Pinned links: made once, then only ever given a new program in one step. Whatever runs stays attached while
+//! the agent is away, and no restart leaves a gap.
+//!
+//! Our programs go ahead of other people's on the same device: behind one that ends the chain they would never
+//! see a packet. They hand on what is not theirs, so whoever follows sees it as without us, and sees translated
+//! packets as the backend does.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::Path,
+};
+
+use super::{
+    error::Error,
+    hook::{Anchor, Hook},
+    load::Programs,
+    pins::{PinnedLink, Pins, Target},
+    sys::{self, Access, Place},
+};
+
+/// How a program came to its hook.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attached {
+    /// A pinned link got the new program.
+    Replaced,
+    /// A link was made and pinned.
+    Created,
+}
+
+/// Gives the hook on `target` our program. `cgroup` is the cgroup root's descriptor for [`Target::Cgroup`].
+///
+/// # Errors
+/// [`Error::Attach`]; what was attached before still is.
+pub fn attach(
+    pins: &Pins,
+    programs: &Programs,
+    hook: Hook,
+    target: Target,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Attached, Error> {
+    let pin = pins.link(hook, target);
+    let program = programs.fd(hook)?;
+    let failed = |verb| move |source| Error::Attach { verb, hook, target: describe(target), source };
+    match replace(&pin, program) {
+        Ok(true) => return Ok(Attached::Replaced),
+        Ok(false) => {}
+        Err(source) => return Err(failed("replace the program of")(source)),
+    }
+    let (number, place) = match target {
+        Target::Device(index) => (index.0, Place::First),
+        Target::Cgroup => (cgroup.map_or(0, |fd| fd.as_raw_fd() as u32), Place::Any),
+    };
+    let link = sys::create_link(program, number, hook.attach_type(), place).map_err(failed("attach"))?;
+    sys::pin(link.as_fd(), &pin).map_err(failed("pin"))?;
+    Ok(Attached::Created)
+}
+
+/// Puts `program` into the link pinned at `pin`. False when there is none, or it was the link of something that
+/// is gone; the pin is removed then.
+fn replace(pin: &Path, program: BorrowedFd<'_>) -> io::Result<bool> {
+    let link = match sys::open_pin(pin, Access::Write) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match sys::update_link(link.as_fd(), program) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+            fs::remove_file(pin)?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives every pinned link its new program before anything else is done: from here on only new programs run.
+/// Links whose hook is no longer needed are let go, and so are those of devices that are gone. Gives how many
+/// links were replaced.
+///
+/// # Errors
+/// [`Error::Attach`], [`Error::Path`].
+pub fn replace_all(pins: &Pins, programs: &Programs) -> Result<usize, Error> {
+    let mut replaced = 0;
+    for link in pins.links()? {
+        if !programs.hooks().any(|hook| hook == link.hook) {
+            detach(&link)?;
+            continue;
+        }
+        let failed = |source| Error::Attach {
+            verb: "replace the program of",
+            hook: link.hook,
+            target: describe(link.target),
+            source,
+        };
+        replaced += usize::from(replace(&link.path, programs.fd(link.hook)?).map_err(failed)?);
+    }
+    Ok(replaced)
+}
+
+/// Lets a link go: its program does not run any more. That it is gone already is no error.
+///
+/// # Errors
+/// [`Error::Path`].
+pub fn detach(link: &PinnedLink) -> Result<(), Error> {
+    match fs::remove_file(&link.path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::path("unpin", &link.path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Attaches all cgroup hooks that have a program. Gives how many links were made.
+///
+/// # Errors
+/// [`Error::Attach`]; links made before the error are let go, so that no half of a road is served.
+pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Result<usize, Error> {
+    let cgroup = fs::File::open(cgroup_root).map_err(Error::path("open the cgroup", cgroup_root))?;
+    let mut created = Vec::new();
+    for hook in programs.hooks().filter(|hook| hook.anchor() == Anchor::Cgroup) {
+        match attach(pins, programs, hook, Target::Cgroup, Some(cgroup.as_fd())) {
+            Ok(Attached::Replaced) => {}
+            Ok(Attached::Created) => created.push(hook),
+            Err(error) => {
+                for hook in created {
+                    let path = pins.link(hook, Target::Cgroup);
+                    detach(&PinnedLink { hook, target: Target::Cgroup, path })?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(created.len())
+}
+
+fn describe(target: Target) -> String {
+    match target {
+        Target::Cgroup => "the cgroup root".into(),
+        Target::Device(index) => format!("device {}", index.0),
+    }
+}

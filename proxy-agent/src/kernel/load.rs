@@ -1,0 +1,162 @@
+//! Loads the embedded object: maps at their pins, constants, and the programs that this node needs and no others.
+//! Nothing is attached here.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, TestRun, TestRunOptions},
+};
+use proxy_common::{DatapathConfig, maps::SPECS};
+use zerocopy::IntoBytes;
+
+use super::{
+    error::Error,
+    hook::Hook,
+    object,
+    pins::Pins,
+    settings::{Families, Settings, SocketRoad},
+    shape,
+};
+
+/// Name of the program that tells the kernel's jiffies.
+const CLOCK: &str = "clock";
+
+/// The loaded programs. Dropping them detaches nothing that is pinned.
+pub struct Programs {
+    object: Ebpf,
+    loaded: BTreeMap<Hook, &'static str>,
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Programs").field(&self.loaded.keys()).finish()
+    }
+}
+
+impl Programs {
+    /// Loads what `settings` need, with `road` in place of [`SocketRoad::Auto`]. Maps that are pinned are used
+    /// as they are, so they must have been compared before; the others are made and pinned.
+    ///
+    /// # Errors
+    /// [`Error::Load`] when maps cannot be made, [`Error::Program`] with the verifier's log.
+    pub fn load(pins: &Pins, settings: &Settings, road: SocketRoad) -> Result<Self, Error> {
+        let constants = constants(settings.families, road, netns_cookie()?);
+        let paths: Vec<PathBuf> = SPECS.iter().map(|spec| pins.map(spec.name)).collect();
+        let mut loader = EbpfLoader::new();
+        loader.override_global("CONFIG", constants.as_bytes(), true);
+        for (spec, path) in SPECS.iter().zip(&paths) {
+            loader.map_pin_path(spec.name, path.as_path());
+            let entries = shape::entries(spec, settings.families, settings.sizes);
+            if entries > 0 {
+                loader.map_max_entries(spec.name, entries);
+            }
+        }
+        let mut programs = Self { object: loader.load(object::BYTES).map_err(Error::Load)?, loaded: BTreeMap::new() };
+        for hook in Hook::ALL.into_iter().filter(|hook| hook.needed(settings.families, road)) {
+            programs.load_one(hook.name())?;
+            programs.loaded.insert(hook, hook.name());
+        }
+        programs.load_one(CLOCK)?;
+        Ok(programs)
+    }
+
+    fn load_one(&mut self, name: &'static str) -> Result<(), Error> {
+        let program = self.object.program_mut(name).ok_or(Error::NoProgram { name })?;
+        let refused = |source| Error::Program { name, source };
+        if let Ok(tc) = <&mut SchedClassifier>::try_from(&mut *program) {
+            return tc.load().map_err(refused);
+        }
+        let cgroup: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
+        cgroup.load().map_err(refused)
+    }
+
+    /// The hooks that have a program.
+    pub fn hooks(&self) -> impl Iterator<Item = Hook> + '_ {
+        self.loaded.keys().copied()
+    }
+
+    /// The descriptor of a hook's program.
+    ///
+    /// # Errors
+    /// [`Error::NoProgram`] for a hook that is not needed.
+    pub fn fd(&self, hook: Hook) -> Result<BorrowedFd<'_>, Error> {
+        let name = hook.name();
+        let program = self.loaded.get(&hook).and_then(|name| self.object.program(name));
+        let program = program.ok_or(Error::NoProgram { name })?;
+        Ok(program.fd().map_err(|source| Error::Program { name, source })?.as_fd())
+    }
+
+    /// A hook's program as aya knows it; for attaching by filters.
+    ///
+    /// # Errors
+    /// [`Error::NoProgram`] for a hook that has no packet program.
+    pub(super) fn classifier(&mut self, hook: Hook) -> Result<&mut SchedClassifier, Error> {
+        let name = hook.name();
+        let program = self.object.program_mut(name).ok_or(Error::NoProgram { name })?;
+        program.try_into().map_err(|source| Error::Program { name, source })
+    }
+
+    /// The low 32 bits of the kernel's jiffies now.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when it cannot be run.
+    pub fn jiffies(&self) -> Result<u32, Error> {
+        let missing = || Error::NoProgram { name: CLOCK };
+        let program: &Program = self.object.program(CLOCK).ok_or_else(missing)?;
+        let failed = |source: ProgramError| Error::Program { name: CLOCK, source };
+        let clock: &SchedClassifier = program.try_into().map_err(failed)?;
+        // The shortest packet the kernel accepts.
+        let packet = [0_u8; 64];
+        let run = clock.test_run(TestRunOptions { data_in: Some(&packet), repeat: 1, ..TestRunOptions::default() });
+        run.map(|result| result.return_value).map_err(failed)
+    }
+}
+
+fn constants(families: Families, road: SocketRoad, host_netns: u64) -> DatapathConfig {
+    DatapathConfig {
+        host_netns,
+        ipv4: u8::from(families.ipv4()),
+        ipv6: u8::from(families.ipv6()),
+        host_sockets_only: u8::from(road == SocketRoad::Host),
+        pod_packets: u8::from(matches!(road, SocketRoad::Host | SocketRoad::Off)),
+        node_packets: u8::from(road == SocketRoad::Off),
+        ..DatapathConfig::default()
+    }
+}
+
+/// The cookie of this process's network namespace: what `bpf_get_netns_cookie` gives for the node's sockets.
+fn netns_cookie() -> Result<u64, Error> {
+    use std::os::fd::AsRawFd;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").or_else(|_| std::net::UdpSocket::bind("[::]:0"));
+    let socket = socket.map_err(Error::NetnsCookie)?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which is the size of `cookie`.
+    let result = unsafe {
+        let cookie = (&raw mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, cookie, &raw mut len)
+    };
+    if result == 0 { Ok(cookie) } else { Err(Error::NetnsCookie(io::Error::last_os_error())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_constants_follow_from_the_road() {
+        let of = |road| {
+            let c = constants(Families::Ipv4, road, 7);
+            [c.ipv4, c.ipv6, c.host_sockets_only, c.pod_packets, c.node_packets]
+        };
+        assert_eq!(of(SocketRoad::On), [1, 0, 0, 0, 0]);
+        assert_eq!(of(SocketRoad::Host), [1, 0, 1, 1, 0]);
+        assert_eq!(of(SocketRoad::Off), [1, 0, 0, 1, 1]);
+    }
+}

@@ -1,0 +1,176 @@
+//! Pinned maps of another size: set aside, replaced by new ones, copied, and let go once the new programs run.
+//!
+//! ```text
+//! set_aside: <map> becomes <map>-old      the old programs go on with it
+//! (the loader makes and pins <map>)
+//! copy:      old entries into the new map
+//! (links get the new programs)
+//! finish:    what was added meanwhile, then <map>-old goes
+//! ```
+//! A crash in between leaves `<map>-old`; the next start takes that for the truth and begins again. Only the
+//! number of entries may differ: a map of another layout starts empty, which is logged.
+
+use std::{fs, os::fd::AsFd};
+
+use proxy_common::maps::{MapKind, MapSpec, SPECS};
+
+use super::{
+    error::Error,
+    pins::Pins,
+    settings::Settings,
+    shape::{self, Difference, Shape},
+    sys::{self, Access, Cursor, RawMap, Update},
+};
+
+/// Entries copied in one call.
+const CHUNK: usize = 4_096;
+
+/// Maps that were set aside.
+#[derive(Debug)]
+#[must_use = "maps that were set aside must be copied back or restored"]
+pub struct Migration {
+    pins: Pins,
+    moved: Vec<&'static MapSpec>,
+}
+
+/// Compares each pinned map with what it should be, and sets aside those that differ.
+///
+/// # Errors
+/// [`Error::Map`], [`Error::Path`].
+pub fn set_aside(pins: &Pins, settings: &Settings) -> Result<Migration, Error> {
+    let mut migration = Migration { pins: pins.clone(), moved: Vec::new() };
+    for spec in SPECS {
+        restore(pins, spec)?;
+        let Some(found) = shape_of(pins, spec)? else { continue };
+        let wanted = Shape::of_spec(spec, shape::entries(spec, settings.families, settings.sizes));
+        let Some(difference) = found.difference(wanted) else { continue };
+        match difference {
+            Difference::Size { .. } => tracing::info!(map = spec.name, %difference, "a pinned map gets another size"),
+            Difference::Layout { .. } => {
+                tracing::warn!(map = spec.name, %difference, "a pinned map is of another layout and starts empty");
+            }
+        }
+        let (path, old) = (pins.map(spec.name), old(pins, spec));
+        fs::rename(&path, old).map_err(Error::path("set aside", path))?;
+        migration.moved.push(spec);
+    }
+    Ok(migration)
+}
+
+impl Migration {
+    /// Nothing differed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.moved.is_empty()
+    }
+
+    /// Copies the old entries into the new maps.
+    ///
+    /// # Errors
+    /// [`Error::Map`]; entries that find no room are counted and logged, not an error.
+    pub fn copy(&self) -> Result<(), Error> {
+        self.moved.iter().try_for_each(|spec| copy(&self.pins, spec, Update::Any))
+    }
+
+    /// Copies what the old programs added since, and lets the old maps go.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Path`].
+    pub fn finish(self) -> Result<(), Error> {
+        for spec in &self.moved {
+            if spec.kind != MapKind::MappedArray && spec.kind != MapKind::Array {
+                copy(&self.pins, spec, Update::New)?;
+            }
+            let path = old(&self.pins, spec);
+            fs::remove_file(&path).map_err(Error::path("remove", path))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the old maps back: the new ones never came into use.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn undo(self) -> Result<(), Error> {
+        self.moved.iter().try_for_each(|spec| restore(&self.pins, spec))
+    }
+}
+
+// bpffs reserves names with a dot.
+fn old(pins: &Pins, spec: &MapSpec) -> std::path::PathBuf {
+    pins.map(&format!("{}-old", spec.name))
+}
+
+fn restore(pins: &Pins, spec: &MapSpec) -> Result<(), Error> {
+    let (path, old) = (pins.map(spec.name), old(pins, spec));
+    if !old.exists() {
+        return Ok(());
+    }
+    // A rename within bpffs does not replace.
+    if path.exists() {
+        fs::remove_file(&path).map_err(Error::path("remove", &path))?;
+    }
+    fs::rename(&old, path).map_err(Error::path("restore", old))
+}
+
+fn shape_of(pins: &Pins, spec: &MapSpec) -> Result<Option<Shape>, Error> {
+    let path = pins.map(spec.name);
+    match sys::open_pin(&path, Access::Read) {
+        Ok(fd) => Shape::of_map(fd.as_fd())
+            .map(Some)
+            .map_err(|source| Error::Map { verb: "read the layout of", map: spec.name, source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::path("open the pinned map", path)(error)),
+    }
+}
+
+/// Copies bytes: the layouts are equal. An array keeps each entry's index, and what lies beyond the end of a
+/// smaller one is dropped.
+fn copy(pins: &Pins, spec: &'static MapSpec, update: Update) -> Result<(), Error> {
+    if matches!(spec.kind, MapKind::SocketStorage | MapKind::PerCpuArray) {
+        return Ok(());
+    }
+    let failed = |source| Error::Map { verb: "copy", map: spec.name, source };
+    let open = |path: std::path::PathBuf| {
+        sys::open_pin(&path, Access::Write).and_then(|fd| RawMap::new(fd, 1)).map_err(failed)
+    };
+    let (from, to) = (open(old(pins, spec))?, open(pins.map(spec.name))?);
+    if from.entry() != to.entry() {
+        return Ok(());
+    }
+    let room = CHUNK.min(from.max_entries() as usize);
+    let mut room = room.max(1);
+    let mut cursor = Cursor::default();
+    let mut lost = 0;
+    while !cursor.done {
+        let mut keys = vec![0; room * from.entry().key];
+        let mut values = vec![0; room * from.entry().value];
+        let count = match from.scan(&mut cursor, &mut keys, &mut values) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < CHUNK << 8 => {
+                room *= 2;
+                continue;
+            }
+            result => result.map_err(failed)?,
+        };
+        lost += insert(&to, &keys[..count * from.entry().key], &values[..count * from.entry().value], update);
+    }
+    if lost > 0 && update == Update::Any {
+        tracing::warn!(map = spec.name, lost, "entries found no room in the smaller map");
+    }
+    Ok(())
+}
+
+/// Inserts entries one after the other past those that are there already or find no room; gives how many.
+fn insert(to: &RawMap, keys: &[u8], values: &[u8], update: Update) -> usize {
+    let (key, value) = (to.entry().key, to.entry().value);
+    let (mut at, mut lost) = (0, 0);
+    while at * key < keys.len() {
+        let (count, result) = to.update_batch(&keys[at * key..], &values[at * value..], update);
+        at += count;
+        if result.is_err() {
+            lost += 1;
+            at += 1;
+        }
+    }
+    lost
+}

@@ -1,0 +1,285 @@
+//! Everything between the agent and the kernel: pinned maps and links, programs, devices, and the files beside
+//! them. Knows Services by their numbers only; what is served is decided in `proxy-model`.
+//!
+//! ```text
+//! preflight ─► lock ─► migrate ─► load ─► links ─► adopt          Kernel::open: once, in this order
+//! netlink ─► topology ─► devices ─► links, localaddrs, devices    Kernel::follow: on every change
+//! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
+//! clock ─► gc ─► flows, halfopen, affinity                        Kernel::collect: every ten seconds
+//! pins                                                            reading without an agent: proxyctl
+//! ```
+//! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
+
+pub mod apply;
+pub mod cleanup;
+pub mod clock;
+pub mod clsact;
+pub mod devices;
+pub mod error;
+pub mod family;
+pub mod gc;
+pub mod hook;
+pub mod io;
+pub mod links;
+pub mod load;
+pub mod lock;
+pub mod map;
+pub mod memory;
+pub mod migrate;
+pub mod netlink;
+pub mod object;
+pub mod pins;
+pub mod preflight;
+pub mod record;
+pub mod settings;
+pub mod shape;
+pub mod sys;
+pub mod topology;
+
+use std::{
+    net::IpAddr,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use proxy_common::{Addr4, Addr6, NodeConfig, Reason};
+use proxy_model::{Actual, Plan, ServiceName, Table};
+
+pub use apply::Outcome;
+pub use error::Error;
+pub use family::{MapFamily, Maps};
+pub use gc::Collected;
+pub use pins::{Occupancy, Pinned};
+pub use record::{Record, State};
+pub use settings::{Families, Settings, Sizes, SocketRoad, Uplinks};
+pub use topology::Topology;
+
+use clock::Clock;
+use devices::Devices;
+use load::Programs;
+use lock::Lock;
+use pins::Pins;
+use sys::Access;
+
+/// The kernel's part of Sluice on this node, and the only writer of it while this lives. Dropping it changes
+/// nothing: programs go on serving.
+#[derive(Debug)]
+pub struct Kernel {
+    settings: Settings,
+    road: SocketRoad,
+    maps: Pinned,
+    programs: Programs,
+    devices: Devices,
+    clock: Clock,
+    record: Record,
+    state: State,
+    found: Option<usize>,
+    #[expect(dead_code, reason = "held: it is released when the kernel room is")]
+    lock: Lock,
+}
+
+impl Kernel {
+    /// Checks the node, locks the root, loads the programs and puts them into the links that are there, and
+    /// attaches the cgroup hooks. Devices follow with [`Kernel::follow`].
+    ///
+    /// # Errors
+    /// [`Error::Preflight`] and [`Error::Locked`] change nothing. After any other error, what was served before still is.
+    pub fn open(settings: &Settings) -> Result<Self, Error> {
+        preflight::check(settings)?;
+        let record = Record::of(&settings.run_root, &settings.bpf_root);
+        let lock = Lock::take(record.dir(), &settings.bpf_root)?;
+        let pins = Pins::below(&settings.bpf_root);
+        for dir in [pins.maps_dir(), pins.links_dir()] {
+            std::fs::create_dir_all(&dir).map_err(Error::path("create", dir))?;
+        }
+        let migration = migrate::set_aside(&pins, settings)?;
+        let (road, programs) = match load(&pins, settings) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                migration.undo()?;
+                return Err(error);
+            }
+        };
+        migration.copy()?;
+        let replaced = links::replace_all(&pins, &programs)?;
+        let (road, programs, created) = attach_sockets(&pins, settings, road, programs)?;
+        migration.finish()?;
+        let maps = Pinned::open(pins, Access::Write)?;
+        let found = count(&maps)?;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let state = State {
+            adopted: found > 0,
+            at,
+            kept: found,
+            pid: std::process::id(),
+            links_replaced: replaced,
+            links_created: created,
+            ..State::default()
+        };
+        let clock = Clock::start(&programs, Instant::now())?;
+        let settings = settings.clone();
+        let kernel = Self {
+            settings,
+            road,
+            maps,
+            programs,
+            devices: Devices::default(),
+            clock,
+            record,
+            state,
+            found: Some(found),
+            lock,
+        };
+        kernel.record.write_state(&kernel.state)?;
+        Ok(kernel)
+    }
+
+    /// Which sockets are served: the configured road, or what [`SocketRoad::Auto`] came to (`On` or `Off`).
+    #[must_use]
+    pub fn socket_road(&self) -> SocketRoad {
+        self.road
+    }
+
+    /// What the maps hold, for [`proxy_model::Planner::adopt`]: after a start and whenever there is doubt.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn actual(&self) -> Result<Actual<'_>, Error> {
+        Ok(Actual { v4: table(&self.maps.v4)?, v6: table(&self.maps.v6)?, names: self.record.names() })
+    }
+
+    /// Makes the writes of a plan. Failures are in the outcome, for [`Outcome::report`]; a family, or a frontend,
+    /// that cannot be written stops no other. The first plan must come here even when it is empty: it says how
+    /// much of what was found is kept.
+    pub fn apply(&mut self, plan: &Plan) -> Outcome {
+        let outcome =
+            Outcome { v4: apply::apply(&plan.v4, &mut self.maps.v4), v6: apply::apply(&plan.v6, &mut self.maps.v6) };
+        let written = outcome.v4.written + outcome.v6.written;
+        let deleted = outcome.v4.deleted + outcome.v6.deleted;
+        if let Some(found) = self.found.take() {
+            // Frontends after the first plan, less those that it wrote.
+            let now = count(&self.maps).unwrap_or(found);
+            self.state.kept = now.saturating_sub(written);
+            self.state.written = written;
+            self.state.deleted = deleted;
+            if let Err(error) = self.record.write_state(&self.state) {
+                tracing::warn!(%error, "the state of the adoption is not written down");
+            }
+        } else {
+            self.state.written_since += written;
+            self.state.deleted_since += deleted;
+        }
+        outcome
+    }
+
+    /// Attaches programs to the pods' devices and the uplinks of `topology`, lets those of devices that are gone
+    /// go, and tells the programs the node's addresses and devices. `node` are the addresses the cluster knows
+    /// this node by. Gives what failed; everything else was done, and the next call tries again.
+    pub fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error> {
+        let roles = topology.roles(&self.settings.uplinks, node);
+        let mut errors = self.devices.follow(&roles, topology, &self.maps, &mut self.programs);
+        errors.extend(devices::local_addresses(&self.maps.v4, topology));
+        errors.extend(devices::local_addresses(&self.maps.v6, topology));
+        errors
+    }
+
+    /// Tells the programs the node's address and the ranges of one family. Writes only what differs.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error> {
+        devices::set_node(&self.maps.v4, v4)?;
+        devices::set_node(&self.maps.v6, v6)
+    }
+
+    /// Removes flows and affinities that are over. Bounded by the size of the maps; call it every ten seconds.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Program`].
+    pub fn collect(&mut self, now: Instant) -> Result<Collected, Error> {
+        if let Err(error) = self.record.write_state(&self.state) {
+            tracing::warn!(%error, "the state of the agent is not written down");
+        }
+        gc::collect(&self.maps, &mut self.clock, &self.programs, now)
+    }
+
+    /// Writes the names of ids down for the next start and for `proxyctl`.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn write_names<'a>(
+        &self,
+        names: impl Iterator<Item = (proxy_common::ServiceId, &'a ServiceName)>,
+    ) -> Result<(), Error> {
+        self.record.write_names(names)
+    }
+
+    /// Packets and calls by reason, since the maps were made.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn counters(&self) -> Result<Vec<(Reason, u64)>, Error> {
+        self.maps.counters()
+    }
+
+    /// How full each map is. Reads every entry of every hash.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn occupancy(&self) -> Result<Vec<Occupancy>, Error> {
+        self.maps.occupancy()
+    }
+
+    /// What this agent did so far.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The maps, for reading.
+    #[must_use]
+    pub fn maps(&self) -> &Pinned {
+        &self.maps
+    }
+}
+
+/// Loads the programs for the configured road; [`SocketRoad::Auto`] first means everybody.
+fn load(pins: &Pins, settings: &Settings) -> Result<(SocketRoad, Programs), Error> {
+    let road = match settings.socket_road {
+        SocketRoad::Auto => SocketRoad::On,
+        road => road,
+    };
+    Ok((road, Programs::load(pins, settings, road)?))
+}
+
+/// Attaches the cgroup hooks. Where [`SocketRoad::Auto`] cannot, everything is served by packets instead.
+fn attach_sockets(
+    pins: &Pins,
+    settings: &Settings,
+    road: SocketRoad,
+    programs: Programs,
+) -> Result<(SocketRoad, Programs, usize), Error> {
+    match links::attach_cgroup(pins, &programs, &settings.cgroup_root) {
+        Ok(created) => Ok((road, programs, created)),
+        Err(error) if settings.socket_road == SocketRoad::Auto => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "sockets cannot be served, pods' packets are");
+            let programs = Programs::load(pins, settings, SocketRoad::Off)?;
+            links::replace_all(pins, &programs)?;
+            Ok((SocketRoad::Off, programs, 0))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn table<F: MapFamily>(maps: &Maps<F>) -> Result<Table<'_, F>, Error> {
+    let read = |source| Error::Map { verb: "read", map: F::NAMES.frontends, source };
+    let frontends = maps.frontends.entries().map_err(read)?;
+    let slot = |index| maps.backends.read(index, 1).ok().and_then(|slots| slots.first().copied());
+    Ok(Table { frontends, slot: Box::new(slot) })
+}
+
+fn count(maps: &Pinned) -> Result<usize, Error> {
+    fn of<F: MapFamily>(maps: &Maps<F>) -> Result<usize, Error> {
+        maps.frontends.len().map_err(|source| Error::Map { verb: "read", map: F::NAMES.frontends, source })
+    }
+    Ok(of(&maps.v4)? + of(&maps.v6)?)
+}

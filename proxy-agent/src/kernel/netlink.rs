@@ -1,0 +1,245 @@
+//! Follows the node's devices, addresses and default routes through rtnetlink, and publishes a [`Topology`]
+//! whenever one of them changes. When messages were lost, or a change may have taken routes along without a
+//! word, everything is read anew. Knows what messages mean, not what follows from them.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use futures_util::{StreamExt, TryStreamExt, future::FutureExt, stream::FusedStream};
+use rtnetlink::{
+    Handle, MulticastGroup, RouteMessageBuilder,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
+        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    },
+};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use tokio::sync::watch;
+
+use super::{
+    error::Error,
+    topology::{Device, DeviceKind, IfIndex, Topology, Version},
+};
+
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// Pause before netlink is opened again after it broke.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// Reads the network of the calling thread's namespace and follows it from then on, in a task of the current
+/// runtime. The task ends when every receiver is gone.
+///
+/// # Errors
+/// [`Error::Netlink`] when the first reading fails.
+pub async fn follow() -> Result<watch::Receiver<Topology>, Error> {
+    let mut feed = Feed::open().await?;
+    let (publish, receive) = watch::channel(feed.seen.clone());
+    tokio::spawn(async move {
+        loop {
+            let broken = feed.run(&publish).await;
+            if publish.is_closed() {
+                return;
+            }
+            tracing::warn!(error = %broken, "netlink broke off, opening it again");
+            feed = loop {
+                tokio::time::sleep(REOPEN).await;
+                match Feed::open().await {
+                    Ok(feed) => break feed,
+                    Err(error) => tracing::warn!(error = %error, "netlink cannot be opened"),
+                }
+            };
+            feed.publish(&publish);
+        }
+    });
+    Ok(receive)
+}
+
+type Messages = Box<dyn FusedStream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Unpin>;
+
+struct Feed {
+    handle: Handle,
+    messages: Messages,
+    seen: Topology,
+}
+
+/// What a message leaves to be done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stale {
+    Nothing,
+    Routes,
+    Everything,
+}
+
+impl Feed {
+    /// Subscribes first and reads then: a change in between is seen twice and not never.
+    async fn open() -> Result<Self, Error> {
+        let failed = |source| Error::Netlink { verb: "follow the node's devices", source };
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&GROUPS).map_err(failed)?;
+        tokio::spawn(connection);
+        let messages = Box::new(messages.map(|(message, _)| message).fuse());
+        let mut feed = Self { handle, messages, seen: Topology::default() };
+        feed.read_all().await?;
+        Ok(feed)
+    }
+
+    async fn run(&mut self, publish: &watch::Sender<Topology>) -> io::Error {
+        loop {
+            let first = tokio::select! {
+                message = self.messages.next() => message,
+                () = publish.closed() => None,
+            };
+            let Some(first) = first else { return io::ErrorKind::BrokenPipe.into() };
+            let mut stale = self.note(first);
+            // What has arrived together is one change.
+            while let Some(Some(message)) = self.messages.next().now_or_never() {
+                stale = stale.max(self.note(message));
+            }
+            let read = match stale {
+                Stale::Nothing => Ok(()),
+                Stale::Routes => self.read_routes().await,
+                Stale::Everything => self.read_all().await,
+            };
+            if let Err(error) = read {
+                return io::Error::other(error);
+            }
+            self.publish(publish);
+        }
+    }
+
+    fn publish(&self, publish: &watch::Sender<Topology>) {
+        publish.send_if_modified(|last| {
+            let changed = *last != self.seen;
+            if changed {
+                last.clone_from(&self.seen);
+            }
+            changed
+        });
+    }
+
+    fn note(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Stale {
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => self.link(&link),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                // A bridge also says farewell to its ports with this message, in its own family.
+                if link.header.interface_family != rtnetlink::packet_route::AddressFamily::Unspec {
+                    return Stale::Nothing;
+                }
+                let index = IfIndex(link.header.index);
+                self.seen.devices.remove(&index);
+                self.seen.addresses.retain(|(_, of)| *of != index);
+                self.seen.defaults.retain(|(_, via)| *via != index);
+                Stale::Nothing
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
+                self.seen.addresses.extend(address(&message));
+                Stale::Nothing
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
+                if let Some(gone) = address(&message) {
+                    self.seen.addresses.remove(&gone);
+                }
+                Stale::Nothing
+            }
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+            ) => if is_default(&route) { Stale::Routes } else { Stale::Nothing },
+            NetlinkPayload::Overrun(_) => Stale::Everything,
+            _ => Stale::Nothing,
+        }
+    }
+
+    fn link(&mut self, link: &LinkMessage) -> Stale {
+        let index = IfIndex(link.header.index);
+        if let Some(device) = device(link) {
+            self.seen.devices.insert(index, device);
+        }
+        // The kernel drops the IPv4 routes of a device that goes down without a message about each.
+        if self.seen.defaults.iter().any(|(_, via)| *via == index) { Stale::Routes } else { Stale::Nothing }
+    }
+
+    async fn read_all(&mut self) -> Result<(), Error> {
+        let failed = |error| Error::Netlink { verb: "list the node's devices", source: io::Error::other(error) };
+        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(failed)?;
+        let addresses: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(failed)?;
+        self.seen = Topology::default();
+        for link in &links {
+            self.link(link);
+        }
+        self.seen.addresses.extend(addresses.iter().filter_map(address));
+        self.read_routes().await
+    }
+
+    async fn read_routes(&mut self) -> Result<(), Error> {
+        let failed = |error| Error::Netlink { verb: "list the node's routes", source: io::Error::other(error) };
+        let mut found = Vec::new();
+        let four = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let six = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        for (version, query) in [(Version::V4, four), (Version::V6, six)] {
+            let mut routes = self.handle.route().get(query).execute();
+            while let Some(route) = routes.try_next().await.map_err(failed)? {
+                if is_default(&route) {
+                    found.extend(outgoing(&route).map(|index| (version, index)));
+                }
+            }
+        }
+        self.seen.defaults = found.into_iter().collect();
+        Ok(())
+    }
+}
+
+fn device(link: &LinkMessage) -> Option<Device> {
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })?;
+    let veth = link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Veth))),
+        _ => false,
+    });
+    // Present only when the peer is in another namespace. Messages of a bridge about its ports carry no kind.
+    let across = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+    let kind = if link.header.flags.contains(LinkFlags::Loopback) {
+        DeviceKind::Loopback
+    } else if veth && across {
+        DeviceKind::VethAcross
+    } else {
+        DeviceKind::Other
+    };
+    let of_bridge = link.header.interface_family != rtnetlink::packet_route::AddressFamily::Unspec;
+    (!of_bridge).then_some(Device { name, kind })
+}
+
+fn address(message: &AddressMessage) -> Option<(IpAddr, IfIndex)> {
+    // On a point-to-point device `Address` is the peer's and `Local` ours; IPv6 often has `Address` alone.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    Some((local.or(address)?, IfIndex(message.header.index)))
+}
+
+fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+        && route.header.table == RouteHeader::RT_TABLE_MAIN
+        && route.header.kind == RouteType::Unicast
+}
+
+fn outgoing(route: &RouteMessage) -> impl Iterator<Item = IfIndex> + '_ {
+    route.attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => vec![IfIndex(*index)],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| IfIndex(hop.interface_index)).collect(),
+        _ => Vec::new(),
+    })
+}

@@ -1,0 +1,282 @@
+//! The pins of one `--bpf-root`: where they are, and reading them without an agent.
+//!
+//! ```text
+//! <bpf-root>/v1/maps/<map>                 one per entry of the table of maps
+//! <bpf-root>/v1/links/<hook>-cgroup        one per cgroup hook
+//! <bpf-root>/v1/links/<hook>-<ifindex>     one per device and side
+//! ```
+//! The number is the version of all layouts together: an agent of another version never opens these.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use proxy_common::{
+    AffinityKey, AffinityValue, Backend, DeviceKind, Reason, Segment, V4, V6,
+    maps::{LAYOUT_VERSION, MapSpec, SPECS, spec},
+};
+
+use super::{
+    error::Error,
+    family::{MapFamily, Maps, table},
+    hook::Hook,
+    map::{PerCpu, Table},
+    memory::Outside,
+    shape::{Difference, Shape},
+    sys::{self, Access, RawMap},
+    topology::IfIndex,
+};
+
+/// The paths of one root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// What a link hangs on, as its pin says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Target {
+    /// The cgroup root.
+    Cgroup,
+    /// A device.
+    Device(IfIndex),
+}
+
+/// A pinned link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PinnedLink {
+    /// Which program.
+    pub hook: Hook,
+    /// On what.
+    pub target: Target,
+    /// Where.
+    pub path: PathBuf,
+}
+
+impl Pins {
+    /// The pins below `root`.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Everything of this layout version.
+    #[must_use]
+    pub fn version_dir(&self) -> PathBuf {
+        self.root.join(format!("v{LAYOUT_VERSION}"))
+    }
+
+    /// Directory of maps.
+    #[must_use]
+    pub fn maps_dir(&self) -> PathBuf {
+        self.version_dir().join("maps")
+    }
+
+    /// Directory of links.
+    #[must_use]
+    pub fn links_dir(&self) -> PathBuf {
+        self.version_dir().join("links")
+    }
+
+    /// Pin of a map.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps_dir().join(name)
+    }
+
+    /// Pin of a link.
+    #[must_use]
+    pub fn link(&self, hook: Hook, target: Target) -> PathBuf {
+        self.links_dir().join(match target {
+            Target::Cgroup => format!("{hook}-cgroup"),
+            Target::Device(IfIndex(index)) => format!("{hook}-{index}"),
+        })
+    }
+
+    /// Every pinned link, in the order of the pins' names. Without the directory there is none.
+    ///
+    /// # Errors
+    /// [`Error::Path`] when the directory cannot be read.
+    pub fn links(&self) -> Result<Vec<PinnedLink>, Error> {
+        let dir = self.links_dir();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(Error::Path { verb: "list", path: dir, source }),
+        };
+        let mut links: Vec<_> = entries.flatten().filter_map(|entry| parse(&entry.path())).collect();
+        links.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(links)
+    }
+
+    /// Opens a pinned map of the table and checks that it is one; any number of entries will do.
+    ///
+    /// # Errors
+    /// [`Error::Path`] without a pin, [`Error::Shape`] when it is of another version.
+    ///
+    /// # Panics
+    /// For a name that is not in the table of maps.
+    pub fn open(&self, name: &'static str, access: Access) -> Result<RawMap, Error> {
+        #[expect(clippy::expect_used, reason = "every caller names a map of the table; the tests open them all")]
+        let spec = spec(name).expect("a map of the table");
+        let fd = self.open_fd(spec, access)?;
+        let failed = |source| Error::Map { verb: "read the layout of", map: name, source };
+        let found = Shape::of_map(fd.as_fd()).map_err(failed)?;
+        let wanted = Shape::of_spec(spec, found.entries);
+        if let Some(difference @ Difference::Layout { .. }) = found.difference(wanted) {
+            return Err(Error::Shape { name, difference });
+        }
+        let copies = if spec.kind == proxy_common::maps::MapKind::PerCpuArray { cpus()? } else { 1 };
+        RawMap::new(fd, copies).map_err(failed)
+    }
+
+    fn open_fd(&self, spec: &MapSpec, access: Access) -> Result<OwnedFd, Error> {
+        let path = self.map(spec.name);
+        sys::open_pin(&path, access).map_err(Error::path("open the pinned map", path))
+    }
+}
+
+fn parse(path: &Path) -> Option<PinnedLink> {
+    let (hook, target) = path.file_name()?.to_str()?.rsplit_once('-')?;
+    let target = match target {
+        "cgroup" => Target::Cgroup,
+        index => Target::Device(IfIndex(index.parse().ok()?)),
+    };
+    Some(PinnedLink { hook: Hook::named(hook)?, target, path: path.into() })
+}
+
+/// CPUs that the kernel keeps per-CPU values for: all possible ones.
+fn cpus() -> Result<usize, Error> {
+    aya::util::nr_cpus().map_err(|(path, source)| Error::Path { verb: "read", path: path.into(), source })
+}
+
+/// The pinned maps of one root, opened for reading: everything that can be known with no agent running.
+#[derive(Debug)]
+pub struct Pinned {
+    /// Where they are.
+    pub pins: Pins,
+    /// IPv4.
+    pub v4: Maps<V4>,
+    /// IPv6.
+    pub v6: Maps<V6>,
+    /// Clients and the backends that they used last.
+    pub affinity: Table<AffinityKey, AffinityValue>,
+    /// What the devices are.
+    pub devices: Table<u32, DeviceKind>,
+    counters: PerCpu<u64>,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Occupancy {
+    /// Name of the map.
+    pub map: &'static str,
+    /// Entries in it, counted; `None` where counting means nothing (arrays, socket storage).
+    pub used: Option<usize>,
+    /// Most entries.
+    pub size: u32,
+    /// Bytes that the kernel has reserved for it.
+    pub memory: Option<u64>,
+    /// The kernel's number of the map.
+    pub id: u32,
+}
+
+/// Opens the pinned maps of `bpf_root` for reading.
+///
+/// # Errors
+/// [`Error::Path`] when something is not pinned, [`Error::Shape`] when it is of another version.
+pub fn open(bpf_root: &Path) -> Result<Pinned, Error> {
+    Pinned::open(Pins::below(bpf_root), Access::Read)
+}
+
+impl Pinned {
+    pub(super) fn open(pins: Pins, access: Access) -> Result<Self, Error> {
+        let counters = PerCpu::new(pins.open("counters", Access::Read)?, cpus()?)
+            .map_err(|source| Error::Map { verb: "read the layout of", map: "counters", source })?;
+        Ok(Self {
+            v4: V4::open(&pins, access)?,
+            v6: V6::open(&pins, access)?,
+            affinity: table(&pins, "affinity", access)?,
+            devices: table(&pins, "devices", access)?,
+            counters,
+            pins,
+        })
+    }
+
+    /// Packets and calls by reason, summed over the CPUs. Reasons that this version does not know are left out.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn counters(&self) -> Result<Vec<(Reason, u64)>, Error> {
+        let read = |source| Error::Map { verb: "read", map: "counters", source };
+        self.counters.sums().map_err(read).map(|sums| {
+            let named = |(index, sum): (usize, u64)| Some((Reason::from_index(index as u32)?, sum));
+            sums.into_iter().enumerate().filter_map(named).collect()
+        })
+    }
+
+    /// How full each map is. Reads every entry of every hash.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn occupancy(&self) -> Result<Vec<Occupancy>, Error> {
+        SPECS.iter().map(|spec| self.occupancy_of(spec)).collect()
+    }
+
+    fn occupancy_of(&self, spec: &MapSpec) -> Result<Occupancy, Error> {
+        let failed = |source| Error::Map { verb: "read", map: spec.name, source };
+        let fd = self.pins.open_fd(spec, Access::Read)?;
+        let info = sys::map_info(fd.as_fd()).map_err(failed)?;
+        let used = match spec.name {
+            "frontends4" => Some(self.v4.frontends.len()),
+            "frontends6" => Some(self.v6.frontends.len()),
+            "flows4" => Some(self.v4.flows.len()),
+            "flows6" => Some(self.v6.flows.len()),
+            "halfopen4" => Some(self.v4.half_open.len()),
+            "halfopen6" => Some(self.v6.half_open.len()),
+            "localaddrs4" => Some(self.v4.local_addrs.len()),
+            "localaddrs6" => Some(self.v6.local_addrs.len()),
+            "affinity" => Some(self.affinity.len()),
+            "devices" => Some(self.devices.len()),
+            _ => None,
+        };
+        let used = used.transpose().map_err(failed)?;
+        let memory = memory_of(fd.as_fd());
+        Ok(Occupancy { map: spec.name, used, size: info.max_entries, memory, id: info.id })
+    }
+}
+
+impl<F: MapFamily> Maps<F> {
+    /// The slots of a segment.
+    ///
+    /// # Errors
+    /// [`Outside`]: a broken map.
+    pub fn segment(&self, segment: Segment) -> Result<Vec<Backend<F::Addr>>, Outside> {
+        self.backends.read(segment.start, segment.len as usize)
+    }
+}
+
+/// `memlock` of the descriptor's facts: what the kernel accounts for the map.
+fn memory_of(fd: std::os::fd::BorrowedFd<'_>) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    let facts = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    facts.lines().find_map(|line| line.strip_prefix("memlock:")).and_then(|bytes| bytes.trim().parse().ok())
+}
+
+/// Facts about a pinned link.
+///
+/// # Errors
+/// [`Error::Path`] when the pin cannot be opened.
+pub fn link_facts(link: &PinnedLink) -> Result<sys::LinkFacts, Error> {
+    let opened = sys::open_pin(&link.path, Access::Write);
+    let facts = opened.and_then(|fd| sys::link_facts(fd.as_fd()));
+    facts.map_err(Error::path("read the pinned link", &link.path))
+}

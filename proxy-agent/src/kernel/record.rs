@@ -1,0 +1,168 @@
+//! Files under the run directory for people, `proxyctl` and the next agent: whose each id is, and what the last
+//! start found. bpffs holds no files, so they lie beside it. Replaced atomically; absent ones cost names, not traffic.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use proxy_common::ServiceId;
+use proxy_model::ServiceName;
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+
+/// Where the run directories of all roots are.
+pub const RUN_ROOT: &str = "/run/sluice";
+
+/// The run directory of one `--bpf-root`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    dir: PathBuf,
+}
+
+/// What the agent did to the maps since it started.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The maps were there already, with frontends in them.
+    pub adopted: bool,
+    /// When the agent started, seconds since 1970.
+    pub at: u64,
+    /// Frontends that were found and that the first plan left as they were.
+    pub kept: usize,
+    /// Frontends that the first plan wrote.
+    pub written: usize,
+    /// Frontends that the first plan deleted.
+    pub deleted: usize,
+    /// Frontends written since.
+    pub written_since: usize,
+    /// Frontends deleted since.
+    pub deleted_since: usize,
+    /// Process of the agent that wrote this.
+    pub pid: u32,
+    /// Links that were found and got new programs without a gap.
+    pub links_replaced: usize,
+    /// Links that were made anew.
+    pub links_created: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Names {
+    services: BTreeMap<u32, String>,
+}
+
+impl Record {
+    /// The record of the agent on `bpf_root`, below `run_root`. Different roots never share one.
+    #[must_use]
+    pub fn of(run_root: &Path, bpf_root: &Path) -> Self {
+        Self { dir: run_root.join(id(bpf_root)) }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The names of ids, as far as they were written down and can be read.
+    #[must_use]
+    pub fn names(&self) -> BTreeMap<ServiceId, ServiceName> {
+        let Some(names) = self.read::<Names>("names.json") else { return BTreeMap::new() };
+        let parse = |(id, name): (u32, String)| Some((ServiceId(id), name.parse().ok()?));
+        names.services.into_iter().filter_map(parse).collect()
+    }
+
+    /// Writes the names of ids down.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn write_names<'a>(
+        &self,
+        names: impl Iterator<Item = (ServiceId, &'a ServiceName)>,
+    ) -> Result<(), Error> {
+        let services = names.map(|(id, name)| (id.0, name.to_string())).collect();
+        self.write("names.json", &Names { services })
+    }
+
+    /// What the last start found, if it was written down.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.read("state.json")
+    }
+
+    /// Writes down what this start found.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn write_state(&self, state: &State) -> Result<(), Error> {
+        self.write("state.json", state)
+    }
+
+    /// Removes the record; that it is not there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn remove(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::path("remove", &self.dir)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.dir.join(name)).ok()?).ok()
+    }
+
+    fn write(&self, name: &str, content: &impl Serialize) -> Result<(), Error> {
+        let path = self.dir.join(name);
+        let draft = self.dir.join(format!(".{name}.new"));
+        let put = || {
+            fs::create_dir_all(&self.dir)?;
+            let mut file = fs::File::create(&draft)?;
+            serde_json::to_writer(io::BufWriter::new(&mut file), content)?;
+            file.flush()?;
+            fs::rename(&draft, &path)
+        };
+        put().map_err(Error::path("write", path))
+    }
+}
+
+/// A directory name that is one to one with the root: its path with `-` for `/`, and `--` for `-`.
+fn id(bpf_root: &Path) -> String {
+    bpf_root.to_string_lossy().trim_matches('/').replace('-', "--").replace('/', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_roots_have_different_records() {
+        let roots = ["/sys/fs/bpf/sluice", "/sys/fs/bpf-sluice", "/sys/fs/bpf--sluice", "/sys/fs/bpf/sluice-a"];
+        let ids: std::collections::BTreeSet<_> = roots.iter().map(|root| id(Path::new(root))).collect();
+        assert_eq!(ids.len(), roots.len());
+        assert_eq!(id(Path::new("/sys/fs/bpf/sluice/")), id(Path::new("/sys/fs/bpf/sluice")));
+    }
+
+    #[test]
+    fn names_and_state_are_read_back_and_broken_files_are_as_if_absent() {
+        let run = std::env::temp_dir().join(format!("sluice-record-{}", std::process::id()));
+        let record = Record::of(&run, Path::new("/sys/fs/bpf/x"));
+        assert_eq!((record.names(), record.state()), (BTreeMap::new(), None));
+        let names: BTreeMap<ServiceId, ServiceName> =
+            BTreeMap::from([(ServiceId(7), "default/web:http/TCP/ipv4".parse().unwrap())]);
+        record.write_names(names.iter().map(|(id, name)| (*id, name))).unwrap();
+        let state = State { adopted: true, kept: 3, ..State::default() };
+        record.write_state(&state).unwrap();
+        assert_eq!((record.names(), record.state()), (names, Some(state)));
+        fs::write(record.dir().join("names.json"), "{").unwrap();
+        assert_eq!(record.names(), BTreeMap::new());
+        record.remove().unwrap();
+        record.remove().unwrap();
+        let _ = fs::remove_dir(&run);
+    }
+}

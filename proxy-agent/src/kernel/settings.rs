@@ -1,0 +1,88 @@
+//! What the kernel room must be told before it starts. Filled from the command line by `config`; knows no flag names.
+
+use std::path::PathBuf;
+
+use proxy_common::limits;
+
+/// Everything that is fixed for one run of the agent.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory of the pins, on a bpffs. Two agents with different roots share nothing.
+    pub bpf_root: PathBuf,
+    /// The cgroup whose sockets are served on the socket road; on a cgroup2 mount.
+    pub cgroup_root: PathBuf,
+    /// Where files for people and for `proxyctl` lie; `/run/sluice` outside of tests.
+    pub run_root: PathBuf,
+    /// Which sockets are served on the socket road.
+    pub socket_road: SocketRoad,
+    /// Served address families.
+    pub families: Families,
+    /// Map sizes.
+    pub sizes: Sizes,
+    /// Which devices are uplinks.
+    pub uplinks: Uplinks,
+}
+
+/// Who is served by translation at connect time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketRoad {
+    /// Every socket under the cgroup root, or nobody when the hooks cannot be attached.
+    Auto,
+    /// Every socket under the cgroup root; an error when the hooks cannot be attached.
+    On,
+    /// Sockets of the node's own network namespace only; pods take the packet road.
+    Host,
+    /// Nobody: no cgroup hooks.
+    Off,
+}
+
+/// The served address families. There is no "none".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+    /// Both.
+    Dual,
+}
+
+impl Families {
+    /// IPv4 is served.
+    #[must_use]
+    pub const fn ipv4(self) -> bool {
+        matches!(self, Self::Ipv4 | Self::Dual)
+    }
+
+    /// IPv6 is served.
+    #[must_use]
+    pub const fn ipv6(self) -> bool {
+        matches!(self, Self::Ipv6 | Self::Dual)
+    }
+}
+
+/// Entries of the maps whose size is a choice. A family that is not served gets one entry whatever is said here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Each `frontends` map.
+    pub frontends: u32,
+    /// Each `backends` array.
+    pub backends: u32,
+    /// Each `flows` map: two entries per connection.
+    pub flows: u32,
+}
+
+impl Sizes {
+    /// The sizes of the map table.
+    pub const DEFAULT: Self =
+        Self { frontends: limits::FRONTENDS, backends: limits::BACKENDS, flows: limits::FLOWS };
+}
+
+/// Which devices lead out of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uplinks {
+    /// Devices with a default route, and devices that carry an address the cluster knows the node by.
+    Auto,
+    /// These, by name; one that does not exist yet is served when it appears.
+    Named(Vec<String>),
+}

@@ -1,0 +1,211 @@
+//! The node's network as far as Sluice cares: devices, addresses, default routes, and what follows from them.
+//! Pure: filled by `netlink`, read by `devices`. Knows no program and no map.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::settings::{Families, Uplinks};
+
+/// A device's number in this network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct IfIndex(pub u32);
+
+/// What a device is, as far as it decides whether a pod may be behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceKind {
+    /// `lo`.
+    Loopback,
+    /// One end of a veth pair whose other end is in another network namespace.
+    VethAcross,
+    /// Anything else.
+    Other,
+}
+
+/// A device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// Its name; may change.
+    pub name: String,
+    /// What it is.
+    pub kind: DeviceKind,
+}
+
+/// What a device is to us.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// A local pod is behind it.
+    Pod,
+    /// Other nodes and outside clients are behind it.
+    Uplink,
+}
+
+/// A snapshot of the node's network. Each change gives a new one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Topology {
+    /// Every device.
+    pub devices: BTreeMap<IfIndex, Device>,
+    /// Every address of the node and the devices that carry it.
+    pub addresses: BTreeSet<(IpAddr, IfIndex)>,
+    /// Default routes of the main table: IP version and device.
+    pub defaults: BTreeSet<(Version, IfIndex)>,
+}
+
+/// IP version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Version {
+    /// Version of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+impl Topology {
+    /// What each device is to us; `node` are the addresses that the cluster knows this node by. A veth that
+    /// leads to another namespace is a pod's unless it is an uplink: a node may be a namespace itself.
+    #[must_use]
+    pub fn roles(&self, uplinks: &Uplinks, node: &[IpAddr]) -> BTreeMap<IfIndex, Role> {
+        let is_uplink = |index: IfIndex, device: &Device| match uplinks {
+            Uplinks::Named(names) => names.contains(&device.name),
+            Uplinks::Auto => {
+                self.defaults.iter().any(|(_, via)| *via == index)
+                    || node.iter().any(|ip| self.addresses.contains(&(*ip, index)))
+            }
+        };
+        let role = |(index, device): (&IfIndex, &Device)| match device.kind {
+            DeviceKind::Loopback => None,
+            _ if is_uplink(*index, device) => Some((*index, Role::Uplink)),
+            DeviceKind::VethAcross => Some((*index, Role::Pod)),
+            DeviceKind::Other => None,
+        };
+        self.devices.iter().filter_map(role).collect()
+    }
+
+    /// Addresses by which this node can be reached: all but loopback ones.
+    #[must_use]
+    pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
+        self.addresses.iter().map(|(ip, _)| *ip).filter(|ip| !ip.is_loopback()).collect()
+    }
+
+    /// The address that stands for this node in one family: what the cluster knows it by, if that is really
+    /// here, else the lowest global address of a device with a default route, else of any device that no pod is behind.
+    #[must_use]
+    pub fn primary(&self, version: Version, node: &[IpAddr]) -> Option<IpAddr> {
+        let here = |ip: &IpAddr| self.addresses.iter().any(|(mine, _)| mine == ip);
+        let known = node.iter().copied().find(|ip| Version::of(*ip) == version && here(ip));
+        let mut rest: Vec<_> = self
+            .addresses
+            .iter()
+            .filter(|(ip, _)| Version::of(*ip) == version && is_global(*ip))
+            .filter_map(|(ip, index)| {
+                let routed = self.defaults.contains(&(version, *index));
+                let across = self.devices.get(index).is_some_and(|device| device.kind == DeviceKind::VethAcross);
+                (routed || !across).then_some((!routed, *ip))
+            })
+            .collect();
+        rest.sort_unstable();
+        known.or_else(|| rest.first().map(|(_, ip)| *ip))
+    }
+
+    /// The families this node has global addresses of; `None` without any.
+    #[must_use]
+    pub fn families(&self) -> Option<Families> {
+        let has = |version| self.addresses.iter().any(|(ip, _)| Version::of(*ip) == version && is_global(*ip));
+        match (has(Version::V4), has(Version::V6)) {
+            (true, true) => Some(Families::Dual),
+            (true, false) => Some(Families::Ipv4),
+            (false, true) => Some(Families::Ipv6),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Neither loopback nor link-local.
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Topology {
+        let device = |name: &str, kind| Device { name: name.into(), kind };
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        Topology {
+            devices: BTreeMap::from([
+                (IfIndex(1), device("lo", DeviceKind::Loopback)),
+                (IfIndex(2), device("eth0", DeviceKind::VethAcross)),
+                (IfIndex(3), device("eth1", DeviceKind::VethAcross)),
+                (IfIndex(4), device("pod", DeviceKind::VethAcross)),
+                (IfIndex(5), device("cni0", DeviceKind::Other)),
+            ]),
+            addresses: BTreeSet::from([
+                (ip("127.0.0.1"), IfIndex(1)),
+                (ip("192.168.1.2"), IfIndex(2)),
+                (ip("192.168.2.2"), IfIndex(3)),
+                (ip("10.244.0.1"), IfIndex(4)),
+                (ip("10.244.1.1"), IfIndex(5)),
+                (ip("fe80::1"), IfIndex(2)),
+            ]),
+            defaults: BTreeSet::from([(Version::V4, IfIndex(2))]),
+        }
+    }
+
+    #[test]
+    fn a_veth_is_a_pods_unless_the_default_route_or_the_nodes_address_is_on_it() {
+        let node_ip = ["192.168.2.2".parse().unwrap()];
+        let auto = node().roles(&Uplinks::Auto, &node_ip);
+        let expected = [(IfIndex(2), Role::Uplink), (IfIndex(3), Role::Uplink), (IfIndex(4), Role::Pod)];
+        assert_eq!(auto, BTreeMap::from(expected));
+        let unknown = node().roles(&Uplinks::Auto, &[]);
+        assert_eq!(unknown.get(&IfIndex(3)), Some(&Role::Pod));
+    }
+
+    #[test]
+    fn named_uplinks_replace_the_search_and_never_are_loopback() {
+        let named = node().roles(&Uplinks::Named(vec!["lo".into(), "cni0".into()]), &[]);
+        let pods = [IfIndex(2), IfIndex(3), IfIndex(4)].map(|index| (index, Role::Pod));
+        let expected: BTreeMap<_, _> = pods.into_iter().chain([(IfIndex(5), Role::Uplink)]).collect();
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn the_primary_address_is_the_clusters_choice_if_it_is_here() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let cases = [
+            (vec![ip("192.168.2.2")], Some(ip("192.168.2.2"))),
+            (vec![ip("203.0.113.9")], Some(ip("192.168.1.2"))),
+            (vec![], Some(ip("192.168.1.2"))),
+        ];
+        for (known, expected) in cases {
+            assert_eq!(node().primary(Version::V4, &known), expected, "{known:?}");
+        }
+        assert_eq!(node().primary(Version::V6, &[]), None);
+        let mut lonely = node();
+        lonely.defaults.clear();
+        assert_eq!(lonely.primary(Version::V4, &[]), Some(ip("10.244.1.1")), "not a gateway that pods see");
+    }
+
+    #[test]
+    fn link_local_addresses_make_no_family_but_are_the_nodes() {
+        assert_eq!(node().families(), Some(Families::Ipv4));
+        assert!(node().local_addresses().contains(&"fe80::1".parse().unwrap()));
+        assert!(!node().local_addresses().contains(&"127.0.0.1".parse().unwrap()));
+    }
+}
