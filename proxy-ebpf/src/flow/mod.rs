@@ -46,7 +46,7 @@ pub fn find<F: Wired, P: Place>(
     if packet.key.proto == Proto::TCP && !packet.tcp.concerns_setup() {
         return Err(Reason::MidStream);
     }
-    set_up::<F, P>(frame, packet)
+    set_up::<F, P>(frame, packet).into()
 }
 
 /// Packets that were translated where they came in pass an egress hook, too, and may then look like the node's
@@ -66,9 +66,42 @@ fn has_socket(frame: &Frame) -> bool {
     (unsafe { bpf_get_socket_cookie(frame.context()) }) != 0
 }
 
-/// No answer was seen yet: a half-open connection, or none at all.
+/// What a function of its own gives back: the kernel's type format has no place for `Result<Entry, Reason>`, whose
+/// discriminant lies inside of the entry.
+pub struct Found<A: 'static> {
+    flow: Option<&'static mut Flow<A>>,
+    reason: Reason,
+}
+
+impl<A> From<Result<Entry<A>, Reason>> for Found<A> {
+    #[inline(always)]
+    fn from(result: Result<Entry<A>, Reason>) -> Self {
+        match result {
+            Ok(Entry { flow, reason }) => Self { flow: Some(flow), reason },
+            Err(reason) => Self { flow: None, reason },
+        }
+    }
+}
+
+impl<A> From<Found<A>> for Result<Entry<A>, Reason> {
+    #[inline(always)]
+    fn from(Found { flow, reason }: Found<A>) -> Self {
+        match flow {
+            Some(flow) => Ok(Entry { flow, reason }),
+            None => Err(reason),
+        }
+    }
+}
+
+/// The rare packets: a stack frame of its own.
 #[inline(never)]
-fn set_up<F: Wired, P: Place>(
+fn set_up<F: Wired, P: Place>(frame: &Frame, packet: &Packet<F::Addr>) -> Found<F::Addr> {
+    begin::<F, P>(frame, packet).into()
+}
+
+/// No answer was seen yet: a half-open connection, or none at all.
+#[inline(always)]
+fn begin<F: Wired, P: Place>(
     frame: &Frame,
     packet: &Packet<F::Addr>,
 ) -> Result<Entry<F::Addr>, Reason> {

@@ -9,7 +9,7 @@ use proxy_common::{
 };
 
 use super::source::{self, Connection};
-use super::{Entry, table};
+use super::{Entry, Found, table};
 use crate::family::Wired;
 use crate::lookup::backend;
 use crate::packet::Packet;
@@ -93,7 +93,7 @@ fn serve<F: Wired, P: Place>(
         context: frame.context(),
     };
     let source = source::find(&connection, source)?;
-    enter(&connection, source, Reason::ServiceNew)
+    enter(&connection, source, Reason::ServiceNew).into()
 }
 
 #[inline(always)]
@@ -143,17 +143,12 @@ fn tell_apart<F: Wired>(frame: &Frame, key: &FlowKey<F::Addr>) -> Result<Entry<F
         context: frame.context(),
     };
     let source = source::find(&connection, Source::Masqueraded)?;
-    enter(&connection, source, Reason::PortClash)
+    enter(&connection, source, Reason::PortClash).into()
 }
 
 #[inline(never)]
-fn enter<F: Wired>(
-    connection: &Connection<'_, F>,
-    source: (F::Addr, Port),
-    reason: Reason,
-) -> Result<Entry<F::Addr>, Reason> {
+fn enter<F: Wired>(connection: &Connection<'_, F>, source: (F::Addr, Port), reason: Reason) -> Found<F::Addr> {
     let mut forward = connection.translation(source).forward();
     forward.seen = connection.now;
-    let flow = table::enter::<F>(connection.key, &forward)?;
-    Ok(Entry { flow, reason })
+    table::enter::<F>(connection.key, &forward).map(|flow| Entry { flow, reason }).into()
 }
