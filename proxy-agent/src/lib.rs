@@ -1,1 +1,13 @@
-//! The node agent as a library: source → parse → model → plan → apply.
+//! The node agent as a library, in the order in which data flows:
+//!
+//! ```text
+//! cli ─► config ─► run
+//! source ─► parse ─► (proxy-model: world ─► plan) ─► kernel ─► maps and programs
+//!                                                    └─► health, observe
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod kernel;
+pub mod parse;
+pub mod source;

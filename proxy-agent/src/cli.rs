@@ -1,0 +1,151 @@
+//! The command line of `proxy-agent`: what may be said. What it means is decided in `config`.
+//!
+//! Every flag has an environment variable `SLUICE_*`, so that a manifest can set it without a template.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Kubernetes Services in eBPF, without kube-proxy.
+#[derive(Parser, Debug)]
+#[command(name = "proxy-agent", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How and how much to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve the Services of a cluster on this node until told to stop; the dataplane stays when it stops
+    Run(Box<RunArgs>),
+    /// Remove every program, map and pin of Sluice from this node
+    Cleanup(RootArgs),
+    /// Print the version
+    Version,
+}
+
+/// How and how much to log.
+#[derive(Args, Debug, Clone)]
+pub struct LogArgs {
+    /// Form of the log lines on standard error
+    #[arg(long, global = true, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What to log, in the syntax of RUST_LOG: `info`, `warn,proxy_agent::source=debug`
+    #[arg(long, global = true, env = "SLUICE_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Form of the log lines.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where this agent keeps its part of the kernel. Two agents of one machine need two of each.
+#[derive(Args, Debug, Clone)]
+pub struct RootArgs {
+    /// Directory of pinned maps and links, on a BPF file system
+    #[arg(long, env = "SLUICE_BPF_ROOT", value_name = "DIR", default_value = "/sys/fs/bpf/sluice")]
+    pub bpf_root: PathBuf,
+    /// The cgroup whose sockets are served [default: where cgroup2 is mounted]
+    #[arg(long, env = "SLUICE_CGROUP_ROOT", value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
+}
+
+/// Flags of `run`.
+#[derive(Args, Debug, Clone)]
+pub struct RunArgs {
+    /// Where the kernel's part is kept.
+    #[command(flatten)]
+    pub roots: RootArgs,
+    /// Name of this node as EndpointSlices have it [default: the host's name in lower case]
+    #[arg(long, env = "SLUICE_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Read the objects from the YAML and JSON files of this directory, and follow their changes
+    #[arg(long, env = "SLUICE_MANIFESTS", value_name = "DIR", conflicts_with = "kubeconfig")]
+    pub manifests: Option<PathBuf>,
+    /// Watch the API server that this file names [default without --manifests: the cluster the pod runs in]
+    #[arg(long, env = "SLUICE_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Translate at the socket: for every socket, for none, or for those of the node itself
+    #[arg(long, env = "SLUICE_SOCKET_LB", value_enum, default_value_t = SocketLbArg::Auto)]
+    pub socket_lb: SocketLbArg,
+    /// Ranges of pod addresses in the whole cluster, to tell pods from other clients
+    #[arg(long, env = "SLUICE_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    pub cluster_cidr: Vec<String>,
+    /// Show every pod's connection to a ClusterIP as one from the node
+    #[arg(long, env = "SLUICE_MASQUERADE_ALL")]
+    pub masquerade_all: bool,
+    /// Ranges of ClusterIPs; an address in them that nobody owns is dropped
+    #[arg(long, env = "SLUICE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    pub service_cidr: Vec<String>,
+    /// Node addresses with node ports: `primary`, or ranges
+    #[arg(
+        long,
+        env = "SLUICE_NODEPORT_ADDRESSES",
+        value_name = "primary|CIDR",
+        value_delimiter = ',',
+        default_value = "primary"
+    )]
+    pub nodeport_addresses: Vec<String>,
+    /// Devices towards other nodes and clients: `auto`, or names
+    #[arg(long, env = "SLUICE_UPLINKS", value_name = "auto|IF", value_delimiter = ',', default_value = "auto")]
+    pub uplinks: Vec<String>,
+    /// Address families to serve; auto: those the node has addresses of
+    #[arg(long, env = "SLUICE_IP_FAMILY", value_enum, default_value_t = IpFamilyArg::Auto)]
+    pub ip_family: IpFamilyArg,
+    /// Entries of each map of established connections, two a connection
+    #[arg(long, env = "SLUICE_FLOW_TABLE_SIZE", value_name = "N", default_value_t = proxy_common::limits::FLOWS)]
+    pub flow_table_size: u32,
+    /// Entries of each map of Service addresses and ports
+    #[arg(long, env = "SLUICE_FRONTEND_TABLE_SIZE", value_name = "N",
+          default_value_t = proxy_common::limits::FRONTENDS)]
+    pub frontend_table_size: u32,
+    /// Slots of each map of backends; a change needs old and new ones side by side
+    #[arg(long, env = "SLUICE_BACKEND_TABLE_SIZE", value_name = "N",
+          default_value_t = proxy_common::limits::BACKENDS)]
+    pub backend_table_size: u32,
+    /// Address of /healthz, /livez and /readyz; `0` or empty: off
+    #[arg(long, env = "SLUICE_HEALTHZ_BIND_ADDRESS", value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: String,
+    /// Address of /metrics and /proxyMode; `0` or empty: off
+    #[arg(long, env = "SLUICE_METRICS_BIND_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: String,
+    /// Least time between two writes to the kernel; changes in between are written together
+    #[arg(long, env = "SLUICE_MIN_SYNC_PERIOD", value_name = "DURATION", default_value = "0ms")]
+    pub min_sync_period: String,
+}
+
+/// Which sockets are translated when they connect or send.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketLbArg {
+    /// `on` where the kernel lets us attach, else `off`
+    Auto,
+    /// Every socket under the cgroup root
+    On,
+    /// None; then processes of the node itself are not served
+    Off,
+    /// Sockets of the node's own network namespace; pods are served by packets
+    Host,
+}
+
+/// Which address families are served.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpFamilyArg {
+    /// Those that the node has addresses of
+    Auto,
+    /// IPv4 only
+    Ipv4,
+    /// IPv6 only
+    Ipv6,
+    /// Both
+    Dual,
+}

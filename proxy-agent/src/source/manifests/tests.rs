@@ -1,0 +1,174 @@
+//! The directory as a table of contents, and the watch with real files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Manifests;
+use super::directory::{Directory, Touched};
+use crate::source::{Contact, Kind, Update, channel};
+
+fn service(name: &str, ip: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {ip}}}\n---\n")
+}
+
+/// Writes as a careful writer does: a new file renamed over the old one.
+fn replace(dir: &Path, name: &str, text: &str) {
+    let hidden = dir.join(format!(".{name}.new"));
+    std::fs::write(&hidden, text).unwrap();
+    std::fs::rename(hidden, dir.join(name)).unwrap();
+}
+
+fn told(update: &Update) -> String {
+    match update {
+        Update::Put(key, parsed) => {
+            let text = format!("{:?}", parsed.fact);
+            let ip = text.split("cluster_ips: ").nth(1).and_then(|rest| rest.split(", ports").next());
+            format!("{key} {}", ip.unwrap_or(""))
+        }
+        Update::Delete(key) => format!("-{key}"),
+        Update::Synced(kind) => format!("synced {}", kind.name()),
+        Update::Contact(Contact::Current) => "current".into(),
+        Update::Contact(Contact::LostSince(_)) => "lost".into(),
+    }
+}
+
+fn refresh(directory: &mut Directory) -> (Vec<String>, Vec<String>) {
+    let outcome = directory.refresh(&Touched::Any).unwrap();
+    (outcome.updates.iter().map(told).collect(), outcome.problems.iter().map(ToString::to_string).collect())
+}
+
+fn none() -> Vec<String> {
+    Vec::new()
+}
+
+#[test]
+fn only_what_differs_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut directory = Directory::new(dir.path());
+    replace(dir.path(), "a.yaml", &(service("one", "10.0.0.1") + &service("two", "10.0.0.2")));
+    replace(dir.path(), "b.txt", "not read");
+    assert_eq!(
+        refresh(&mut directory),
+        (vec!["Service default/one [10.0.0.1]".into(), "Service default/two [10.0.0.2]".into()], none())
+    );
+    assert_eq!(refresh(&mut directory), (none(), none()));
+
+    replace(dir.path(), "a.yaml", &(service("one", "10.0.0.1") + &service("three", "10.0.0.3")));
+    assert_eq!(
+        refresh(&mut directory),
+        (vec!["Service default/three [10.0.0.3]".into(), "-Service default/two".into()], none())
+    );
+    std::fs::remove_file(dir.path().join("a.yaml")).unwrap();
+    assert_eq!(refresh(&mut directory), (vec!["-Service default/one".into(), "-Service default/three".into()], none()));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_in_full_takes_nothing_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut directory = Directory::new(dir.path());
+    replace(dir.path(), "a.yaml", &(service("one", "10.0.0.1") + &service("two", "10.0.0.2")));
+    replace(dir.path(), "b.yaml", &service("other", "10.0.0.9"));
+    refresh(&mut directory);
+
+    // `one` changes, `two` has become unreadable.
+    replace(dir.path(), "a.yaml", &(service("one", "10.0.0.7") + "kind: Service\nmetadata: [\n"));
+    let (updates, problems) = refresh(&mut directory);
+    assert_eq!(updates, ["Service default/one [10.0.0.7]"]);
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert!(problem.starts_with("a.yaml, document 2: "), "{problem}");
+    assert!(problem.ends_with("; what it said last stays"), "{problem}");
+
+    // Repaired without `two`: now it is really gone.
+    replace(dir.path(), "a.yaml", &service("one", "10.0.0.7"));
+    assert_eq!(refresh(&mut directory), (vec!["-Service default/two".into()], none()));
+}
+
+#[test]
+fn of_an_object_in_two_files_the_first_by_name_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut directory = Directory::new(dir.path());
+    replace(dir.path(), "b.yaml", &service("one", "10.0.0.2"));
+    assert_eq!(refresh(&mut directory).0, ["Service default/one [10.0.0.2]"]);
+    replace(dir.path(), "a.yaml", &service("one", "10.0.0.1"));
+    assert_eq!(
+        refresh(&mut directory),
+        (
+            vec!["Service default/one [10.0.0.1]".into()],
+            vec!["b.yaml: Service default/one is in a.yaml, too; that one counts".into()]
+        )
+    );
+    std::fs::remove_file(dir.path().join("a.yaml")).unwrap();
+    assert_eq!(refresh(&mut directory).0, ["Service default/one [10.0.0.2]"]);
+}
+
+/// Updates until nothing more is expected; a deadline instead of a sleep.
+async fn next(updates: &mut mpsc::Receiver<Update>) -> String {
+    let update = tokio::time::timeout(Duration::from_secs(10), updates.recv()).await;
+    told(&update.expect("an update within ten seconds").expect("the source runs"))
+}
+
+#[tokio::test]
+async fn changes_are_told_as_they_happen_and_a_lost_directory_loses_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("manifests");
+    std::fs::create_dir(&dir).unwrap();
+    replace(&dir, "a.yaml", &service("one", "10.0.0.1"));
+
+    let (feed, mut updates) = channel();
+    let task = tokio::spawn(Manifests::open(&dir).unwrap().run(feed));
+    assert_eq!(next(&mut updates).await, "Service default/one [10.0.0.1]");
+    for kind in Kind::ALL {
+        assert_eq!(next(&mut updates).await, format!("synced {}", kind.name()));
+    }
+    assert_eq!(next(&mut updates).await, "current");
+
+    replace(&dir, "a.yaml", &service("one", "10.0.0.2"));
+    assert_eq!(next(&mut updates).await, "Service default/one [10.0.0.2]");
+    std::fs::write(dir.join("b.json"), r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"}}"#).unwrap();
+    assert_eq!(next(&mut updates).await, "Node n1 ");
+    std::os::unix::fs::symlink(dir.join("missing"), dir.join("c.yaml")).unwrap();
+    std::fs::remove_file(dir.join("b.json")).unwrap();
+    assert_eq!(next(&mut updates).await, "-Node n1");
+
+    let away = parent.path().join("away");
+    std::fs::rename(&dir, &away).unwrap();
+    assert_eq!(next(&mut updates).await, "lost");
+    replace(&away, "a.yaml", &service("one", "10.0.0.3"));
+    std::fs::rename(&away, &dir).unwrap();
+    let mut later = next(&mut updates).await;
+    while later == "lost" {
+        later = next(&mut updates).await;
+    }
+    assert_eq!(later, "current");
+    assert_eq!(next(&mut updates).await, "Service default/one [10.0.0.3]");
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_mounted_configmap_is_read_anew_when_its_link_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    for (version, ip) in [("v1", "10.0.0.1"), ("v2", "10.0.0.2")] {
+        std::fs::create_dir(dir.path().join(version)).unwrap();
+        std::fs::write(dir.path().join(version).join("a.yaml"), service("one", ip)).unwrap();
+    }
+    let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+    link("v1", "..data");
+    link("..data/a.yaml", "a.yaml");
+
+    let (feed, mut updates) = channel();
+    let task = tokio::spawn(Manifests::open(dir.path()).unwrap().run(feed));
+    assert_eq!(next(&mut updates).await, "Service default/one [10.0.0.1]");
+    while next(&mut updates).await != "current" {}
+    link("v2", "..data_tmp");
+    std::fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
+    assert_eq!(next(&mut updates).await, "Service default/one [10.0.0.2]");
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_an_error_that_names_it() {
+    let error = Manifests::open(Path::new("/nonexistent/manifests")).err().unwrap();
+    assert_eq!(error.to_string(), "--manifests /nonexistent/manifests: the directory cannot be read");
+}
