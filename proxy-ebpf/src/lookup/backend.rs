@@ -11,7 +11,7 @@ use proxy_common::{
 
 use crate::maps::{AFFINITY, Tables};
 
-/// Chooses a slot of `segment`, which is not empty and belongs to `frontend`.
+/// Chooses a backend of `segment`, which is not empty and belongs to `frontend`.
 ///
 /// `client` is who asks, read as `kind` says; it is looked at only if the Service has affinity.
 /// Errors: [`Reason::BadSegment`] if the slot is outside of the array.
@@ -22,59 +22,46 @@ pub fn choose<F: Tables>(
     kind: ClientKind,
     client: [u32; 4],
 ) -> Result<Backend<F::Addr>, Reason> {
-    if frontend.affinity != 0 {
-        return remembered::<F>(frontend, segment, AffinityKey { service: frontend.service, kind, client });
-    }
-    let (_, backend) = random::<F>(segment)?;
-    Ok(backend)
-}
-
-#[inline(always)]
-fn random<F: Tables>(segment: Segment) -> Result<(u32, Backend<F::Addr>), Reason> {
-    // SAFETY: the helper has no arguments and is allowed in every program type.
-    let number = unsafe { bpf_get_prandom_u32() };
-    let index = decide::slot(segment, number);
-    let backend = slot::<F>(index).ok_or(Reason::BadSegment)?;
-    Ok((index.wrapping_sub(segment.start), backend))
-}
-
-#[inline(always)]
-fn slot<F: Tables>(index: u32) -> Option<Backend<F::Addr>> {
-    F::backends().get(index).copied()
-}
-
-/// With affinity: two lookups in an LRU and a write, for new connections of such Services only.
-#[inline(never)]
-fn remembered<F: Tables>(
-    frontend: &Frontend,
-    segment: Segment,
-    key: AffinityKey,
-) -> Result<Backend<F::Addr>, Reason> {
-    let now = boot_seconds();
-    let (hint, backend) = match last::<F>(frontend, segment, &key, now) {
-        Some(found) => found,
-        None => random::<F>(segment)?,
+    let slot = if frontend.affinity == 0 {
+        random(segment)
+    } else {
+        remembered::<F>(frontend, segment, AffinityKey { service: frontend.service, kind, client })
     };
+    F::backends().get(slot).copied().ok_or(Reason::BadSegment)
+}
+
+#[inline(always)]
+fn random(segment: Segment) -> u32 {
+    // SAFETY: the helper has no arguments and is allowed in every program type.
+    decide::slot(segment, unsafe { bpf_get_prandom_u32() })
+}
+
+/// With affinity: a lookup in an LRU and a write, for new connections of such Services only. Gives a number and not
+/// the backend, because what a function returns through memory is copied half word by half word.
+#[inline(never)]
+fn remembered<F: Tables>(frontend: &Frontend, segment: Segment, key: AffinityKey) -> u32 {
+    let now = boot_seconds();
+    let slot = match last::<F>(frontend, segment, &key, now) {
+        Some(offset) => segment.start.wrapping_add(offset),
+        None => random(segment),
+    };
+    // The caller finds out that the segment is broken.
+    let Some(backend) = F::backends().get(slot) else { return slot };
     let value = AffinityValue {
         addr: backend.addr.to_words(),
-        hint,
+        hint: slot.wrapping_sub(segment.start),
         seen: now,
         port: backend.port,
         pad: [0; 2],
     };
     // Refused only when the LRU finds nothing to evict: the connection is served all the same.
     let _ = AFFINITY.insert(&key, &value, 0);
-    Ok(backend)
+    slot
 }
 
-/// The backend used last and its offset, if it was lately and is still in the segment (items 97, 98).
+/// Offset of the backend used last, if it was lately and is still in the segment (items 97, 98).
 #[inline(always)]
-fn last<F: Tables>(
-    frontend: &Frontend,
-    segment: Segment,
-    key: &AffinityKey,
-    now: u32,
-) -> Option<(u32, Backend<F::Addr>)> {
+fn last<F: Tables>(frontend: &Frontend, segment: Segment, key: &AffinityKey, now: u32) -> Option<u32> {
     // SAFETY: an LRU element may be recycled while it is read; then it names a backend that the comparison
     // with the segment below refuses, or one that is in it: any such is a valid choice.
     let old = unsafe { AFFINITY.get(key) }?;
@@ -86,52 +73,44 @@ fn last<F: Tables>(
     find::<F>(segment, F::Addr::from_padded(old.addr), old.port, old.hint)
 }
 
-/// A known backend and its offset, if the segment holds it. `hint` is the offset where it was last; if it moved,
-/// at most [`limits::AFFINITY_SCAN`] slots are compared.
+/// Offset of a known backend, if the segment holds it. `hint` is the offset where it was last; if it moved, at
+/// most [`limits::AFFINITY_SCAN`] slots are compared.
 #[inline(always)]
-pub fn find<F: Tables>(
-    segment: Segment,
-    addr: F::Addr,
-    port: Port,
-    hint: u32,
-) -> Option<(u32, Backend<F::Addr>)> {
+pub fn find<F: Tables>(segment: Segment, addr: F::Addr, port: Port, hint: u32) -> Option<u32> {
     if hint < segment.len
-        && let Some(backend) = slot::<F>(segment.start.wrapping_add(hint))
+        && let Some(backend) = F::backends().get(segment.start.wrapping_add(hint))
         && backend.addr == addr
         && backend.port == port
     {
-        return Some((hint, backend));
+        return Some(hint);
     }
-    scan::<F>(segment, addr, port)
+    let mut scan = Scan::<F> { start: segment.start, addr, port, found: NOWHERE };
+    let len = segment.len.min(limits::AFFINITY_SCAN);
+    // SAFETY: `compare` has the signature that the helper wants, and `scan` outlives the call.
+    unsafe { bpf_loop(len, compare::<F> as *mut c_void, (&raw mut scan).cast(), 0) };
+    if scan.found == NOWHERE { None } else { Some(scan.found) }
 }
+
+const NOWHERE: u32 = u32::MAX;
 
 /// What [`compare`] works on.
 struct Scan<F: Family> {
     start: u32,
     addr: F::Addr,
     port: Port,
-    found: Option<(u32, Backend<F::Addr>)>,
+    /// Offset, or [`NOWHERE`].
+    found: u32,
 }
 
-/// The segment was rewritten since: looks for the backend in all of it.
-#[inline(always)]
-fn scan<F: Tables>(segment: Segment, addr: F::Addr, port: Port) -> Option<(u32, Backend<F::Addr>)> {
-    let mut scan = Scan::<F> { start: segment.start, addr, port, found: None };
-    let len = segment.len.min(limits::AFFINITY_SCAN);
-    // SAFETY: `compare` has the signature that the helper wants, and `scan` outlives the call.
-    unsafe { bpf_loop(len, compare::<F> as *mut c_void, (&raw mut scan).cast(), 0) };
-    scan.found
-}
-
-/// One step of [`scan`]; returns 1 to stop.
+/// One step of the scan; returns 1 to stop.
 #[inline(never)]
 unsafe extern "C" fn compare<F: Tables>(offset: u64, scan: *mut c_void) -> i64 {
-    // SAFETY: the helper hands on the pointer that `scan` gave it, to a live `Scan` that nobody else touches.
+    // SAFETY: the helper hands on the pointer that `find` gave it, to a live `Scan` that nobody else touches.
     let scan = unsafe { &mut *scan.cast::<Scan<F>>() };
     let offset = offset as u32;
-    match slot::<F>(scan.start.wrapping_add(offset)) {
+    match F::backends().get(scan.start.wrapping_add(offset)) {
         Some(backend) if backend.addr == scan.addr && backend.port == scan.port => {
-            scan.found = Some((offset, backend));
+            scan.found = offset;
             1
         }
         Some(_) => 0,
@@ -139,6 +118,7 @@ unsafe extern "C" fn compare<F: Tables>(offset: u64, scan: *mut c_void) -> i64 {
     }
 }
 
+/// Seconds of `CLOCK_BOOTTIME`: affinity goes on ending while the machine sleeps.
 fn boot_seconds() -> u32 {
     // SAFETY: the helper has no arguments and is allowed in every program type.
     (unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000) as u32

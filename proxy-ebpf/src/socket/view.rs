@@ -2,7 +2,9 @@
 //! that talks to a v4-mapped address (`::ffff:a.b.c.d`) is served as IPv4, so there are three views of two
 //! families.
 
-use aya_ebpf::programs::SockAddrContext;
+use core::mem::offset_of;
+
+use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
 use proxy_common::{Addr4, Addr6, Address, Family, Port, V4, V6};
 
 use crate::maps::Tables;
@@ -42,8 +44,33 @@ pub fn endpoint<V: View>(ctx: &SockAddrContext) -> Endpoint<AddrOf<V>> {
 #[inline(always)]
 pub fn set_endpoint<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) {
     V::set_addr(ctx, to.addr);
-    // SAFETY: the kernel passes a valid context, and this field may be written in every hook of the socket road.
-    unsafe { (*ctx.sock_addr).user_port = to.port.wire() as u32 };
+    // SAFETY: this field may be written in every hook of the socket road.
+    unsafe { write::<{ offset_of!(bpf_sock_addr, user_port) }>(ctx, to.port.wire() as u32) };
+}
+
+/// Writes one word of the context.
+///
+/// # Safety
+/// `OFFSET` is that of a word of `bpf_sock_addr` that the hook lets programs write.
+#[inline(always)]
+unsafe fn write<const OFFSET: usize>(ctx: &SockAddrContext, word: u32) {
+    // The verifier wants the offset in the instruction itself ("dereference of modified ctx ptr"), and the
+    // compiler likes to share an address between writes to neighbouring words; so the instruction is spelled out.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the kernel passes a valid context, and the caller vouches for the offset.
+    unsafe {
+        core::arch::asm!(
+            "*(u32 *)({ctx} + {offset}) = {word}",
+            ctx = in(reg) ctx.sock_addr,
+            offset = const OFFSET,
+            word = in(reg) word as u64,
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller vouches for the context and the offset.
+    unsafe {
+        ctx.sock_addr.byte_add(OFFSET).cast::<u32>().write(word);
+    }
 }
 
 /// An IPv4 call.
@@ -66,8 +93,8 @@ impl View for Plain4 {
 
     #[inline(always)]
     fn set_addr(ctx: &SockAddrContext, addr: Addr4) {
-        // SAFETY: the kernel passes a valid context, and the hooks for IPv4 let this field be written.
-        unsafe { (*ctx.sock_addr).user_ip4 = addr.word() };
+        // SAFETY: the hooks for IPv4 let this field be written.
+        unsafe { write::<{ offset_of!(bpf_sock_addr, user_ip4) }>(ctx, addr.word()) };
     }
 }
 
@@ -82,8 +109,15 @@ impl View for Plain6 {
 
     #[inline(always)]
     fn set_addr(ctx: &SockAddrContext, addr: Addr6) {
-        // SAFETY: the kernel passes a valid context, and the hooks for IPv6 let this field be written.
-        unsafe { (*ctx.sock_addr).user_ip6 = addr.words() };
+        const OFFSET: usize = offset_of!(bpf_sock_addr, user_ip6);
+        let [a, b, c, d] = addr.words();
+        // SAFETY: the hooks for IPv6 let this field, four words, be written.
+        unsafe {
+            write::<OFFSET>(ctx, a);
+            write::<{ OFFSET + 4 }>(ctx, b);
+            write::<{ OFFSET + 8 }>(ctx, c);
+            write::<{ OFFSET + 12 }>(ctx, d);
+        }
     }
 }
 
