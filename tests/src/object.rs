@@ -1,0 +1,76 @@
+//! The kernel programs as they were built, and typed access to their maps for tests that load them by hand.
+
+use aya::{
+    Ebpf, EbpfLoader, Pod, VerifierLogLevel,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+};
+use proxy_common::{DatapathConfig, Reason, maps::MapType};
+use std::collections::BTreeMap;
+use zerocopy::IntoBytes as _;
+
+/// The object file.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice.o"));
+
+/// A map type as aya wants to have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Cell<T>(pub T);
+
+// SAFETY: a `MapType` is plain old data without padding, checked where `proxy_common` is compiled, and `Cell` has
+// its layout.
+unsafe impl<T: MapType> Pod for Cell<T> {}
+
+/// A hash of the object; LRU too.
+pub type Hash<'a, K, V> = HashMap<&'a mut MapData, Cell<K>, Cell<V>>;
+
+/// Creates the maps and relocates the programs; nothing is given to the verifier yet.
+///
+/// Maps of services are small (`entries`), so that many tests can run side by side.
+///
+/// # Panics
+/// If the kernel refuses: without privileges, or because the object is broken.
+#[must_use]
+pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS);
+    loader.override_global("CONFIG", config.as_bytes(), true);
+    for spec in proxy_common::maps::SPECS {
+        if spec.entries > entries && spec.name != "counters" {
+            loader.map_max_entries(spec.name, entries);
+        }
+    }
+    loader.load(OBJECT).expect("the object loads; needs root")
+}
+
+/// A hash of the object by name.
+///
+/// # Panics
+/// If there is none, or its sizes are others.
+pub fn hash<'a, K: MapType, V: MapType>(object: &'a mut Ebpf, name: &str) -> Hash<'a, K, V> {
+    let map = object.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+    HashMap::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// An array of the object by name.
+///
+/// # Panics
+/// If there is none, or its sizes are others.
+pub fn array<'a, V: MapType>(object: &'a mut Ebpf, name: &str) -> Array<&'a mut MapData, Cell<V>> {
+    let map = object.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+    Array::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The counters that are not zero, summed over all processors.
+///
+/// # Panics
+/// If the map cannot be read.
+#[must_use]
+pub fn counters(object: &Ebpf) -> BTreeMap<Reason, u64> {
+    let map = object.map("counters").expect("the object has counters");
+    let counters = PerCpuArray::<_, u64>::try_from(map).expect("counters are a per-CPU array of numbers");
+    let count = |reason: &Reason| {
+        let copies = counters.get(&reason.index(), 0).expect("every reason has a counter");
+        (*reason, copies.iter().sum())
+    };
+    Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0).collect()
+}
