@@ -1,0 +1,20 @@
+//! The planner from the outside: facts in, and what an in-memory kernel then does to clients.
+
+#![expect(
+    unreachable_pub,
+    reason = "a test target has no outside; `pub` marks what a module offers to the others"
+)]
+
+#[path = "../reference/mod.rs"]
+mod reference;
+
+mod adoption;
+mod endpoint;
+mod fixture;
+mod frontend;
+mod kernel;
+mod matrix;
+mod order;
+mod random;
+mod room;
+mod segment;

@@ -1,0 +1,112 @@
+//! States × event orders: whatever the way, the maps end up the same.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proxy_model::Event;
+use proxy_model::fact::Change;
+
+use crate::fixture::*;
+use crate::kernel::{Content, Machine, ROOMY};
+use crate::random;
+use crate::reference::Facts;
+
+fn start(facts: &Facts) -> Machine {
+    Machine::new(facts.settings.clone(), ROOMY)
+}
+
+fn straight(facts: &Facts) -> BTreeMap<String, Content> {
+    let mut machine = start(facts);
+    machine.apply(events(facts).into_iter().chain(synced()));
+    machine.sync();
+    machine.content()
+}
+
+/// The ways to a state; each is a list of steps, and what is in one step is planned together.
+fn ways(facts: &Facts, detour: &Facts) -> Vec<(&'static str, Vec<Vec<Event>>)> {
+    let all = events(facts);
+    let each = |events: Vec<Event>| events.into_iter().map(|event| vec![event]).collect::<Vec<_>>();
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    let undone =
+        |event: &Event| [Some(event.clone()), deletion(event), Some(event.clone())].into_iter().flatten();
+    let twice: Vec<_> = all.iter().flat_map(|event| [event.clone(), event.clone()]).collect();
+    let away: Vec<_> = events(detour).iter().filter_map(deletion).collect();
+    let relist = vec![
+        Event::Service(Change::Replace(facts.services.clone())),
+        Event::Slice(Change::Replace(facts.slices.clone())),
+        Event::Node(Change::Replace(facts.nodes.clone())),
+        Event::LocalAddresses(facts.local_addresses.clone()),
+    ];
+    vec![
+        ("one by one", each(all.clone())),
+        ("reversed, one by one", each(reversed.clone())),
+        ("reversed, at once", vec![reversed]),
+        ("insert, delete, insert", each(all.iter().flat_map(undone).collect())),
+        ("insert, delete, insert at once", vec![all.iter().flat_map(undone).collect()]),
+        ("twice", each(twice)),
+        ("through another state", vec![events(detour), away, all.clone()]),
+        (
+            "through another state, one by one",
+            each(events(detour).into_iter().chain(relist.clone()).collect()),
+        ),
+        ("relist in the middle", vec![all.clone(), relist]),
+    ]
+}
+
+/// No list in `facts` names an object twice: a relist cannot.
+fn walk(facts: &Facts, steps: Vec<Vec<Event>>, synced_at: usize) -> BTreeMap<String, Content> {
+    let mut machine = start(facts);
+    let last = steps.len();
+    for (number, step) in steps.into_iter().enumerate() {
+        if number == synced_at.min(last) {
+            machine.apply(synced());
+        }
+        machine.apply(step);
+        machine.sync();
+    }
+    machine.apply(synced());
+    machine.sync();
+    machine.content()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_way_to_a_state_ends_in_the_same_maps(facts in random::facts(), detour in random::facts()) {
+        let expected = straight(&facts);
+        for (name, steps) in ways(&facts, &detour) {
+            for synced_at in [0, 3] {
+                prop_assert_eq!(&walk(&facts, steps.clone(), synced_at), &expected, "{}, synced at {}", name, synced_at);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shuffle_ends_in_the_same_maps((facts, shuffled, flushes) in random::shuffled()) {
+        let mut machine = start(&facts);
+        machine.apply(synced());
+        for (event, flush) in shuffled.into_iter().zip(flushes.into_iter().cycle()) {
+            machine.apply([event]);
+            if flush {
+                machine.sync();
+            }
+        }
+        machine.sync();
+        prop_assert_eq!(machine.content(), straight(&facts));
+        prop_assert!(machine.sync().is_empty());
+    }
+
+    #[test]
+    fn failed_writes_are_made_up_for((facts, detour, failing) in (random::facts(), random::facts(), 1usize..6)) {
+        let mut machine = start(&facts);
+        machine.apply(events(&detour).into_iter().chain(synced()));
+        machine.sync_with_failures(&|number| number % failing == 0);
+        let away: Vec<_> = events(&detour).iter().filter_map(deletion).collect();
+        machine.apply(away.into_iter().chain(events(&facts)));
+        machine.sync_with_failures(&|number| number % failing == 1 % failing);
+        machine.sync();
+        prop_assert_eq!(machine.content(), straight(&facts));
+        prop_assert!(machine.sync().is_empty());
+    }
+}

@@ -1,0 +1,221 @@
+//! Random worlds, small enough that everything collides, against the reference evaluator.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proxy_common::{Port, Proto};
+use proxy_model::fact::{
+    Endpoint, EndpointSlice, Label, Node, ObjectKey, Service, ServiceKind, ServicePort, SliceFamily,
+    SlicePort, TrafficPolicy,
+};
+use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::{Event, Name};
+
+use crate::fixture::*;
+use crate::kernel::{Machine, ROOMY};
+use crate::reference::{Attempt, Facts};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const CLUSTER_IPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "fd00:96::1", "fd00:96::2"];
+const EXTERNAL_IPS: [&str; 5] = ["192.0.2.1", "192.0.2.2", "10.96.0.1", NODE_IP, "fd00:5::1"];
+const ENDPOINTS: [&str; 5] = ["10.0.1.1", "10.0.1.2", "10.0.2.1", "fd00:10::1", "fd00:10::2"];
+const PORT_NAMES: [&str; 2] = ["", "x"];
+const PORTS: [u16; 2] = [80, 30_080];
+const PROTOS: [Proto; 2] = [Proto::TCP, Proto::UDP];
+
+fn name() -> impl Strategy<Value = Name> {
+    select(&NAMES[..]).prop_map(Name::from)
+}
+
+fn ips(from: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<IpAddr>> {
+    subsequence(from, 0..=most).prop_shuffle().prop_map(|ips| ips.into_iter().map(ip).collect())
+}
+
+fn policy() -> impl Strategy<Value = TrafficPolicy> {
+    select(&[TrafficPolicy::Cluster, TrafficPolicy::Local][..])
+}
+
+fn rarely<T: Clone + std::fmt::Debug + 'static>(common: T, rare: T) -> impl Strategy<Value = T> {
+    prop_oneof![9 => Just(common), 1 => Just(rare)]
+}
+
+fn service_port() -> impl Strategy<Value = ServicePort> {
+    (select(&PORT_NAMES[..]), select(&PROTOS[..]), select(&PORTS[..]), prop::option::of(select(&PORTS[..])))
+        .prop_map(|(name, proto, port, node_port)| ServicePort {
+            name: name.into(),
+            proto,
+            port: Port::new(port),
+            node_port: node_port.map(Port::new),
+        })
+}
+
+fn a_service(name: &'static str) -> impl Strategy<Value = Service> {
+    let kind = rarely(ServiceKind::ClusterIp, ServiceKind::ExternalName);
+    let addresses = (ips(&CLUSTER_IPS, 3), ips(&EXTERNAL_IPS, 2), ips(&EXTERNAL_IPS, 1));
+    let ports = prop::collection::vec(service_port(), 0..4);
+    let labels = (rarely(None, Some("other".into())), rarely(Label::Absent, Label::Present));
+    (0u64..2, kind, addresses, ports, (policy(), policy()), prop::option::of(1u32..100), labels).prop_map(
+        move |(
+            created,
+            kind,
+            (cluster_ips, external_ips, load_balancer),
+            ports,
+            policies,
+            affinity,
+            labels,
+        )| Service {
+            created,
+            kind,
+            cluster_ips,
+            ports,
+            external_ips,
+            load_balancer,
+            internal_policy: policies.0,
+            external_policy: policies.1,
+            affinity,
+            proxy_name: labels.0,
+            headless_label: labels.1,
+            ..service(name, "10.96.0.1")
+        },
+    )
+}
+
+fn hints(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Name>> {
+    let some =
+        subsequence(names, 1..=names.len()).prop_map(|names| names.into_iter().map(Name::from).collect());
+    prop_oneof![1 => Just(vec![]), 3 => some]
+}
+
+fn an_endpoint() -> impl Strategy<Value = Endpoint> {
+    let condition = || prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
+    (
+        prop::option::weighted(0.95, select(&ENDPOINTS[..])),
+        (prop_oneof![2 => Just(Some(true)), 1 => condition()], condition(), condition()),
+        prop::option::of(select(&[HERE, THERE][..])),
+        (hints(&["za", "zb"]), hints(&[HERE, THERE])),
+    )
+        .prop_map(|(addr, (ready, serving, terminating), node, (hint_zones, hint_nodes))| Endpoint {
+            address: addr.map(ip),
+            ready,
+            serving,
+            terminating,
+            node: node.map(Name::from),
+            zone: None,
+            hint_zones,
+            hint_nodes,
+        })
+}
+
+fn slice_port() -> impl Strategy<Value = SlicePort> {
+    let number = prop::option::weighted(0.9, select(&[8080u16, 8081][..]));
+    (prop::option::weighted(0.9, select(&PORT_NAMES[..])), select(&PROTOS[..]), number).prop_map(
+        |(name, proto, port)| SlicePort { name: name.map(Name::from), proto, port: port.map(Port::new) },
+    )
+}
+
+fn a_slice(number: usize) -> impl Strategy<Value = EndpointSlice> {
+    let family =
+        prop_oneof![5 => Just(SliceFamily::Ipv4), 3 => Just(SliceFamily::Ipv6), 1 => Just(SliceFamily::Fqdn)];
+    (
+        prop::option::weighted(0.9, name()),
+        family,
+        rarely(Label::Absent, Label::Present),
+        prop::collection::vec(slice_port(), 1..4),
+        prop::collection::vec(an_endpoint(), 0..5),
+    )
+        .prop_map(move |(service, family, headless_label, ports, endpoints)| EndpointSlice {
+            key: ObjectKey::new("default", format!("slice-{number}")),
+            service,
+            family,
+            headless_label,
+            ports,
+            endpoints,
+        })
+}
+
+fn a_settings() -> impl Strategy<Value = Settings> {
+    let detector = subsequence(vec![prefix("10.0.0.0/16"), prefix("fd00:10::/32")], 0..=2);
+    let ranges = subsequence(vec![prefix("192.168.1.0/24"), prefix("0.0.0.0/0"), prefix("fd00::/16")], 0..=3);
+    let node_ports =
+        prop_oneof![Just(NodePortAddresses::Primary), ranges.prop_map(NodePortAddresses::Within)];
+    (
+        detector,
+        select(&[Masquerade::Needed, Masquerade::All][..]),
+        node_ports,
+        rarely(Serving::On, Serving::Off),
+    )
+        .prop_map(|(cluster_cidrs, masquerade, node_port_addresses, ipv6)| Settings {
+            cluster_cidrs,
+            masquerade,
+            node_port_addresses,
+            ipv6,
+            ..settings()
+        })
+}
+
+fn own_node() -> impl Strategy<Value = Node> {
+    let zone = select(&[None, Some("za"), Some("zb"), Some("zc")][..]);
+    (zone, subsequence(vec![NODE_IP, "192.168.1.1", "fd00:192::1"], 0..=3))
+        .prop_map(|(zone, addresses)| node(HERE, zone, &addresses))
+}
+
+/// A world.
+pub fn facts() -> impl Strategy<Value = Facts> {
+    let services = NAMES.map(|name| prop::option::weighted(0.8, a_service(name)));
+    let slices: Vec<_> = (0..4).map(|number| prop::option::weighted(0.8, a_slice(number))).collect();
+    (a_settings(), services, slices, prop::option::weighted(0.9, own_node())).prop_map(
+        |(settings, services, slices, own)| Facts {
+            settings,
+            services: services.into_iter().flatten().collect(),
+            slices: slices.into_iter().flatten().collect(),
+            nodes: own.into_iter().chain([node(THERE, Some("zb"), &["192.168.0.2"])]).collect(),
+            local_addresses: locals(),
+        },
+    )
+}
+
+/// A world, its events in any order with repetitions, and when to plan in between.
+pub fn shuffled() -> impl Strategy<Value = (Facts, Vec<Event>, Vec<bool>)> {
+    facts().prop_flat_map(|facts| {
+        let twice: Vec<_> = events(&facts).into_iter().flat_map(|event| [event.clone(), event]).collect();
+        (Just(facts), Just(twice).prop_shuffle(), prop::collection::vec(any::<bool>(), 1..8))
+    })
+}
+
+/// Everybody to everything, and a bit beside it.
+fn attempts() -> BTreeSet<Attempt> {
+    let v4 = ["10.0.1.1", POD, NODE_IP, "127.0.0.1", OUTSIDE];
+    let v6 = ["fd00:10::1", "fd00:10::9", "fd00:192::1", "2001:db8::7"];
+    let places = CLUSTER_IPS.into_iter().chain(EXTERNAL_IPS).chain([
+        "192.168.1.1",
+        "fd00:192::1",
+        "10.96.0.9",
+        "10.0.1.1",
+    ]);
+    let mut attempts = BTreeSet::new();
+    for addr in places.map(ip) {
+        let clients = if addr.is_ipv4() { &v4[..] } else { &v6[..] };
+        for client in clients {
+            for port in [80, 30_080, 81] {
+                for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
+                    attempts.insert(Attempt { client: ip(client), addr, port: Port::new(port), proto });
+                }
+            }
+        }
+    }
+    attempts
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn the_maps_do_what_the_reference_says(facts in facts()) {
+        let mut machine = Machine::new(facts.settings.clone(), ROOMY);
+        machine.apply(events(&facts).into_iter().chain(synced()));
+        machine.sync();
+        machine.assert_like(&facts, &attempts());
+    }
+}
