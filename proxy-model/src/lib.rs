@@ -19,6 +19,7 @@ pub mod intent;
 pub mod plan;
 pub mod rule;
 pub mod settings;
+pub mod view;
 pub mod world;
 
 pub use fact::{Change, Event, Kind, Name, ObjectKey};

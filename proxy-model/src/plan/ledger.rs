@@ -167,6 +167,10 @@ impl<F: Served> Ledger<F> {
         self.refused.values().flatten()
     }
 
+    pub(crate) fn refused_at(&self, key: &Key<F>) -> impl Iterator<Item = &Refusal> {
+        self.refused.get(key).into_iter().flatten()
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             frontends: u32::try_from(self.actual.len()).unwrap_or(u32::MAX),

@@ -14,7 +14,7 @@ mod claim;
 mod ids;
 mod ledger;
 mod name;
-pub mod phase;
+mod phase;
 mod refusal;
 mod segments;
 mod space;
@@ -194,6 +194,11 @@ impl Planner {
     /// Everything that is refused now.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         self.v4.refusals().chain(self.v6.refusals())
+    }
+
+    /// Who is refused one key of a family.
+    pub fn refused<F: Served>(&self, key: &FrontendKey<F::Addr>) -> impl Iterator<Item = &Refusal> {
+        F::ledger(self).refused_at(key)
     }
 
     /// Entries and slots in use in a family, for metrics.

@@ -8,9 +8,7 @@
 //! atomic update; what is deleted goes last, so a Service that moves to another port answers throughout. A wildcard
 //! comes after and goes before its frontends, so its refusal never shadows a port that is about to be served.
 
-use std::collections::BTreeSet;
-
-use proxy_common::{Backend, Family, Frontend, FrontendFlags, FrontendKey, Segment};
+use proxy_common::{Backend, Family, Frontend, FrontendFlags, FrontendKey};
 
 /// One write to the maps of a family.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,34 +57,4 @@ fn phase<F: Family>(write: &Write<F>) -> Phase {
 /// Puts writes in the order in which they must be made; equal phases keep their order.
 pub(crate) fn order<F: Family>(writes: &mut [Write<F>]) {
     writes.sort_by_key(phase);
-}
-
-/// Makes the writes one by one, and goes on after a failure. A frontend whose slots could not be written is not
-/// tried: it would show packets old slots. Returns the index of every write that was not made, with its error;
-/// `None` is a write that was not tried. Each must be told to [`super::Planner::failed`].
-pub fn execute<F: Family, E>(
-    writes: &[Write<F>],
-    mut make: impl FnMut(&Write<F>) -> Result<(), E>,
-) -> Vec<(usize, Option<E>)> {
-    let mut broken = BTreeSet::new();
-    let mut failures = Vec::new();
-    for (index, write) in writes.iter().enumerate() {
-        let depends_on_broken = match write {
-            Write::PutFrontend { value, key: _ } => [value.cluster, value.local]
-                .iter()
-                .any(|s: &Segment| !s.is_empty() && broken.contains(&s.start)),
-            Write::Slots { .. } | Write::DeleteFrontend { .. } => false,
-        };
-        if depends_on_broken {
-            failures.push((index, None));
-            continue;
-        }
-        if let Err(error) = make(write) {
-            if let Write::Slots { start, slots: _ } = write {
-                broken.insert(*start);
-            }
-            failures.push((index, Some(error)));
-        }
-    }
-    failures
 }

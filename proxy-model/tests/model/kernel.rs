@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use proxy_common::decide::{self, Ownership, Source};
 use proxy_common::reason::Outcome;
 use proxy_common::{Address, Backend, ClientClass, Frontend, FrontendKey, Reason, Segment, V4, V6};
-use proxy_model::plan::phase;
 use proxy_model::{
     Actual, Adoption, Capacity, Event, Plan, Planner, Served, Settings, Table, Tick, World, Write,
 };
@@ -87,7 +86,7 @@ impl<F: Served> Kernel<F> {
         }
         let after = after.all_lists();
         let mut number = 0;
-        let failures = phase::execute(writes, |write| {
+        let failures = execute(writes, |write| {
             number += 1;
             if fails(number) {
                 return Err("injected");
@@ -271,4 +270,34 @@ fn refusal(reason: Reason) -> Verdict {
         Outcome::Pass => Verdict::Pass,
         Outcome::Translate => unreachable!("{reason:?} is no refusal"),
     }
+}
+
+/// Makes the writes one by one, and goes on after a failure. A frontend whose slots could not be written is not
+/// tried: it would show packets old slots. Returns the index of every write that was not made, with its error;
+/// `None` is a write that was not tried. Each must be told to [`Planner::failed`].
+fn execute<F: Served, E>(
+    writes: &[Write<F>],
+    mut make: impl FnMut(&Write<F>) -> Result<(), E>,
+) -> Vec<(usize, Option<E>)> {
+    let mut broken = BTreeSet::new();
+    let mut failures = Vec::new();
+    for (index, write) in writes.iter().enumerate() {
+        let depends_on_broken = match write {
+            Write::PutFrontend { value, key: _ } => [value.cluster, value.local]
+                .iter()
+                .any(|s: &Segment| !s.is_empty() && broken.contains(&s.start)),
+            Write::Slots { .. } | Write::DeleteFrontend { .. } => false,
+        };
+        if depends_on_broken {
+            failures.push((index, None));
+            continue;
+        }
+        if let Err(error) = make(write) {
+            if let Write::Slots { start, slots: _ } = write {
+                broken.insert(*start);
+            }
+            failures.push((index, Some(error)));
+        }
+    }
+    failures
 }

@@ -4,6 +4,7 @@
     unreachable_pub,
     reason = "a test target has no outside; `pub` marks what a module offers to the others"
 )]
+#![expect(clippy::unwrap_used, reason = "where a test cannot unwrap, it has failed")]
 
 #[path = "../reference/mod.rs"]
 mod reference;
@@ -18,3 +19,4 @@ mod order;
 mod random;
 mod room;
 mod segment;
+mod view;

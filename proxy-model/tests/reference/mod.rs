@@ -268,7 +268,7 @@ impl Facts {
         let detector = self.settings.cluster_cidrs.iter().any(|r| r.addr.is_ipv4() == attempt.addr.is_ipv4());
         let who = match self.who(attempt.client) {
             Who::Pod if !detector => Who::Outside,
-            other => other,
+            who @ (Who::Pod | Who::Node | Who::Outside) => who,
         };
         let (use_local, masquerade) = match way {
             Way::ClusterIp => (

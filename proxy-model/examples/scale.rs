@@ -1,0 +1,89 @@
+//! Times a full plan of many Services and single changes after it. Run it with `--release`:
+//! `cargo run --release -p proxy-model --example scale -- 10000 10`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use proxy_common::{Port, Proto};
+use proxy_model::fact::{
+    Change, Endpoint, EndpointSlice, Kind, Label, ObjectKey, Service, ServiceKind, ServicePort, SliceFamily,
+    SlicePort, TrafficPolicy,
+};
+use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::{Capacity, Event, Planner, Tick, World};
+
+fn service(number: u32) -> Event {
+    Event::Service(Change::Put(Service {
+        key: ObjectKey::new("default", format!("service-{number}")),
+        created: 0,
+        kind: ServiceKind::ClusterIp,
+        cluster_ips: vec![IpAddr::V4(Ipv4Addr::from_bits(0x0a60_0000 + number))],
+        ports: vec![ServicePort { name: "".into(), proto: Proto::TCP, port: Port::new(80), node_port: None }],
+        external_ips: vec![],
+        load_balancer: vec![],
+        source_ranges: vec![],
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        proxy_name: None,
+        headless_label: Label::Absent,
+        health_check_node_port: None,
+    }))
+}
+
+fn slice(number: u32, endpoints: u32, generation: u32) -> Event {
+    let endpoint = |n: u32| Endpoint {
+        address: Some(IpAddr::V4(Ipv4Addr::from_bits(0x0a80_0000 + number * 64 + n + generation % 8))),
+        node: Some("node-1".into()),
+        ..Endpoint::default()
+    };
+    Event::Slice(Change::Put(EndpointSlice {
+        key: ObjectKey::new("default", format!("slice-{number}")),
+        service: Some(format!("service-{number}").into()),
+        family: SliceFamily::Ipv4,
+        headless_label: Label::Absent,
+        ports: vec![SlicePort { name: Some("".into()), proto: Proto::TCP, port: Some(Port::new(8080)) }],
+        endpoints: (0..endpoints).map(endpoint).collect(),
+    }))
+}
+
+fn main() {
+    let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
+    let services: u32 = numbers.next().unwrap_or(10_000);
+    let endpoints: u32 = numbers.next().unwrap_or(10);
+    let mut world = World::new(Settings {
+        node_name: "node-1".into(),
+        cluster_cidrs: vec![],
+        service_cidrs: vec![],
+        masquerade: Masquerade::Needed,
+        node_port_addresses: NodePortAddresses::Primary,
+        ipv4: Serving::On,
+        ipv6: Serving::On,
+        service_proxy_name: None,
+    });
+    let mut planner = Planner::new(Capacity { frontends: 4 * services, backends: 4 * services * endpoints });
+    let began = Instant::now();
+    for number in 0..services {
+        let _ = world.apply(service(number));
+        let _ = world.apply(slice(number, endpoints, 0));
+    }
+    for kind in [Kind::Service, Kind::Slice, Kind::Node] {
+        let _ = world.apply(Event::Synced(kind));
+    }
+    println!("{services} services of {endpoints} endpoints applied in {:?}", began.elapsed());
+    let began = Instant::now();
+    let plan = planner.plan(&mut world, Tick(0));
+    println!("full plan of {} writes in {:?}", plan.v4.len(), began.elapsed());
+    let mut times: Vec<Duration> = Vec::new();
+    let mut writes = 0;
+    for change in 1..=1_000_u32 {
+        let event = slice(change * 7_919 % services, endpoints, change);
+        let began = Instant::now();
+        let _ = world.apply(event);
+        let plan = planner.plan(&mut world, Tick(u64::from(change) * 10));
+        times.push(began.elapsed());
+        writes += plan.v4.len();
+    }
+    times.sort_unstable();
+    println!("1000 changes of one slice, {writes} writes: median {:?}, worst {:?}", times[500], times[999]);
+}
