@@ -1,6 +1,7 @@
 //! The product on the nodes of a lab: started inside the node's namespace and cgroup, asked for readiness, stopped, killed.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -164,6 +165,8 @@ impl Lab {
             .stderr(log);
         in_netns(&mut command, &netns::path(&place.netns))?;
         in_cgroup(&mut command, &self.node_cgroup(node).join("agent"))?;
+        // Ctrl-C in the owner's terminal is for the owner, who then takes the lab down in order.
+        command.process_group(0);
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         let pid = i32::try_from(child.id()).context("process id")?;
         let file = self.agent_file(node)?;

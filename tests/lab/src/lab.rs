@@ -5,6 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -269,6 +270,8 @@ impl Lab {
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(self.log("probe.log")?);
         in_netns(&mut command, &netns::path(&place.netns))?;
         in_cgroup(&mut command, &place.cgroup)?;
+        // Ctrl-C in the owner's terminal is for the owner, who then takes the lab down in order.
+        command.process_group(0);
         let child = command.spawn().with_context(|| format!("starting {}", self.probe.display()))?;
         hold(&self.children).insert(place.name.clone(), child);
         hold(&self.places).insert(place.name.clone(), place.clone());

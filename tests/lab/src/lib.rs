@@ -22,6 +22,7 @@ pub mod binary;
 pub mod bpffs;
 pub mod cgroup;
 pub mod down;
+pub mod fixture;
 pub mod lab;
 pub mod name;
 pub mod netns;

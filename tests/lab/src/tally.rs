@@ -44,6 +44,20 @@ impl Tally {
         }
     }
 
+    /// Adds another tally.
+    pub fn merge(&mut self, other: Self) {
+        for (at, server) in other.answered {
+            let own = self.answered.entry(at).or_default();
+            own.name = server.name;
+            own.count += server.count;
+            own.sources.extend(server.sources);
+        }
+        for (failure, count) in other.failed {
+            *self.failed.entry(failure).or_default() += count;
+        }
+        self.peer_names.extend(other.peer_names);
+    }
+
     /// Attempts that were answered.
     #[must_use]
     pub fn answers(&self) -> u32 {
