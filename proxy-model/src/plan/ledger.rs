@@ -14,6 +14,7 @@ use super::name::ServiceName;
 use super::phase::{self, Write};
 use super::refusal::{Refusal, Refused};
 use super::segments::Segments;
+use super::undo::{Before, Undo};
 use super::{Adoption, Capacity, Entry, Table, Tick, Usage};
 use crate::fact::ObjectKey;
 use crate::family::Served;
@@ -34,8 +35,8 @@ pub struct Ledger<F: Family> {
     actual: BTreeMap<Key<F>, Frontend>,
     /// Entries found in the kernel whose segments are not what they should be: never equal to what is wanted.
     broken: BTreeSet<Key<F>>,
-    /// What the entries written by the last plan were before.
-    before: BTreeMap<Key<F>, Before>,
+    /// What the last plan replaced and deleted.
+    undo: Undo<F>,
     segments: Segments<F>,
     refused: BTreeMap<Key<F>, Vec<Refusal>>,
     /// Keys that are refused for want of room.
@@ -48,12 +49,6 @@ struct Planned<F: Family> {
     intent: Intent<F>,
     /// In the order of the ports.
     ids: Vec<ServiceId>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Before {
-    value: Option<Frontend>,
-    was_broken: bool,
 }
 
 /// An entry as it is wanted, before its segments have a place.
@@ -73,7 +68,7 @@ impl<F: Served> Ledger<F> {
             pending: BTreeSet::new(),
             actual: BTreeMap::new(),
             broken: BTreeSet::new(),
-            before: BTreeMap::new(),
+            undo: Undo::NOTHING,
             segments: Segments::new(capacity.backends),
             refused: BTreeMap::new(),
             starved: BTreeSet::new(),
@@ -86,7 +81,7 @@ impl<F: Served> Ledger<F> {
         let old = std::mem::replace(&mut self.segments, Segments::new(self.capacity.backends));
         self.actual.clear();
         self.broken.clear();
-        self.before.clear();
+        self.undo = Undo::NOTHING;
         let mut found = BTreeSet::new();
         for (key, value) in table.frontends {
             let mut sound = true;
@@ -119,10 +114,9 @@ impl<F: Served> Ledger<F> {
         now: Tick,
         refused: &mut Vec<Refusal>,
     ) -> Vec<Write<F>> {
-        let deleted = std::mem::take(&mut self.before)
-            .iter()
-            .any(|(key, before)| before.value.is_some() && !self.actual.contains_key(key));
-        if self.segments.release(now) | deleted {
+        let has_deleted = self.has_deleted();
+        self.undo = Undo::NOTHING;
+        if self.segments.release(now) | has_deleted {
             self.pending.append(&mut self.starved);
         }
         let around = Surroundings::<F>::new(world);
@@ -148,7 +142,7 @@ impl<F: Served> Ledger<F> {
             Write::Slots { start, slots: _ } => return self.segments.spoil(*start),
             Write::PutFrontend { key, value: _ } | Write::DeleteFrontend { key } => *key,
         };
-        let Some(before) = self.before.remove(&key) else { return };
+        let Some(before) = self.undo.find(&key) else { return };
         self.replace(key, before.value, before.was_broken);
         self.pending.insert(key);
     }
@@ -158,9 +152,12 @@ impl<F: Served> Ledger<F> {
         if self.starved.is_empty() {
             return None;
         }
-        let deletes =
-            self.before.iter().any(|(key, before)| before.value.is_some() && !self.actual.contains_key(key));
-        if deletes { Some(now) } else { self.segments.next_release(now) }
+        if self.has_deleted() { Some(now) } else { self.segments.next_release(now) }
+    }
+
+    /// The last plan deleted an entry, and that did not fail: there is room for another one.
+    fn has_deleted(&self) -> bool {
+        self.undo.deleted.iter().any(|(key, _)| !self.actual.contains_key(key))
     }
 
     pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
@@ -248,7 +245,7 @@ impl<F: Served> Ledger<F> {
         }
         // Last, so that each of them still counts as taking up room: the kernel sees them last, too.
         for key in deletions {
-            self.remember(key);
+            self.undo.deleted.push((key, self.before(&key)));
             self.replace(key, None, false);
             writes.push(Write::DeleteFrontend { key });
         }
@@ -263,7 +260,14 @@ impl<F: Served> Ledger<F> {
         if known.is_none() && self.actual.len() >= capacity.frontends as usize {
             return Err(Refused::Frontends { capacity: capacity.frontends });
         }
-        let [cluster, local] = [self.place(&wanted.cluster, writes)?, self.place(&wanted.local, writes)?];
+        let cluster = self.place(&wanted.cluster, writes)?;
+        let local = match self.place(&wanted.local, writes) {
+            Ok(local) => local,
+            Err(reason) => {
+                self.segments.rest_unless_held(cluster);
+                return Err(reason);
+            }
+        };
         let mut value = Frontend { cluster, local, generation: 0, ..wanted.value };
         value.generation = match known {
             // A half-open flow keeps its backend only while nothing about its choice has changed.
@@ -276,7 +280,7 @@ impl<F: Served> Ledger<F> {
             return Ok(());
         }
         self.generation = self.generation.max(value.generation);
-        self.remember(key);
+        self.undo.put.push((key, self.before(&key)));
         self.replace(key, Some(value), false);
         writes.push(Write::PutFrontend { key, value });
         Ok(())
@@ -346,10 +350,8 @@ impl<F: Served> Ledger<F> {
             .collect()
     }
 
-    /// Notes what an entry was, in case its write fails.
-    fn remember(&mut self, key: Key<F>) {
-        let before = Before { value: self.actual.get(&key).copied(), was_broken: self.broken.contains(&key) };
-        self.before.insert(key, before);
+    fn before(&self, key: &Key<F>) -> Before {
+        Before { value: self.actual.get(key).copied(), was_broken: self.broken.contains(key) }
     }
 
     /// Notes what the kernel holds under a key, and moves the pointers to segments.

@@ -18,6 +18,7 @@ mod phase;
 mod refusal;
 mod segments;
 mod space;
+mod undo;
 
 use std::collections::BTreeMap;
 

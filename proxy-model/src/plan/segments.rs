@@ -75,14 +75,13 @@ impl<F: Family> Segments<F> {
         Some(Segment { start, len: length(content) })
     }
 
-    /// Finds free slots for a list that [`Segments::find`] does not find. The caller writes it there.
+    /// Finds free slots for a list that [`Segments::find`] does not find. The caller writes it there, and then holds
+    /// it or lets it rest.
     pub(crate) fn insert(&mut self, content: &Backends<F>) -> Option<Segment> {
         let len = length(content);
         let start = self.space.take(len)?;
         self.held.insert(start, Held { content: content.clone(), refs: 0, rests_until: None });
         self.by_content.insert(content.clone(), start);
-        // Nobody points at it yet: if nobody will, it goes like any other.
-        self.fresh.push((start, len));
         Some(Segment { start, len })
     }
 
@@ -123,6 +122,14 @@ impl<F: Family> Segments<F> {
             if held.refs == 0 {
                 self.fresh.push((segment.start, segment.len));
             }
+        }
+    }
+
+    /// Nobody came to point at it after all.
+    pub(crate) fn rest_unless_held(&mut self, segment: Segment) {
+        let run = (segment.start, segment.len);
+        if !segment.is_empty() && self.held_at(run).is_some_and(|held| held.refs == 0) {
+            self.fresh.push(run);
         }
     }
 

@@ -118,7 +118,8 @@ fn entries_that_make_no_sense_are_written_anew() {
     let mut machine = running();
     let expected = machine.content();
     let keys: Vec<_> = machine.v4.frontends.keys().copied().collect();
-    let damage: [(&str, fn(&mut Frontend)); 5] = [
+    type Damage = fn(&mut Frontend);
+    let damage: [(&str, Damage); 5] = [
         ("beyond the end", |entry| entry.cluster = Segment { start: 3_999, len: 2 }),
         ("beyond all numbers", |entry| entry.local = Segment { start: u32::MAX, len: u32::MAX }),
         ("never written", |entry| entry.cluster = Segment { start: 3_000, len: 2 }),
