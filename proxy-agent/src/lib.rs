@@ -8,6 +8,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod health;
 pub mod kernel;
+pub mod observe;
 pub mod parse;
+pub mod run;
 pub mod source;

@@ -1,0 +1,30 @@
+//! Where log lines go and how they look: standard error, as text for people or one JSON object a line.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{LogArgs, LogFormat};
+
+/// The filter makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("--log-level: {filter:?} is not a filter such as info or warn,proxy_agent::source=debug")]
+pub struct BadFilter {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Sets up logging for the process; called once.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn init(args: &LogArgs) -> Result<(), BadFilter> {
+    let filter = EnvFilter::try_new(&args.log_level)
+        .map_err(|source| BadFilter { filter: args.log_level.clone(), source })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+    Ok(())
+}

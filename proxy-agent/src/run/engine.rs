@@ -1,0 +1,399 @@
+//! Takes in updates, plans, and writes: the state of a running agent, in one pair of hands. Knows no tasks, no
+//! timers and no channels; when to act again is in what it returns.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ipnet::IpNet;
+use proxy_common::{Addr4, Addr6, Address, Cidr, NodeConfig, V4, V6};
+use proxy_model::{Capacity, Changed, Event, Kind as ModelKind, Plan, Planner, Settings, Tick, World};
+
+use super::dataplane::Dataplane;
+use super::problems::Problems;
+use crate::kernel::{Error, Outcome, Topology};
+use crate::observe::status::Eligibility;
+use crate::observe::{Metrics, Status};
+use crate::parse::{self, Fact, Parsed};
+use crate::source::{Key, Kind, Update};
+
+/// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
+const SHORTEST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Changes of pods whose programming time is remembered between two writes.
+const TRIGGERS: usize = 4_096;
+
+/// The state of a running agent.
+#[derive(Debug)]
+pub(super) struct Engine<D> {
+    dataplane: D,
+    world: World,
+    planner: Planner,
+    problems: Problems,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    started: Instant,
+    started_at: SystemTime,
+    /// Ranges of ClusterIPs from ServiceCIDR objects (item 53).
+    ranges: BTreeMap<Key, Vec<IpNet>>,
+    triggers: Vec<SystemTime>,
+    topology: Option<Topology>,
+    followed: Option<Vec<IpAddr>>,
+    node: Option<(NodeConfig<Addr4>, NodeConfig<Addr6>)>,
+    /// Something is not in the kernel yet.
+    pending: Pending,
+    retry: Duration,
+    names_version: Option<u64>,
+    last_write: Option<Instant>,
+    applied_first: bool,
+}
+
+/// Whether the kernel may differ from the world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pending {
+    No,
+    Yes,
+}
+
+/// When to call [`Engine::sync`] again without a new update.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Not before an update.
+    OnUpdate,
+    /// Then.
+    At(Instant),
+}
+
+impl<D: Dataplane> Engine<D> {
+    /// Takes over what the kernel holds.
+    pub(super) fn adopt(
+        dataplane: D,
+        settings: Settings,
+        capacity: Capacity,
+        status: Arc<Status>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let mut planner = Planner::new(capacity);
+        let adoption = planner.adopt(dataplane.actual()?);
+        tracing::info!(
+            frontends = adoption.frontends,
+            segments = adoption.segments,
+            named = adoption.named,
+            broken = adoption.broken,
+            "took over what the kernel holds"
+        );
+        Ok(Self {
+            dataplane,
+            world: World::new(settings),
+            planner,
+            problems: Problems::default(),
+            status,
+            metrics,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            ranges: BTreeMap::new(),
+            triggers: Vec::new(),
+            topology: None,
+            followed: None,
+            node: None,
+            pending: Pending::Yes,
+            retry: SHORTEST_RETRY,
+            names_version: None,
+            last_write: None,
+            applied_first: false,
+        })
+    }
+
+    /// Takes in what the sources tell.
+    pub(super) fn take(&mut self, updates: impl Iterator<Item = Update>) {
+        let mut changed = Changed::No;
+        for update in updates {
+            changed = changed.or(self.take_one(update));
+        }
+        if changed == Changed::Yes {
+            self.changed();
+        }
+        let problems = self.problems.by_kind();
+        let eligibility = match self.world.own_node() {
+            Some(node) if node.deleting || node.tainted_for_deletion => Eligibility::Leaving,
+            Some(_) | None => Eligibility::Eligible,
+        };
+        self.status.update(|status| {
+            status.problems = problems;
+            status.eligibility = eligibility;
+        });
+    }
+
+    fn changed(&mut self) {
+        self.pending = Pending::Yes;
+        // What waits for a source is not late (item 131): nothing could be written.
+        if self.world.is_synced() {
+            let now = SystemTime::now();
+            self.status.update(|status| {
+                status.pending_since.get_or_insert(now);
+            });
+        }
+    }
+
+    fn take_one(&mut self, update: Update) -> Changed {
+        match update {
+            Update::Put(key, Parsed { fact, problems, triggered }) => {
+                self.problems.note(&key, problems);
+                // Item 135: what happened before the start is not ours to measure.
+                if let Some(at) = triggered.filter(|at| *at > self.started_at && self.triggers.len() < TRIGGERS) {
+                    self.triggers.push(at);
+                }
+                self.learn(key, fact)
+            }
+            Update::Delete(key) => {
+                self.problems.forget(&key);
+                let fact = parse::gone(&key);
+                self.learn(key, fact)
+            }
+            Update::Synced(kind) => match model_kind(kind) {
+                Some(kind) => self.world.apply(Event::Synced(kind)),
+                None => Changed::No,
+            },
+            Update::Contact(contact) => {
+                self.status.update(|status| status.contact = Some(contact));
+                Changed::No
+            }
+        }
+    }
+
+    fn learn(&mut self, key: Key, fact: Fact) -> Changed {
+        let kind = key.kind;
+        let changed = match fact {
+            Fact::Model(event) => self.world.apply(event),
+            Fact::ServiceRanges(ranges) => {
+                let before = if ranges.is_empty() {
+                    self.ranges.remove(&key)
+                } else {
+                    self.ranges.insert(key.clone(), ranges)
+                };
+                if before.as_ref() == self.ranges.get(&key) { Changed::No } else { Changed::Yes }
+            }
+        };
+        if changed == Changed::Yes {
+            self.metrics.queued(SystemTime::now(), kind);
+        }
+        changed
+    }
+
+    /// The node's devices or addresses changed.
+    pub(super) fn take_topology(&mut self, topology: Topology) {
+        if self.world.apply(Event::LocalAddresses(topology.local_addresses())) == Changed::Yes {
+            self.changed();
+        }
+        self.topology = Some(topology);
+        self.followed = None;
+    }
+
+    /// Brings the kernel to agree with the world, as far as it can be done now.
+    pub(super) fn sync(&mut self, now: Instant) -> Next {
+        let devices = self.follow();
+        if !self.world.is_synced() || (self.pending == Pending::No && self.applied_first) {
+            return devices.map_or(Next::OnUpdate, |()| self.later(now));
+        }
+        let node = self.tell_node();
+        let tick = self.tick(now);
+        let plan = self.planner.plan(&mut self.world, tick);
+        let complete = self.write(&plan) && node.is_ok();
+        if complete {
+            self.agreed();
+        }
+        let release = plan.next_release.map(|Tick(millis)| self.started + Duration::from_millis(millis));
+        if release.is_some() {
+            self.pending = Pending::Yes;
+        }
+        if !complete || devices.is_some() {
+            return self.later(now);
+        }
+        self.retry = SHORTEST_RETRY;
+        release.map_or(Next::OnUpdate, Next::At)
+    }
+
+    /// Compares the kernel with what it should hold, unless something was written so lately that slots still
+    /// rest. What is missing is written by the next [`Engine::sync`]; this one does that, too.
+    pub(super) fn audit(&mut self, now: Instant) -> Next {
+        let rests = Duration::from_millis(2 * proxy_model::plan::GRACE_MILLIS);
+        if self.last_write.is_some_and(|at| now.duration_since(at) < rests) || self.pending == Pending::Yes {
+            return Next::OnUpdate;
+        }
+        match self.dataplane.actual() {
+            Ok(actual) => drop(self.planner.adopt(actual)),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the maps cannot be compared");
+                return Next::OnUpdate;
+            }
+        }
+        let tick = self.tick(now);
+        let plan = self.planner.plan(&mut self.world, tick);
+        let repairs = plan.v4.len() + plan.v6.len();
+        self.metrics.audited(repairs);
+        if repairs > 0 {
+            tracing::warn!(writes = repairs, "the maps did not hold what they should; repairing them");
+        }
+        self.node = None;
+        if self.write(&plan) && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
+    }
+
+    /// Removes what is over.
+    pub(super) fn collect(&mut self, now: Instant) {
+        match self.dataplane.collect(now) {
+            Ok(removed) => self.metrics.collected(&removed),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "what is over could not be removed"),
+        }
+    }
+
+    /// Writes down whose each id is, if that changed. The file is a convenience: it is not worth a retry.
+    pub(super) fn write_names(&mut self) {
+        let version = Some(self.planner.names_version());
+        if version == self.names_version {
+            return;
+        }
+        self.names_version = version;
+        if let Err(error) = self.dataplane.write_names(self.planner.names()) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the names of Services could not be written down");
+        }
+    }
+
+    fn tick(&self, now: Instant) -> Tick {
+        let millis = now.saturating_duration_since(self.started).as_millis();
+        Tick(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    fn later(&mut self, now: Instant) -> Next {
+        let at = now + self.retry;
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        Next::At(at)
+    }
+
+    /// Follows the devices if they, or the addresses by which uplinks are known, changed. `Some` if it must be
+    /// tried again.
+    fn follow(&mut self) -> Option<()> {
+        let topology = self.topology.as_ref()?;
+        let addresses = match self.world.own_node() {
+            Some(node) => node.addresses.clone(),
+            // Until the Node is known: no uplink may be let go for want of an address.
+            None => self.dataplane.node_addresses(),
+        };
+        if self.followed.as_ref() == Some(&addresses) {
+            return None;
+        }
+        let errors = self.dataplane.follow(topology, &addresses);
+        for error in &errors {
+            tracing::error!(error = error as &dyn std::error::Error, "a device is not served");
+        }
+        self.followed = errors.is_empty().then_some(addresses);
+        (!errors.is_empty()).then_some(())
+    }
+
+    fn tell_node(&mut self) -> Result<(), ()> {
+        let mut v4 = self.world.node_config::<V4>();
+        let mut v6 = self.world.node_config::<V6>();
+        for range in self.ranges.values().flatten() {
+            add_range(&mut v4.service_cidrs, range);
+            add_range(&mut v6.service_cidrs, range);
+        }
+        if self.node == Some((v4, v6)) {
+            return Ok(());
+        }
+        match self.dataplane.set_node(&v4, &v6) {
+            Ok(()) => {
+                self.node = Some((v4, v6));
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the programs could not be told about the node");
+                Err(())
+            }
+        }
+    }
+
+    /// Makes the writes of a plan; true if all were made.
+    fn write(&mut self, plan: &Plan) -> bool {
+        for refusal in &plan.refused {
+            tracing::error!("{refusal}");
+        }
+        let refused = self.planner.refusals().count();
+        self.status.update(|status| status.refused = refused);
+        // The first plan is made even when nothing differs: the start is over then.
+        if plan.is_empty() && self.applied_first {
+            return true;
+        }
+        let began = Instant::now();
+        let outcome = self.dataplane.apply(plan);
+        outcome.report(plan, &mut self.planner);
+        self.metrics.synced(began.elapsed(), &outcome);
+        self.last_write = Some(began);
+        if !std::mem::replace(&mut self.applied_first, true) {
+            self.began(plan);
+        }
+        self.complain(&outcome);
+        outcome.is_complete()
+    }
+
+    fn began(&self, plan: &Plan) {
+        let state = self.dataplane.state();
+        self.metrics.adopted(&state);
+        tracing::info!(
+            kept = state.kept,
+            written = state.written,
+            deleted = state.deleted,
+            writes = plan.v4.len() + plan.v6.len(),
+            "the first full plan is made"
+        );
+    }
+
+    fn complain(&mut self, outcome: &Outcome) {
+        if outcome.is_complete() {
+            return;
+        }
+        let failed = outcome.v4.failures.len() + outcome.v6.failures.len();
+        let first = outcome.errors().next().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(failed, error = first, "writes to the maps failed; trying again");
+        self.pending = Pending::Yes;
+    }
+
+    fn agreed(&mut self) {
+        self.pending = Pending::No;
+        let now = SystemTime::now();
+        self.metrics.agreed(now, self.triggers.drain(..));
+        self.status.update(|status| {
+            status.last_sync = Some(now);
+            status.pending_since = None;
+        });
+    }
+
+    /// For tests: the dataplane.
+    #[cfg(test)]
+    pub(super) fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
+    }
+}
+
+/// Puts a range of the family into a free slot, if there is one and the range is not there yet.
+fn add_range<A: Address>(slots: &mut [Cidr<A>], range: &IpNet) {
+    let Some(addr) = A::from_ip(range.network()) else { return };
+    let range = Cidr::new(addr, range.prefix_len());
+    if slots.contains(&range) {
+        return;
+    }
+    match slots.iter_mut().find(|slot| **slot == Cidr::unused()) {
+        Some(slot) => *slot = range,
+        None => tracing::warn!(?range, "no room for another range of ClusterIPs; its unused addresses are not dropped"),
+    }
+}
+
+fn model_kind(kind: Kind) -> Option<ModelKind> {
+    match kind {
+        Kind::Service => Some(ModelKind::Service),
+        Kind::EndpointSlice => Some(ModelKind::Slice),
+        Kind::Node => Some(ModelKind::Node),
+        Kind::Namespace => Some(ModelKind::Namespace),
+        Kind::Pod => Some(ModelKind::Pod),
+        Kind::ServiceCidr => None,
+    }
+}

@@ -1,0 +1,180 @@
+//! A run of the agent, from its configuration to the signal that ends it.
+//!
+//! ```text
+//! config ─► source opened ─► devices read ─► kernel: lock, load, attach ─► adopt ─► sources, servers
+//!                                                                               └─► take ─► plan ─► write ─┐
+//!                                                                                    ▲                      │
+//!                                                                                    └── updates, timers ◄──┘
+//! ```
+//! World and planner are in one pair of hands; sources and servers run beside it. The dataplane outlives the
+//! agent however it ends.
+
+mod dataplane;
+mod engine;
+mod problems;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use proxy_model::Capacity;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{self, MissedTickBehavior};
+
+use self::dataplane::Dataplane;
+use self::engine::{Engine, Next};
+use crate::config::{Config, SourceConfig};
+use crate::health::{self, Shown};
+use crate::kernel::{Kernel, Topology, netlink};
+use crate::observe::maps::PinnedMaps;
+use crate::observe::{Metrics, Status};
+use crate::source::kube::Cluster;
+use crate::source::manifests::Manifests;
+use crate::source::{self, Feed, Update};
+
+/// Updates taken in together at most: bounds the time to the next look at signals and timers.
+const BATCH: usize = 8_192;
+/// How often what is over is removed.
+const COLLECT: Duration = Duration::from_secs(10);
+/// How often the kernel is compared with what it should hold.
+const AUDIT: Duration = Duration::from_secs(60);
+/// How often the names of Services are written down, if they changed.
+const NAMES: Duration = Duration::from_secs(1);
+
+/// A source that can be used, not started yet.
+enum Source {
+    Manifests(Manifests),
+    Cluster(Cluster),
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps the agent from serving at all, with the remedy. Nothing that happens later ends it.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node_name, bpf_root = %config.roots.bpf.display(), "starting");
+    let source = Source::open(&config).await?;
+    let topology = netlink::follow().await.context("the node's devices cannot be followed")?;
+    let families = settings::families(config.families, &topology.borrow());
+    let kernel = Kernel::open(&settings::kernel(&config, families))?;
+    tracing::info!(road = ?kernel.socket_road(), ?families, "the programs are loaded and attached");
+
+    let status = Arc::new(Status::default());
+    let metrics = Arc::new(Metrics::new(PinnedMaps::below(config.roots.bpf.clone())));
+    let capacity = Capacity { frontends: config.tables.frontends, backends: config.tables.backends };
+    let model = settings::model(&config, families);
+    let engine = Engine::adopt(kernel, model, capacity, status.clone(), metrics.clone())?;
+
+    serve(&config, Shown { status, metrics });
+    let (feed, updates) = source::channel();
+    source.start(feed);
+    follow(engine, updates, topology, config.min_sync_period).await
+}
+
+impl Source {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        Ok(match &config.source {
+            SourceConfig::Manifests(dir) => Self::Manifests(Manifests::open(dir)?),
+            SourceConfig::Kubeconfig(file) => {
+                Self::Cluster(Cluster::from_kubeconfig(file, &config.node_name).await?)
+            }
+            SourceConfig::InCluster => Self::Cluster(Cluster::in_cluster(&config.node_name)?),
+        })
+    }
+
+    fn start(self, feed: Feed) {
+        // The error means that the agent is stopping.
+        tokio::spawn(async move {
+            let _ = match self {
+                Self::Manifests(manifests) => manifests.run(feed).await,
+                Self::Cluster(cluster) => cluster.run(feed).await,
+            };
+        });
+    }
+}
+
+fn serve(config: &Config, shown: Shown) {
+    if let Some(address) = config.healthz {
+        tokio::spawn(health::serve("health", address, health::health_routes(shown.clone())));
+    }
+    if let Some(address) = config.metrics {
+        tokio::spawn(health::serve("metrics", address, health::metrics_routes(shown)));
+    }
+}
+
+/// The loop: what arrived together is taken in together, and written at once.
+async fn follow<D: Dataplane>(
+    mut engine: Engine<D>,
+    mut updates: mpsc::Receiver<Update>,
+    mut topology: watch::Receiver<Topology>,
+    min_sync_period: Duration,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut collect = every(COLLECT);
+    let mut audit = every(AUDIT);
+    let mut names = every(NAMES);
+    let mut batch = Vec::new();
+    let mut next = Next::At(Instant::now());
+    let first = topology.borrow_and_update().clone();
+    engine.take_topology(first);
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = due(next) => {
+                let began = Instant::now();
+                next = engine.sync(began);
+                if !min_sync_period.is_zero() {
+                    next = not_before(next, began + min_sync_period);
+                    time::sleep_until((began + min_sync_period).into()).await;
+                }
+            }
+            received = updates.recv_many(&mut batch, BATCH) => {
+                anyhow::ensure!(received > 0, "the source has ended");
+                engine.take(batch.drain(..));
+                next = Next::At(Instant::now());
+            }
+            Ok(()) = topology.changed() => {
+                let now = topology.borrow_and_update().clone();
+                engine.take_topology(now);
+                next = Next::At(Instant::now());
+            }
+            _ = collect.tick() => engine.collect(Instant::now()),
+            _ = names.tick() => engine.write_names(),
+            _ = audit.tick() => {
+                if let Next::At(at) = engine.audit(Instant::now()) {
+                    next = Next::At(at);
+                }
+            }
+        }
+    }
+    engine.write_names();
+    tracing::info!("stopping; what is in the kernel goes on serving");
+    Ok(())
+}
+
+fn every(period: Duration) -> time::Interval {
+    let mut interval = time::interval_at(time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn due(next: Next) {
+    match next {
+        Next::At(at) => time::sleep_until(at.into()).await,
+        Next::OnUpdate => std::future::pending().await,
+    }
+}
+
+fn not_before(next: Next, earliest: Instant) -> Next {
+    match next {
+        Next::At(at) => Next::At(at.max(earliest)),
+        Next::OnUpdate => Next::OnUpdate,
+    }
+}
