@@ -55,7 +55,7 @@ fn remembered<F: Tables>(frontend: &Frontend, segment: Segment, key: AffinityKey
         pad: [0; 2],
     };
     // Refused only when the LRU finds nothing to evict: the connection is served all the same.
-    let _ = AFFINITY.insert(&key, &value, 0);
+    let _ = AFFINITY.insert(key, value, 0);
     slot
 }
 

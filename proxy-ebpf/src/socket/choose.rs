@@ -30,9 +30,9 @@ pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Resu
         return Err(Reason::NotAService);
     }
     let key = FrontendKey::new(to.addr, to.port, proto);
-    // SAFETY: the map never reuses an element's memory for another one before this program's read section ends
-    // unless it is replaced on another processor meanwhile; the value is copied here, before anything else.
-    match unsafe { V::Family::frontends().get(&key) } {
+    // SAFETY: elements stay elements of this map while the program runs. One that is replaced may be given to
+    // another key at once, so the value is copied here, before anything else is done.
+    match unsafe { V::Family::frontends().get(key) } {
         Some(frontend) => Ok(*frontend),
         None => Err(unknown::<V::Family>(to.addr)),
     }
@@ -49,7 +49,7 @@ fn unknown<F: Tables>(addr: F::Addr) -> Reason {
         return owned;
     }
     // SAFETY: the value is not read, only that there is one.
-    match unsafe { F::frontends().get(&FrontendKey::wildcard(addr)) } {
+    match unsafe { F::frontends().get(FrontendKey::wildcard(addr)) } {
         Some(_) => Reason::UnknownPort,
         None => owned,
     }

@@ -37,7 +37,7 @@ pub fn receive<V: View>(ctx: &SockAddrContext) -> Option<Reason> {
     let frontend = if is_connected(ctx, connected) && sender.is(connected.backend, connected.backend_port) {
         peer::frontend::<V>(connected)
     } else {
-        stored::<V>(&key::<V>(ctx, sender, PeerDirection::RECEIVE))?.0
+        place(&stored::<V>(&key::<V>(ctx, sender, PeerDirection::RECEIVE))?)
     };
     set_endpoint::<V>(ctx, frontend);
     Some(Reason::SocketReceive)
@@ -53,15 +53,10 @@ fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
         && to.is(connected.frontend, connected.frontend_port)
     {
         // The kernel hands a connected socket only what its one peer sends, so no other backend will do.
-        let backend = Endpoint {
-            addr: <AddrOf<V> as proxy_common::Address>::from_padded(connected.backend),
-            port: connected.backend_port,
-        };
-        set_endpoint::<V>(ctx, backend);
+        set_endpoint::<V>(ctx, peer::backend::<V>(connected));
         return Ok(());
     }
-    let backend = lasting_backend::<V>(ctx, to, &frontend, segment)?;
-    set_endpoint::<V>(ctx, backend);
+    set_endpoint::<V>(ctx, lasting_backend::<V>(ctx, to, &frontend, segment)?);
     Ok(())
 }
 
@@ -75,7 +70,8 @@ fn lasting_backend<V: View>(
 ) -> Result<Endpoint<AddrOf<V>>, Reason> {
     let send = key::<V>(ctx, to, PeerDirection::SEND);
     let known = match stored::<V>(&send) {
-        Some((backend, peer)) if peer.service == frontend.service => {
+        Some(peer) if peer.service == frontend.service => {
+            let backend = place(&peer);
             if peer.generation == frontend.generation {
                 // Segments do not change within a generation, so it is eligible without looking.
                 remember_reply::<V>(ctx, to, backend, frontend)?;
@@ -106,7 +102,7 @@ fn remember_reply<V: View>(
 ) -> Result<(), Reason> {
     let receive = key::<V>(ctx, backend, PeerDirection::RECEIVE);
     match stored::<V>(&receive) {
-        Some((shown, _)) if shown == to => Ok(()),
+        Some(shown) if place(&shown) == to => Ok(()),
         Some(_) | None => put::<V>(&receive, to, frontend),
     }
 }
@@ -133,13 +129,15 @@ fn key<V: View>(
 }
 
 #[inline(always)]
-fn stored<V: View>(
-    key: &SocketPeerKey<AddrOf<V>>,
-) -> Option<(Endpoint<AddrOf<V>>, SocketPeer<AddrOf<V>>)> {
-    // SAFETY: copied at once. Entries are written by this socket only; one that is evicted and reused within
-    // these few instructions gives one datagram a wrong address, which its checksum does not hide.
-    let peer = unsafe { *V::Family::socket_peers().get(key)? };
-    Some((Endpoint { addr: peer.addr, port: peer.port }, peer))
+fn stored<V: View>(key: &SocketPeerKey<AddrOf<V>>) -> Option<SocketPeer<AddrOf<V>>> {
+    // SAFETY: elements stay elements of this map while the program runs. One that is evicted may be given to
+    // another socket at once, so the value is copied here, before anything else is done.
+    unsafe { V::Family::socket_peers().get(key) }.copied()
+}
+
+#[inline(always)]
+fn place<A: Copy>(peer: &SocketPeer<A>) -> Endpoint<A> {
+    Endpoint { addr: peer.addr, port: peer.port }
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::programs::SockAddrContext;
 use proxy_common::{Address, Port, Reason, ServiceId, socket::ConnectedPeer};
 
 use super::view::{AddrOf, Endpoint, View, endpoint, set_endpoint};
-use crate::maps::CONNECTED;
+use crate::maps::{CONNECTED, Tables};
 
 /// The socket is now connected to `backend`, its application believes to `frontend`.
 #[inline(always)]
@@ -63,7 +63,7 @@ pub fn recall(ctx: &SockAddrContext) -> Option<&ConnectedPeer> {
 /// `getpeername(2)`: an application that asks for its peer sees the address it asked for.
 #[inline(always)]
 pub fn show<V: View>(ctx: &SockAddrContext) {
-    if !<V::Family as crate::maps::Tables>::served() {
+    if !V::Family::served() {
         return;
     }
     let Some(peer) = recall(ctx) else { return };
@@ -76,6 +76,12 @@ pub fn show<V: View>(ctx: &SockAddrContext) {
 #[inline(always)]
 pub fn frontend<V: View>(peer: &ConnectedPeer) -> Endpoint<AddrOf<V>> {
     Endpoint { addr: AddrOf::<V>::from_padded(peer.frontend), port: peer.frontend_port }
+}
+
+/// The backend that the kernel connected to.
+#[inline(always)]
+pub fn backend<V: View>(peer: &ConnectedPeer) -> Endpoint<AddrOf<V>> {
+    Endpoint { addr: AddrOf::<V>::from_padded(peer.backend), port: peer.backend_port }
 }
 
 #[inline(always)]
