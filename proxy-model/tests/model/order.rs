@@ -49,6 +49,7 @@ fn ways(facts: &Facts, detour: &Facts) -> Vec<(&'static str, Vec<Vec<Event>>)> {
             "through another state, one by one",
             each(events(detour).into_iter().chain(relist.clone()).collect()),
         ),
+        ("from another state in one step", vec![events(detour), relist.clone()]),
         ("relist in the middle", vec![all.clone(), relist]),
     ]
 }

@@ -21,9 +21,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const CLUSTER_IPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "fd00:96::1", "fd00:96::2"];
 const EXTERNAL_IPS: [&str; 5] = ["192.0.2.1", "192.0.2.2", "10.96.0.1", NODE_IP, "fd00:5::1"];
 const ENDPOINTS: [&str; 5] = ["10.0.1.1", "10.0.1.2", "10.0.2.1", "fd00:10::1", "fd00:10::2"];
-const PORT_NAMES: [&str; 2] = ["", "x"];
 const PORTS: [u16; 2] = [80, 30_080];
-const PROTOS: [Proto; 2] = [Proto::TCP, Proto::UDP];
 
 fn name() -> impl Strategy<Value = Name> {
     select(&NAMES[..]).prop_map(Name::from)
@@ -41,14 +39,25 @@ fn rarely<T: Clone + std::fmt::Debug + 'static>(common: T, rare: T) -> impl Stra
     prop_oneof![9 => Just(common), 1 => Just(rare)]
 }
 
+/// Mostly TCP, so that Services and slices meet.
+fn proto() -> impl Strategy<Value = Proto> {
+    prop_oneof![4 => Just(Proto::TCP), 1 => Just(Proto::UDP)]
+}
+
+/// Mostly unnamed, for the same reason.
+fn port_name() -> impl Strategy<Value = Name> {
+    prop_oneof![4 => Just(Name::from("")), 1 => Just(Name::from("x"))]
+}
+
 fn service_port() -> impl Strategy<Value = ServicePort> {
-    (select(&PORT_NAMES[..]), select(&PROTOS[..]), select(&PORTS[..]), prop::option::of(select(&PORTS[..])))
-        .prop_map(|(name, proto, port, node_port)| ServicePort {
-            name: name.into(),
+    (port_name(), proto(), select(&PORTS[..]), prop::option::of(select(&PORTS[..]))).prop_map(
+        |(name, proto, port, node_port)| ServicePort {
+            name,
             proto,
             port: Port::new(port),
             node_port: node_port.map(Port::new),
-        })
+        },
+    )
 }
 
 fn a_service(name: &'static str) -> impl Strategy<Value = Service> {
@@ -85,18 +94,29 @@ fn a_service(name: &'static str) -> impl Strategy<Value = Service> {
 fn hints(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Name>> {
     let some =
         subsequence(names, 1..=names.len()).prop_map(|names| names.into_iter().map(Name::from).collect());
-    prop_oneof![1 => Just(vec![]), 3 => some]
+    prop_oneof![1 => Just(vec![]), 4 => some]
+}
+
+/// `ready`, `serving`, `terminating`: usable more often than not, draining as often as ready.
+fn conditions() -> impl Strategy<Value = [Option<bool>; 3]> {
+    let any = || prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
+    let true_or_unset = || prop_oneof![Just(None), Just(Some(true))];
+    prop_oneof![
+        3 => (true_or_unset(), any(), any()),
+        3 => (Just(Some(false)), true_or_unset(), Just(Some(true))),
+        2 => (any(), any(), any()),
+    ]
+    .prop_map(|(ready, serving, terminating)| [ready, serving, terminating])
 }
 
 fn an_endpoint() -> impl Strategy<Value = Endpoint> {
-    let condition = || prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
     (
         prop::option::weighted(0.95, select(&ENDPOINTS[..])),
-        (prop_oneof![2 => Just(Some(true)), 1 => condition()], condition(), condition()),
+        conditions(),
         prop::option::of(select(&[HERE, THERE][..])),
         (hints(&["za", "zb"]), hints(&[HERE, THERE])),
     )
-        .prop_map(|(addr, (ready, serving, terminating), node, (hint_zones, hint_nodes))| Endpoint {
+        .prop_map(|(addr, [ready, serving, terminating], node, (hint_zones, hint_nodes))| Endpoint {
             address: addr.map(ip),
             ready,
             serving,
@@ -110,9 +130,11 @@ fn an_endpoint() -> impl Strategy<Value = Endpoint> {
 
 fn slice_port() -> impl Strategy<Value = SlicePort> {
     let number = prop::option::weighted(0.9, select(&[8080u16, 8081][..]));
-    (prop::option::weighted(0.9, select(&PORT_NAMES[..])), select(&PROTOS[..]), number).prop_map(
-        |(name, proto, port)| SlicePort { name: name.map(Name::from), proto, port: port.map(Port::new) },
-    )
+    (prop::option::weighted(0.9, port_name()), proto(), number).prop_map(|(name, proto, port)| SlicePort {
+        name,
+        proto,
+        port: port.map(Port::new),
+    })
 }
 
 fn a_slice(number: usize) -> impl Strategy<Value = EndpointSlice> {
