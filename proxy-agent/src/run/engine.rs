@@ -367,10 +367,14 @@ impl<D: Dataplane> Engine<D> {
         });
     }
 
-    /// For tests: the dataplane.
     #[cfg(test)]
     pub(super) fn dataplane(&mut self) -> &mut D {
         &mut self.dataplane
+    }
+
+    #[cfg(test)]
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 }
 
