@@ -38,7 +38,9 @@ enum Road {
 impl Road {
     fn title(self) -> &'static str {
         match self {
-            Self::Socket => "socket road: an address is translated when a socket connects, no packet afterwards",
+            Self::Socket => {
+                "socket road: an address is translated when a socket connects, no packet afterwards"
+            }
             Self::Packet => "packet road: tc programs translate the packets of pods and of outside clients",
         }
     }
@@ -80,7 +82,11 @@ fn story(lab: &Lab, options: &Options) -> Result<()> {
     for object in &objects {
         lab.manifests().put(object)?;
     }
-    println!("  one agent per node reads {} objects from {}", objects.len(), lab.manifests().path().display());
+    println!(
+        "  one agent per node reads {} objects from {}",
+        objects.len(),
+        lab.manifests().path().display()
+    );
     for road in [Road::Socket, Road::Packet] {
         let mut agents = AgentOptions::new(road.flag());
         agents.cluster_cidrs = vec!["10.244.0.0/16".parse()?, "fd00:244::/32".parse()?];

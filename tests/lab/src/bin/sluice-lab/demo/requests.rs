@@ -25,7 +25,12 @@ pub(super) fn spread(lab: &Lab) -> Result<()> {
         for (protocol, address) in frontends {
             let to: SocketAddr = address.parse()?;
             let tally = until(&place, protocol, to, |tally| tally.answered.len() == BACKENDS)?;
-            println!("  {:<9} {:<26} {REQUESTS:>5}  {}", place.name, format!("{protocol} {to}"), servers(&tally));
+            println!(
+                "  {:<9} {:<26} {REQUESTS:>5}  {}",
+                place.name,
+                format!("{protocol} {to}"),
+                servers(&tally)
+            );
         }
     }
     Ok(())
@@ -41,7 +46,12 @@ pub(super) fn refused(lab: &Lab) -> Result<()> {
                 bail!("{} to a Service without endpoints: expected a refusal, got {tally}", place.name);
             }
             let took = start.elapsed();
-            println!("  {:<9} {:<26} {:>5}  refused after {took:.1?}", place.name, format!("TCP {address}"), 1);
+            println!(
+                "  {:<9} {:<26} {:>5}  refused after {took:.1?}",
+                place.name,
+                format!("TCP {address}"),
+                1
+            );
         }
     }
     Ok(())
