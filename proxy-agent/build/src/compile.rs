@@ -87,7 +87,8 @@ impl Job<'_> {
         if let Some(checkout) = absolute.parent() {
             flags.push("\x1f--remap-path-prefix=");
             flags.push(checkout);
-            flags.push("=.");
+            // A path that still leads from the compiler's directory to the file: the linker copies source lines into BTF.
+            flags.push("=..");
         }
         flags
     }

@@ -82,6 +82,7 @@ impl Script<'_> {
         };
         let bytes = fs::read(&object).map_err(|source| Error::Object { path: object.clone(), source })?;
         object::check(&bytes)?;
+        let bytes = object::without_dwarf(&bytes)?;
         let copy = out.join(format!("{}.o", self.bin));
         fs::write(&copy, bytes).map_err(|source| Error::Object { path: copy, source })
     }

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::object::{File, Object as _, ObjectSection as _};
 use bpf_build::{Error, compile::Job, linker, object, toolchain};
 
 const HEAD: &str = r#"#![no_std]
@@ -37,7 +38,7 @@ panic = "abort"
 "#;
 
 /// Compiles and checks a program of this body, whose crate is called `name`.
-fn build(name: &str, body: &str) -> Result<(), Error> {
+fn build(name: &str, body: &str) -> Result<Vec<u8>, Error> {
     let room = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let crate_dir = room.join(name);
     fs::create_dir_all(&crate_dir).expect("a directory for the sample crate");
@@ -51,7 +52,8 @@ fn build(name: &str, body: &str) -> Result<(), Error> {
         linker: &linker::find()?,
     }
     .run()?;
-    object::check(&fs::read(object).expect("the object that the build names"))
+    let bytes = fs::read(object).expect("the object that the build names");
+    object::check(&bytes).map(|()| bytes)
 }
 
 fn write(path: &Path, text: &str) {
@@ -62,13 +64,24 @@ fn write(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_program_without_panics_is_accepted() {
+fn a_program_without_panics_is_accepted_and_slims_to_what_a_loader_reads() {
     let body = r#"
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "classifier")]
         extern "C" fn entry(context: *const Context) -> i32 { unsafe { (*context).a as i32 } }
     "#;
-    build("accepted", body).expect("a plain program");
+    let bytes = build("accepted", body).expect("a plain program");
+    let slim = object::without_dwarf(&bytes).expect("an object");
+    object::check(&slim).expect("an object with BTF and symbols");
+    let names = |bytes| {
+        let file = File::parse(bytes).expect("an object");
+        file.sections().map(|section| section.name().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let debug = |name: &String| name.starts_with(".debug_") || name.starts_with(".rel.debug_");
+    let (before, after) = (names(bytes.as_slice()), names(slim.as_slice()));
+    assert!(before.iter().any(debug), "{before:?}");
+    let kept: Vec<_> = before.into_iter().filter(|name| !debug(name)).chain([".shstrtab".into()]).collect();
+    assert_eq!(after, kept);
 }
 
 #[test]
@@ -87,7 +100,7 @@ fn a_reachable_panic_is_refused_with_its_line_and_the_program_that_reaches_it() 
     "#;
     let error = build("panics", body).expect_err("an unchecked index");
     let expected = format!(
-        "the object of the kernel programs is refused:\n    ./panics/main.rs:{} can panic (core::panicking::panic_bounds_check) \
+        "the object of the kernel programs is refused:\n    ../panics/main.rs:{} can panic (core::panicking::panic_bounds_check) \
          in panics::deep, reached from entry; mask the index, use .get(), or divide by a constant",
         ABOVE + 4
     );

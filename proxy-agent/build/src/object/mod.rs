@@ -9,7 +9,10 @@ mod lines;
 
 use std::fmt;
 
-use ::object::{File, Object as _, ObjectSection as _, ObjectSymbol as _};
+use ::object::{
+    File, Object as _, ObjectSection as _, ObjectSymbol as _,
+    build::elf::{Builder, SectionData},
+};
 
 use crate::Error;
 use calls::{Call, Calls};
@@ -76,6 +79,30 @@ pub fn check(bytes: &[u8]) -> Result<(), Error> {
         Err(error) => vec![Defect::Malformed(error.to_string())],
     };
     if defects.is_empty() { Ok(()) } else { Err(Error::Refused(defects)) }
+}
+
+/// The object without DWARF: nine tenths of its size, and nothing that a loader or the kernel reads. BTF, which has the
+/// types and source lines, stays.
+///
+/// # Errors
+/// [`Error::Refused`] when it is no object.
+pub fn without_dwarf(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let refuse = |error: ::object::build::Error| Error::Refused(vec![Defect::Malformed(error.to_string())]);
+    let mut builder = Builder::read(bytes).map_err(refuse)?;
+    for section in &mut builder.sections {
+        section.delete =
+            [&b".debug_"[..], b".rel.debug_"].iter().any(|prefix| section.name.starts_with(prefix));
+    }
+    builder.delete_orphans();
+    // LLVM keeps the names of sections and symbols in one table; the writer wants one each.
+    let names = builder.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = ::object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut slim = Vec::new();
+    builder.write(&mut slim).map_err(refuse)?;
+    Ok(slim)
 }
 
 fn defects(file: &File<'_>) -> Vec<Defect> {
