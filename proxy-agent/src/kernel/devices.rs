@@ -46,7 +46,7 @@ impl Devices {
         let kinds = roles.iter().map(|(IfIndex(index), role)| (*index, kind(*role))).collect();
         errors.extend(sync(&maps.devices, "devices", &kinds).err());
         for (hook, index) in &wanted {
-            if self.attached.contains(&(*hook, *index)) {
+            if self.attached.contains(&(*hook, *index)) && is_alive(*hook, *index, maps) {
                 continue;
             }
             let name = topology.devices.get(index).map_or("", |device| device.name.as_str());
@@ -91,6 +91,17 @@ impl Devices {
         self.attached.retain(|one| wanted.contains(one));
         Ok(())
     }
+}
+
+/// The link still hangs on a device: one that went away and came back under the same number took it along. A
+/// filter says nothing; the number of its device is not used again in practice.
+fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
+    if clsact::needed() {
+        return true;
+    }
+    let target = Target::Device(index);
+    let link = PinnedLink { hook, target, path: maps.pins.link(hook, target) };
+    super::pins::link_facts(&link).is_ok_and(|facts| facts.ifindex == index.0)
 }
 
 const fn kind(role: Role) -> DeviceKind {

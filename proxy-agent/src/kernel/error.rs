@@ -62,12 +62,22 @@ pub enum Error {
         /// The missing name.
         name: &'static str,
     },
-    /// The kernel refused a program.
-    #[error("the kernel refused the program {name}")]
+    /// The verifier refused a program.
+    #[error("the kernel refused the program {name}; the verifier's last words:\n{log}")]
+    Verifier {
+        /// Which one.
+        name: &'static str,
+        /// The end of the verifier's log.
+        log: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program could not be used.
+    #[error("cannot use the program {name}")]
     Program {
         /// Which one.
         name: &'static str,
-        /// Why, with the verifier's log.
+        /// Why not.
         source: aya::programs::ProgramError,
     },
     /// A program could not be attached or replaced.
@@ -95,7 +105,23 @@ pub enum Error {
     },
 }
 
+/// Lines of the verifier's log that an error repeats: the verdict and the instructions before it.
+const LOG_LINES: usize = 20;
+
 impl Error {
+    /// A program that could not be loaded; of a log of thousands of lines the end says why.
+    pub(crate) fn refused(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> Self {
+        move |error| match error {
+            aya::programs::ProgramError::LoadError { io_error: source, verifier_log } => {
+                let log = verifier_log.to_string();
+                let lines: Vec<_> = log.lines().collect();
+                let log = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+                Self::Verifier { name, log, source }
+            }
+            source => Self::Program { name, source },
+        }
+    }
+
     pub(crate) fn path(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Path { verb, path, source }

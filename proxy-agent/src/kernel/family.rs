@@ -112,7 +112,9 @@ where
     F::Addr: MapType,
 {
     let names = F::NAMES;
-    let array = pins.open(names.backends, access)?;
+    // The kernel maps the memory of an array only through a descriptor that may write; for readers the mapping
+    // itself is read-only.
+    let array = pins.open(names.backends, Access::Write)?;
     let backends = Slots::map(array.as_fd(), array.max_entries(), access)
         .map_err(|source| Error::Map { verb: "map the memory of", map: names.backends, source })?;
     Ok(Maps {

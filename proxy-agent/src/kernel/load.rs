@@ -44,7 +44,7 @@ impl Programs {
     /// as they are, so they must have been compared before; the others are made and pinned.
     ///
     /// # Errors
-    /// [`Error::Load`] when maps cannot be made, [`Error::Program`] with the verifier's log.
+    /// [`Error::Load`] when maps cannot be made, [`Error::Verifier`] for a program the kernel refuses.
     pub fn load(pins: &Pins, settings: &Settings, road: SocketRoad) -> Result<Self, Error> {
         let constants = constants(settings.families, road, netns_cookie()?);
         let paths: Vec<PathBuf> = SPECS.iter().map(|spec| pins.map(spec.name)).collect();
@@ -68,12 +68,11 @@ impl Programs {
 
     fn load_one(&mut self, name: &'static str) -> Result<(), Error> {
         let program = self.object.program_mut(name).ok_or(Error::NoProgram { name })?;
-        let refused = |source| Error::Program { name, source };
         if let Ok(tc) = <&mut SchedClassifier>::try_from(&mut *program) {
-            return tc.load().map_err(refused);
+            return tc.load().map_err(Error::refused(name));
         }
-        let cgroup: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
-        cgroup.load().map_err(refused)
+        let cgroup: &mut CgroupSockAddr = program.try_into().map_err(Error::refused(name))?;
+        cgroup.load().map_err(Error::refused(name))
     }
 
     /// The hooks that have a program.
@@ -111,10 +110,17 @@ impl Programs {
         let program: &Program = self.object.program(CLOCK).ok_or_else(missing)?;
         let failed = |source: ProgramError| Error::Program { name: CLOCK, source };
         let clock: &SchedClassifier = program.try_into().map_err(failed)?;
-        // The shortest packet the kernel accepts.
-        let packet = [0_u8; 64];
-        let run = clock.test_run(TestRunOptions { data_in: Some(&packet), repeat: 1, ..TestRunOptions::default() });
-        run.map(|result| result.return_value).map_err(failed)
+        // It writes the count over the first eight bytes of the packet.
+        let (packet, mut out) = ([0_u8; 64], [0_u8; 64]);
+        let options = TestRunOptions {
+            data_in: Some(&packet),
+            data_out: Some(&mut out),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
+        clock.test_run(options).map_err(failed)?;
+        let [a, b, c, d, ..] = out;
+        Ok(u32::from_ne_bytes([a, b, c, d]))
     }
 }
 

@@ -229,6 +229,14 @@ impl Kernel {
         self.maps.occupancy()
     }
 
+    /// The moment `now` as flow entries have it; `None` in the first second, while the clock's rate is not known.
+    ///
+    /// # Errors
+    /// [`Error::Program`].
+    pub fn jiffies(&mut self, now: Instant) -> Result<Option<clock::Jiffies>, Error> {
+        self.clock.read(&self.programs, now)
+    }
+
     /// What this agent did so far.
     #[must_use]
     pub fn state(&self) -> &State {

@@ -49,10 +49,14 @@ pub async fn follow() -> Result<watch::Receiver<Topology>, Error> {
                 return;
             }
             tracing::warn!(error = %broken, "netlink broke off, opening it again");
+            let removals = feed.seen.removals;
             feed = loop {
                 tokio::time::sleep(REOPEN).await;
                 match Feed::open().await {
-                    Ok(feed) => break feed,
+                    Ok(mut feed) => {
+                        feed.seen.removals += removals;
+                        break feed;
+                    }
                     Err(error) => tracing::warn!(error = %error, "netlink cannot be opened"),
                 }
             };
@@ -134,6 +138,7 @@ impl Feed {
                 }
                 let index = IfIndex(link.header.index);
                 self.seen.devices.remove(&index);
+                self.seen.removals += 1;
                 self.seen.addresses.retain(|(_, of)| *of != index);
                 self.seen.defaults.retain(|(_, via)| *via != index);
                 Stale::Nothing
@@ -169,7 +174,8 @@ impl Feed {
         let failed = |error| Error::Netlink { verb: "list the node's devices", source: io::Error::other(error) };
         let links: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(failed)?;
         let addresses: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(failed)?;
-        self.seen = Topology::default();
+        // Messages were lost, or there are none yet: whatever is here may be another device of the same number.
+        self.seen = Topology { removals: self.seen.removals + 1, ..Topology::default() };
         for link in &links {
             self.link(link);
         }

@@ -50,6 +50,8 @@ pub struct Topology {
     pub addresses: BTreeSet<(IpAddr, IfIndex)>,
     /// Default routes of the main table: IP version and device.
     pub defaults: BTreeSet<(Version, IfIndex)>,
+    /// Devices that went away so far: one that is replaced by its double between two readings is a change.
+    pub removals: u64,
 }
 
 /// IP version.
@@ -93,30 +95,29 @@ impl Topology {
         self.devices.iter().filter_map(role).collect()
     }
 
-    /// Addresses by which this node can be reached: all but loopback ones.
+    /// Addresses by which this node can be reached: all but loopback ones. Those of devices with a default route
+    /// come first, then those of other devices that no pod is behind, each by number: the first global one of a
+    /// family stands for the node where the cluster does not say.
     #[must_use]
-    pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
-        self.addresses.iter().map(|(ip, _)| *ip).filter(|ip| !ip.is_loopback()).collect()
-    }
-
-    /// The address that stands for this node in one family: what the cluster knows it by, if that is really
-    /// here, else the lowest global address of a device with a default route, else of any device that no pod is behind.
-    #[must_use]
-    pub fn primary(&self, version: Version, node: &[IpAddr]) -> Option<IpAddr> {
-        let here = |ip: &IpAddr| self.addresses.iter().any(|(mine, _)| mine == ip);
-        let known = node.iter().copied().find(|ip| Version::of(*ip) == version && here(ip));
-        let mut rest: Vec<_> = self
-            .addresses
-            .iter()
-            .filter(|(ip, _)| Version::of(*ip) == version && is_global(*ip))
-            .filter_map(|(ip, index)| {
-                let routed = self.defaults.contains(&(version, *index));
-                let across = self.devices.get(index).is_some_and(|device| device.kind == DeviceKind::VethAcross);
-                (routed || !across).then_some((!routed, *ip))
-            })
-            .collect();
-        rest.sort_unstable();
-        known.or_else(|| rest.first().map(|(_, ip)| *ip))
+    pub fn local_addresses(&self) -> Vec<IpAddr> {
+        let rank = |ip: IpAddr, index: IfIndex| {
+            let across = self.devices.get(&index).is_some_and(|device| device.kind == DeviceKind::VethAcross);
+            match () {
+                () if !is_global(ip) => 3,
+                () if self.defaults.contains(&(Version::of(ip), index)) => 0,
+                () if !across => 1,
+                () => 2,
+            }
+        };
+        let reachable = self.addresses.iter().filter(|(ip, _)| !ip.is_loopback());
+        let mut ranked: BTreeMap<IpAddr, u8> = BTreeMap::new();
+        for (ip, index) in reachable {
+            let rank = rank(*ip, *index);
+            ranked.entry(*ip).and_modify(|best| *best = rank.min(*best)).or_insert(rank);
+        }
+        let mut sorted: Vec<_> = ranked.into_iter().map(|(ip, rank)| (rank, ip)).collect();
+        sorted.sort_unstable();
+        sorted.into_iter().map(|(_, ip)| ip).collect()
     }
 
     /// The families this node has global addresses of; `None` without any.
@@ -164,6 +165,7 @@ mod tests {
                 (ip("fe80::1"), IfIndex(2)),
             ]),
             defaults: BTreeSet::from([(Version::V4, IfIndex(2))]),
+            removals: 0,
         }
     }
 
@@ -186,20 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_address_is_the_clusters_choice_if_it_is_here() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let cases = [
-            (vec![ip("192.168.2.2")], Some(ip("192.168.2.2"))),
-            (vec![ip("203.0.113.9")], Some(ip("192.168.1.2"))),
-            (vec![], Some(ip("192.168.1.2"))),
-        ];
-        for (known, expected) in cases {
-            assert_eq!(node().primary(Version::V4, &known), expected, "{known:?}");
-        }
-        assert_eq!(node().primary(Version::V6, &[]), None);
+    fn addresses_towards_other_nodes_come_before_gateways_that_pods_see() {
+        let texts = |node: Topology| -> Vec<_> { node.local_addresses().iter().map(IpAddr::to_string).collect() };
+        let rest = ["10.244.1.1", "10.244.0.1", "192.168.2.2", "fe80::1"];
+        assert_eq!(texts(node()), [["192.168.1.2"].as_slice(), &rest].concat());
         let mut lonely = node();
         lonely.defaults.clear();
-        assert_eq!(lonely.primary(Version::V4, &[]), Some(ip("10.244.1.1")), "not a gateway that pods see");
+        assert_eq!(texts(lonely), ["10.244.1.1", "10.244.0.1", "192.168.1.2", "192.168.2.2", "fe80::1"]);
     }
 
     #[test]

@@ -1,0 +1,226 @@
+//! A start on what another agent left: the same links, nothing written.
+
+use std::collections::BTreeMap;
+
+use proxy_agent::kernel::{
+    Kernel, SocketRoad, State,
+    pins::{self, Pins},
+};
+use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto};
+use proxy_model::{
+    Capacity, Change, Event, Kind, NodePortAddresses, ObjectKey, Plan, Planner, Settings, Tick, World,
+    fact::{
+        Endpoint, EndpointSlice, Label, Service, ServiceKind, ServicePort, SliceFamily, SlicePort, TrafficPolicy,
+    },
+    settings::{Masquerade, Serving},
+};
+
+use crate::stage::{Stage, on_a_node};
+
+fn service(name: &str, ip: &str, ports: u16) -> Service {
+    let port = |n: u16| ServicePort {
+        name: format!("p{n}").into(),
+        proto: Proto::TCP,
+        port: Port::new(n),
+        node_port: None,
+    };
+    Service {
+        key: ObjectKey::new("default", name),
+        created: 0,
+        kind: ServiceKind::ClusterIp,
+        cluster_ips: vec![ip.parse().unwrap()],
+        ports: (1..=ports).map(port).collect(),
+        external_ips: vec![],
+        load_balancer: vec![],
+        source_ranges: vec![],
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        proxy_name: None,
+        headless_label: Label::Absent,
+        health_check_node_port: None,
+    }
+}
+
+fn slice(service: &str, family: SliceFamily, addresses: &[&str], ports: u16) -> EndpointSlice {
+    let endpoint = |ip: &&str| Endpoint { address: Some(ip.parse().unwrap()), ..Endpoint::default() };
+    let port = |n: u16| SlicePort {
+        name: Some(format!("p{n}").into()),
+        proto: Proto::TCP,
+        port: Some(Port::new(8_000 + n)),
+    };
+    EndpointSlice {
+        key: ObjectKey::new("default", format!("{service}-{family:?}")),
+        service: Some(service.into()),
+        family,
+        headless_label: Label::Absent,
+        ports: (1..=ports).map(port).collect(),
+        endpoints: addresses.iter().map(endpoint).collect(),
+    }
+}
+
+fn world() -> World {
+    let mut world = World::new(Settings {
+        node_name: "a".into(),
+        cluster_cidrs: vec![],
+        service_cidrs: vec![],
+        masquerade: Masquerade::Needed,
+        node_port_addresses: NodePortAddresses::Primary,
+        ipv4: Serving::On,
+        ipv6: Serving::On,
+        service_proxy_name: None,
+    });
+    let events = [
+        Event::Service(Change::Put(service("four", "10.96.0.1", 60))),
+        Event::Slice(Change::Put(slice("four", SliceFamily::Ipv4, &["10.1.0.1", "10.1.0.2", "10.1.0.3"], 60))),
+        Event::Service(Change::Put(service("six", "fd00::1", 2))),
+        Event::Slice(Change::Put(slice("six", SliceFamily::Ipv6, &["fd01::1", "fd01::2"], 2))),
+        Event::Service(Change::Put(service("none", "10.96.0.2", 1))),
+        Event::Synced(Kind::Service),
+        Event::Synced(Kind::Slice),
+        Event::Synced(Kind::Node),
+    ];
+    for event in events {
+        let _ = world.apply(event);
+    }
+    world
+}
+
+fn planner(stage: &Stage) -> Planner {
+    let sizes = stage.settings.sizes;
+    Planner::new(Capacity { frontends: sizes.frontends, backends: sizes.backends })
+}
+
+/// One start: adopt, plan, apply. Gives the plan.
+fn start(kernel: &mut Kernel, planner: &mut Planner, world: &mut World) -> Plan {
+    let _ = planner.adopt(kernel.actual().unwrap());
+    let plan = planner.plan(world, Tick(1));
+    let outcome = kernel.apply(&plan);
+    assert!(outcome.is_complete(), "{outcome:?}");
+    outcome.report(&plan, planner);
+    kernel.write_names(planner.names()).unwrap();
+    plan
+}
+
+/// The IPv4 frontends in the order of their keys.
+fn frontends(kernel: &Kernel) -> Vec<(FrontendKey<Addr4>, Frontend)> {
+    let mut entries = kernel.maps().v4.frontends.entries().unwrap();
+    entries.sort_by_key(|(key, _)| *key);
+    entries
+}
+
+/// Pin → (link id, program id).
+fn links(stage: &Stage) -> BTreeMap<String, (u32, u32)> {
+    let pins = Pins::below(&stage.settings.bpf_root);
+    let facts = |link: &pins::PinnedLink| {
+        let facts = pins::link_facts(link).unwrap();
+        (link.path.file_name().unwrap().to_string_lossy().into_owned(), (facts.id, facts.program))
+    };
+    pins.links().unwrap().iter().map(facts).collect()
+}
+
+#[test]
+fn a_restart_keeps_every_link_and_writes_nothing() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let first = start(&mut kernel, &mut planner(stage), &mut world());
+        assert!(!first.v4.is_empty() && !first.v6.is_empty());
+        let before = links(stage);
+        let before_frontends = frontends(&kernel);
+        assert_eq!(before_frontends.len(), 60 + 1 + 2, "ports and a wildcard for each address");
+        assert_eq!(before.len(), 8, "{before:?}");
+        drop(kernel);
+
+        let mut kernel = stage.open();
+        let second = start(&mut kernel, &mut planner(stage), &mut world());
+        assert_eq!(second, Plan { next_release: second.next_release, ..Plan::default() });
+        let after = links(stage);
+        for (pin, (link, program)) in &before {
+            assert_eq!(after[pin].0, *link, "{pin} is the same link");
+            assert_ne!(after[pin].1, *program, "{pin} has a new program");
+        }
+        assert_eq!(frontends(&kernel), before_frontends);
+        let found = 63 + 2 + 1;
+        let State { adopted, kept, written, deleted, links_replaced, links_created, .. } = kernel.state().clone();
+        assert_eq!((adopted, kept, written, deleted), (true, found, 0, 0));
+        assert_eq!((links_replaced, links_created), (8, 0));
+    });
+}
+
+#[test]
+fn what_the_kernel_lost_or_has_too_much_is_mended_after_a_restart() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        start(&mut kernel, &mut planner(stage), &mut world());
+        let before_frontends = frontends(&kernel);
+        let (lost, value) = before_frontends[5];
+        kernel.maps().v4.frontends.remove(&lost).unwrap();
+        let stranger = FrontendKey { port: Port::new(9_999), ..lost };
+        kernel.maps().v4.frontends.put(&stranger, &value).unwrap();
+        drop(kernel);
+
+        let mut kernel = stage.open();
+        start(&mut kernel, &mut planner(stage), &mut world());
+        let keys = |entries: Vec<(_, Frontend)>| entries.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(frontends(&kernel)), keys(before_frontends));
+        let state = kernel.state().clone();
+        assert_eq!((state.written, state.deleted), (1, 1), "{state:?}");
+    });
+}
+
+#[test]
+fn slots_and_frontends_can_be_read_without_an_agent() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        start(&mut kernel, &mut planner(stage), &mut world());
+        drop(kernel);
+        let pinned = pins::open(&stage.settings.bpf_root).unwrap();
+        let six: Vec<_> = pinned.v6.frontends.entries().unwrap();
+        let mut backends: Vec<String> = six
+            .iter()
+            .flat_map(|(_, frontend)| pinned.v6.segment(frontend.cluster).unwrap())
+            .map(|backend| format!("[{}]:{}", backend.addr, backend.port))
+            .collect();
+        backends.sort();
+        assert_eq!(backends, ["[fd01::1]:8001", "[fd01::1]:8002", "[fd01::2]:8001", "[fd01::2]:8002"]);
+        let frontends = pinned.occupancy().unwrap().into_iter().find(|map| map.map == "frontends4").unwrap();
+        assert_eq!((frontends.used, frontends.size), (Some(63), 1_000));
+        assert!(pinned.counters().unwrap().iter().all(|(_, count)| *count == 0));
+        let refused = pinned.v4.frontends.remove(&FrontendKey::default()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM), "opened for reading");
+    });
+}
+
+#[test]
+fn another_size_of_the_tables_keeps_their_content() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        start(&mut kernel, &mut planner(stage), &mut world());
+        let before = frontends(&kernel);
+        let before_links = links(stage);
+        drop(kernel);
+
+        stage.settings.sizes.frontends = 2_000;
+        stage.settings.sizes.backends = 8_000;
+        let mut kernel = stage.open();
+        assert_eq!(kernel.maps().v4.frontends.raw().max_entries(), 2_000);
+        assert_eq!(kernel.maps().v4.backends.count(), 8_000);
+        let plan = start(&mut kernel, &mut planner(stage), &mut world());
+        assert!(plan.is_empty(), "{plan:?}");
+        assert_eq!(frontends(&kernel), before);
+        let ids = |links: BTreeMap<String, (u32, u32)>| links.into_values().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(ids(links(stage)), ids(before_links));
+        assert!(stage.pins("maps").iter().all(|pin| !pin.ends_with("-old")));
+    });
+}
+
+#[test]
+fn another_road_lets_go_of_the_hooks_that_it_does_not_need() {
+    on_a_node(|stage| {
+        drop(stage.open());
+        assert_eq!(stage.pins("links").len(), 8);
+        stage.settings.socket_road = SocketRoad::Off;
+        drop(stage.open());
+        assert_eq!(stage.pins("links"), Vec::<String>::new());
+    });
+}

@@ -1,0 +1,105 @@
+//! Flows and affinities that are over leave the maps; the others stay.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use proxy_agent::kernel::{Collected, Kernel};
+use proxy_common::{
+    Addr4, AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, FrontendKey, Port, Proto, ServiceId,
+};
+
+use crate::stage::{eventually, on_a_node};
+
+fn ip(host: u8) -> Addr4 {
+    Ipv4Addr::new(10, 0, 0, host).into()
+}
+
+/// Both entries of a translated connection from client `host`.
+fn flow(host: u8, proto: Proto, flags: FlowFlags, seen: u32) -> [(FlowKey<Addr4>, Flow<Addr4>); 2] {
+    let forward = FlowKey::new(ip(host), Port::new(4_000), ip(96), Port::new(80), proto);
+    let reply = FlowKey::new(ip(200), Port::new(8_080), ip(host), Port::new(4_000), proto);
+    let entry = |other: FlowKey<Addr4>, flags| Flow {
+        src: other.dst,
+        dst: other.src,
+        sport: other.dport,
+        dport: other.sport,
+        seen,
+        flags,
+        ..Flow::default()
+    };
+    [(forward, entry(reply, flags)), (reply, entry(forward, flags.with(FlowFlags::REPLY)))]
+}
+
+fn collect(kernel: &mut Kernel) -> Collected {
+    kernel.collect(Instant::now()).unwrap()
+}
+
+#[test]
+fn flows_go_by_their_state_and_both_directions_together() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        // The rate of the kernel's clock is measured, which takes a second of it.
+        let now = eventually("the clock's rate", || kernel.jiffies(Instant::now()).unwrap());
+        let ago = |seconds: u32| now.now.wrapping_sub(seconds * now.rate);
+        let (none, fin, rst) = (FlowFlags::default(), FlowFlags::FIN, FlowFlags::RST);
+        let over = [
+            flow(1, Proto::TCP, rst, ago(11)),
+            flow(2, Proto::TCP, fin, ago(11)),
+            flow(3, Proto::TCP, none, ago(86_401)),
+            flow(4, Proto::UDP, none, ago(121)),
+            flow(5, Proto::SCTP, none, ago(211)),
+        ];
+        let alive = [
+            flow(11, Proto::TCP, none, ago(3_600)),
+            flow(12, Proto::UDP, none, ago(60)),
+            flow(13, Proto::TCP, rst, ago(2)),
+        ];
+        let flows = &kernel.maps().v4.flows;
+        for (key, value) in over.iter().chain(&alive).flatten() {
+            flows.put(key, value).unwrap();
+        }
+        // Only one side has closed: an hour.
+        let [(key, open), (other_key, other)] = flow(14, Proto::TCP, none, ago(60));
+        flows.put(&key, &Flow { flags: fin, ..open }).unwrap();
+        flows.put(&other_key, &other).unwrap();
+        // One direction has been heard of lately: both live.
+        let [(fresh_key, fresh), (idle_key, idle)] = flow(15, Proto::UDP, none, ago(121));
+        flows.put(&fresh_key, &Flow { seen: ago(1), ..fresh }).unwrap();
+        flows.put(&idle_key, &idle).unwrap();
+        // Half a flow that is old enough to be judged alone.
+        let [(half_key, half), _] = flow(16, Proto::UDP, none, ago(121));
+        flows.put(&half_key, &half).unwrap();
+        // Never answered.
+        for (key, value) in flow(17, Proto::TCP, none, ago(61)) {
+            kernel.maps().v4.half_open.put(&key, &value).unwrap();
+        }
+        let collected = collect(&mut kernel);
+        assert_eq!(collected, Collected { flows: 11, half_open: 2, affinity: 0 });
+        let mut left: Vec<_> = kernel.maps().v4.flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+        left.sort();
+        let mut expected: Vec<_> = alive.iter().flatten().map(|(key, _)| *key).collect();
+        expected.extend([key, other_key, fresh_key, idle_key]);
+        expected.sort();
+        assert_eq!(left, expected);
+        assert_eq!(kernel.maps().v4.half_open.len().unwrap(), 0);
+    });
+}
+
+#[test]
+fn affinity_is_forgotten_after_its_services_own_time() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u32;
+        let frontend = |service, affinity| Frontend { service: ServiceId(service), affinity, ..Frontend::default() };
+        for (host, value) in [(1, frontend(1, 10)), (2, frontend(2, 100)), (3, frontend(3, 0))] {
+            kernel.maps().v4.frontends.put(&FrontendKey::new(ip(host), Port::new(80), Proto::TCP), &value).unwrap();
+        }
+        let key = |service| AffinityKey { service: ServiceId(service), ..AffinityKey::default() };
+        for service in 1..=4 {
+            let value = AffinityValue { seen: boot.wrapping_sub(20), ..AffinityValue::default() };
+            kernel.maps().affinity.put(&key(service), &value).unwrap();
+        }
+        assert_eq!(collect(&mut kernel).affinity, 3);
+        let left: Vec<_> = kernel.maps().affinity.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, [key(2)]);
+    });
+}

@@ -1,0 +1,176 @@
+//! Devices come and go; programs follow them, and other people's programs stay.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use proxy_agent::kernel::{
+    Kernel, netlink,
+    pins::{self, PinnedLink, Pins},
+};
+use proxy_common::DeviceKind;
+
+use crate::stage::{Stage, eventually, index, on_a_node, run};
+
+/// Follows the namespace until the pins of links to devices are `wanted`.
+fn follow(stage: &Stage, kernel: &mut Kernel, node: &[IpAddr], wanted: &[String]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut topology = netlink::follow().await.unwrap();
+        let wanted: BTreeSet<_> = wanted.iter().cloned().collect();
+        loop {
+            let seen = topology.borrow_and_update().clone();
+            let errors = kernel.follow(&seen, node);
+            assert!(errors.is_empty(), "{errors:?}");
+            if tc_pins(stage) == wanted {
+                return;
+            }
+            let next = tokio::time::timeout(std::time::Duration::from_secs(10), topology.changed()).await;
+            assert!(next.is_ok(), "{:?} instead of {wanted:?} with {seen:?}", tc_pins(stage));
+        }
+    });
+}
+
+fn tc_pins(stage: &Stage) -> BTreeSet<String> {
+    stage.pins("links").into_iter().filter(|pin| !pin.ends_with("-cgroup")).collect()
+}
+
+fn pins_of(index: u32, hooks: [&str; 2]) -> [String; 2] {
+    hooks.map(|hook| format!("{hook}-{index}"))
+}
+
+const POD: [&str; 2] = ["from_pod", "to_pod"];
+const WIRE: [&str; 2] = ["from_wire", "to_wire"];
+
+fn facts(stage: &Stage, pin: &str) -> proxy_agent::kernel::sys::LinkFacts {
+    let links = Pins::below(&stage.settings.bpf_root).links().unwrap();
+    let of = |link: &&PinnedLink| link.path.ends_with(pin);
+    pins::link_facts(links.iter().find(of).unwrap()).unwrap()
+}
+
+#[test]
+fn pods_and_uplinks_get_their_programs_and_the_maps_know_them() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let pod = stage.pod("pod0");
+        let uplink = stage.pod("eth0");
+        run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "eth0"]);
+        run(&["ip", "addr", "add", "fd00::1/64", "dev", "eth0", "nodad"]);
+        run(&["ip", "route", "add", "default", "via", "192.0.2.254"]);
+        follow(stage, &mut kernel, &[], &[pins_of(pod, POD), pins_of(uplink, WIRE)].concat());
+        let devices: BTreeSet<_> = kernel.maps().devices.entries().unwrap().into_iter().collect();
+        assert_eq!(devices, BTreeSet::from([(pod, DeviceKind::POD), (uplink, DeviceKind::UPLINK)]));
+        let four: Vec<_> = kernel.maps().v4.local_addrs.entries().unwrap();
+        assert_eq!(four.iter().map(|(ip, dev)| (ip.to_string(), *dev)).collect::<Vec<_>>(), [("192.0.2.1".into(), uplink)]);
+        let six = kernel.maps().v6.local_addrs.entries().unwrap();
+        assert!(six.iter().any(|(ip, dev)| ip.to_string() == "fd00::1" && *dev == uplink), "{six:?}");
+    });
+}
+
+#[test]
+fn a_device_that_becomes_the_uplink_changes_its_programs() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let device = stage.pod("eth0");
+        follow(stage, &mut kernel, &[], &pins_of(device, POD));
+        run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "eth0"]);
+        follow(stage, &mut kernel, &["192.0.2.1".parse().unwrap()], &pins_of(device, WIRE));
+    });
+}
+
+#[test]
+fn a_new_device_is_served_at_once_and_one_that_is_gone_is_forgotten() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut topology = netlink::follow().await.unwrap();
+            let _ = kernel.follow(&topology.borrow_and_update().clone(), &[]);
+            assert_eq!(tc_pins(stage), BTreeSet::new());
+            let pod = stage.pod("pod0");
+            let expected = BTreeSet::from(pins_of(pod, POD));
+            for (change, expected) in [("", expected), ("del", BTreeSet::new())] {
+                if change == "del" {
+                    run(&["ip", "link", "del", "pod0"]);
+                }
+                while tc_pins(stage) != expected {
+                    let next = topology.changed();
+                    tokio::time::timeout(std::time::Duration::from_secs(10), next).await.unwrap().unwrap();
+                    let seen = topology.borrow_and_update().clone();
+                    assert!(kernel.follow(&seen, &[]).is_empty());
+                }
+            }
+        });
+        assert!(kernel.maps().devices.entries().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_device_that_comes_back_under_the_same_number_is_served_again() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let peer = stage.peer();
+        let add = || {
+            run(&["ip", "link", "add", "pod0", "index", "77", "type", "veth", "peer", "name", "p", "netns", &peer]);
+        };
+        add();
+        follow(stage, &mut kernel, &[], &pins_of(77, POD));
+        let before = facts(stage, "from_pod-77");
+        run(&["ip", "link", "del", "pod0"]);
+        eventually("the link is severed", || (facts(stage, "from_pod-77").ifindex == 0).then_some(()));
+        add();
+        follow(stage, &mut kernel, &[], &pins_of(77, POD));
+        let after = facts(stage, "from_pod-77");
+        assert_ne!(after.id, before.id);
+        assert_eq!(after.ifindex, 77);
+
+        // The same while no agent runs.
+        drop(kernel);
+        run(&["ip", "link", "del", "pod0"]);
+        eventually("the link is severed", || (facts(stage, "from_pod-77").ifindex == 0).then_some(()));
+        add();
+        let mut kernel = stage.open();
+        follow(stage, &mut kernel, &[], &pins_of(77, POD));
+        assert_eq!(facts(stage, "to_pod-77").ifindex, 77);
+    });
+}
+
+#[test]
+fn a_restart_replaces_the_programs_of_devices_before_it_looks_at_any() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let pod = stage.pod("pod0");
+        follow(stage, &mut kernel, &[], &pins_of(pod, POD));
+        let before = facts(stage, &format!("from_pod-{pod}"));
+        drop(kernel);
+        let mut kernel = stage.open();
+        let after = facts(stage, &format!("from_pod-{pod}"));
+        assert_eq!(after.id, before.id);
+        assert_ne!(after.program, before.program);
+        follow(stage, &mut kernel, &[], &pins_of(pod, POD));
+        assert_eq!(facts(stage, &format!("from_pod-{pod}")), after);
+    });
+}
+
+#[test]
+fn a_strangers_program_stays_and_runs_behind_ours() {
+    on_a_node(|stage| {
+        let pod = stage.pod("pod0");
+        let mut stranger = aya::EbpfLoader::new().load(proxy_agent::kernel::object::BYTES).unwrap();
+        let theirs: &mut SchedClassifier = stranger.program_mut("empty").unwrap().try_into().unwrap();
+        theirs.load().unwrap();
+        theirs.attach("pod0", TcAttachType::Ingress).unwrap();
+        let names = || -> Vec<String> {
+            let (_, programs) = SchedClassifier::query_tcx("pod0", TcAttachType::Ingress).unwrap();
+            programs.iter().map(|program| program.name_as_str().unwrap().to_owned()).collect()
+        };
+        let mut kernel = stage.open();
+        follow(stage, &mut kernel, &[], &pins_of(pod, POD));
+        assert_eq!(names(), ["from_pod", "empty"]);
+        drop(kernel);
+        drop(stage.open());
+        assert_eq!(names(), ["from_pod", "empty"]);
+        proxy_agent::kernel::cleanup::cleanup(&stage.settings.bpf_root, &stage.settings.run_root).unwrap();
+        assert_eq!(names(), ["empty"]);
+        assert_eq!(index("pod0"), pod);
+    });
+}

@@ -1,0 +1,34 @@
+//! One agent a root, and nothing left after a cleanup.
+
+use proxy_agent::kernel::{Error, Kernel, cleanup::{Removed, cleanup}, pins};
+
+use crate::stage::on_a_node;
+
+#[test]
+fn a_second_agent_on_the_same_root_is_told_who_was_first() {
+    on_a_node(|stage| {
+        let first = stage.open();
+        let second = Kernel::open(&stage.settings);
+        let pid = std::process::id() as i32;
+        assert!(matches!(&second, Err(Error::Locked { pid: holder, .. }) if *holder == pid), "{second:?}");
+        let refused = cleanup(&stage.settings.bpf_root, &stage.settings.run_root);
+        assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
+        drop(first);
+        drop(stage.open());
+    });
+}
+
+#[test]
+fn a_cleanup_leaves_nothing_and_can_be_repeated() {
+    on_a_node(|stage| {
+        drop(stage.open());
+        let (bpf_root, run_root) = (stage.settings.bpf_root.clone(), stage.settings.run_root.clone());
+        let maps = proxy_common::maps::SPECS.len();
+        assert_eq!(cleanup(&bpf_root, &run_root).unwrap(), Removed { links: 8, maps });
+        assert!(!bpf_root.exists());
+        assert_eq!(std::fs::read_dir(&run_root).map_or(0, Iterator::count), 0);
+        assert_eq!(cleanup(&bpf_root, &run_root).unwrap(), Removed::default());
+        let gone = pins::open(&bpf_root).unwrap_err();
+        assert!(gone.to_string().contains("cannot open the pinned map"), "{gone}");
+    });
+}
