@@ -153,10 +153,15 @@ impl World {
         self.namespaces.values()
     }
 
-    /// The node's primary address of a family: the first in its status, else the first of its interfaces.
+    /// The node's primary address of a family: the first in its status, else the first of its interfaces that more
+    /// than one link can reach.
     pub fn primary_address<F: Served>(&self) -> Option<F::Addr> {
         let of_status = self.own_node().into_iter().flat_map(|node| node.addresses.iter());
-        of_status.chain(self.usable_local()).find_map(|ip| F::Addr::from_ip(*ip))
+        let of_interfaces = self.usable_local().filter(|ip| match ip {
+            IpAddr::V4(ip) => !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        });
+        of_status.chain(of_interfaces).find_map(|ip| F::Addr::from_ip(*ip))
     }
 
     /// The addresses whose node ports are served, in numeric order (items 64–67).

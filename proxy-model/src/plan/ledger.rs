@@ -226,6 +226,7 @@ impl<F: Served> Ledger<F> {
         let mut writes = Vec::new();
         let mut deletions = Vec::new();
         for key in std::mem::take(&mut self.pending) {
+            self.starved.remove(&key);
             let mut refusals: Vec<_> = self.losers(&key);
             match self.wanted(&key) {
                 Some((wanted, claim)) => {

@@ -166,20 +166,31 @@ fn node_ports_follow_the_nodes_addresses_and_fall_back_to_local_ones() {
     assert!(frontends(&machine).contains(&"192.168.0.77 30001/TCP".to_owned()));
     machine.apply([
         Event::Node(Change::Delete(ObjectKey::cluster_wide(HERE))),
-        Event::LocalAddresses(vec![ip("127.0.0.1"), ip("192.168.0.78")]),
+        Event::LocalAddresses(["127.0.0.1", "fe80::1", "169.254.0.1", "192.168.0.78"].map(ip).into()),
     ]);
     machine.sync();
     let node_ports: Vec<_> = frontends(&machine).into_iter().filter(|f| f.contains("30001")).collect();
     assert_eq!(node_ports, ["192.168.0.78 30001/TCP"]);
+    assert_eq!(machine.world.node_config::<proxy_common::V6>().address, proxy_common::Addr6::default());
 }
 
 #[test]
-fn a_change_of_another_node_or_of_conditions_plans_nothing() {
+fn a_change_of_another_node_of_conditions_or_of_a_pod_plans_nothing() {
     let mut machine = machine(settings(), with_endpoint(exposed("web", 1, Cluster, Cluster)));
     let other = node(THERE, Some("zb"), &["192.168.0.2"]);
     let deleting =
         proxy_model::fact::Node { deleting: true, ..node(HERE, Some("za"), &[NODE_IP, "fd00:192::1"]) };
-    for event in [put(other), put(deleting)] {
+    let pod = proxy_model::fact::Pod {
+        key: ObjectKey::new("default", "web-1"),
+        ips: vec![ip("10.0.1.1")],
+        node: Some(HERE.into()),
+        host_network: false,
+        phase: proxy_model::fact::PodPhase::Running,
+        labels: [("app".into(), "web".into())].into(),
+    };
+    let namespace = proxy_model::fact::Namespace { name: "default".into(), labels: [].into() };
+    let others = [Event::Pod(Change::Put(pod)), Event::Namespace(Change::Put(namespace))];
+    for event in [put(other), put(deleting)].into_iter().chain(others) {
         assert_eq!(machine.world.apply(event), proxy_model::Changed::No);
     }
 }

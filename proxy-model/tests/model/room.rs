@@ -98,3 +98,20 @@ fn a_list_longer_than_the_array_is_refused_for_good_without_harm() {
     assert_eq!(machine.tcp(POD, "10.96.0.1", 80), Verdict::Reject, "its address is ours all the same");
     assert!(matches!(machine.tcp(POD, "10.96.0.2", 80), Verdict::Backends(list) if list.len() == 10));
 }
+
+#[test]
+fn a_service_that_shrinks_enters_at_once_and_waits_for_nothing() {
+    let mut machine = small(100, 10);
+    machine.apply(
+        with_endpoints(1, 1..=7).into_iter().chain(with_endpoints(2, 1..=4)).chain(with_endpoints(3, 1..=1)),
+    );
+    assert_eq!(machine.sync().refused.len(), 1);
+    // Something rests, and it would be waited for if anybody were in want of room.
+    machine.apply([Event::Service(Change::Delete(ObjectKey::new("default", "web3")))]);
+    machine.sync();
+    assert!(machine.sync().next_release.is_some());
+    machine.apply(with_endpoints(2, 1..=2));
+    let plan = machine.sync();
+    assert_eq!((plan.next_release, machine.planner.refusals().count()), (None, 0));
+    assert_eq!(machine.tcp(POD, "10.96.0.2", 80), backends(Seen::Client, &["10.0.2.1", "10.0.2.2"]));
+}
