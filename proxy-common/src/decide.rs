@@ -91,71 +91,63 @@ pub fn with_hairpin<A: Address>(source: Source, client: A, backend: A) -> Source
 
 /// A new translated connection: what its first packet was and what it becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Translation<A> {
+pub struct Translation<'a, A> {
     /// The client's packet as it arrived.
-    pub packet: FlowKey<A>,
+    pub packet: &'a FlowKey<A>,
     /// The chosen backend.
-    pub backend: Backend<A>,
-    /// Source address and port that the backend sees.
-    pub source: (A, Port),
+    pub backend: &'a Backend<A>,
+    /// Source address that the backend sees.
+    pub source: &'a A,
+    /// Source port that the backend sees.
+    pub source_port: Port,
     /// Whose connection it is; [`ServiceId::NONE`] if only the source is translated.
     pub service: ServiceId,
     /// Generation of the frontend that chose the backend.
     pub generation: u32,
 }
 
-impl<A: Address> Translation<A> {
+impl<A: Address> Translation<'_, A> {
     /// The forward entry: its key is `packet`.
     #[inline(always)]
     pub fn forward(&self) -> Flow<A> {
-        let (src, sport) = self.source;
-        let backend = &self.backend;
-        self.entry(&self.packet, (src, sport), (backend.addr, backend.port), self.masqueraded())
+        let (from, backend) = (self.packet, self.backend);
+        let mut flow = Flow::default();
+        flow.src = *self.source;
+        flow.dst = backend.addr;
+        flow.sport = self.source_port;
+        flow.dport = backend.port;
+        flow.addr_delta = checksum::add(
+            checksum::address_difference(from.src, *self.source),
+            checksum::address_difference(from.dst, backend.addr),
+        );
+        flow.port_delta = checksum::add(
+            checksum::port_difference(from.sport, self.source_port),
+            checksum::port_difference(from.dport, backend.port),
+        );
+        flow.service = self.service;
+        flow.generation = self.generation;
+        flow.flags = self.masqueraded();
+        flow
     }
 
     /// The key of the backend's answers.
     #[inline(always)]
     pub fn reply_key(&self) -> FlowKey<A> {
-        let (src, sport) = self.source;
-        FlowKey::new(self.backend.addr, self.backend.port, src, sport, self.packet.proto)
+        FlowKey::new(self.backend.addr, self.backend.port, *self.source, self.source_port, self.packet.proto)
     }
 
     /// The reply entry: answers get the frontend as their source and the client as their destination.
     #[inline(always)]
     pub fn reply(&self) -> Flow<A> {
-        let p = &self.packet;
-        let flags = self.masqueraded().with(FlowFlags::REPLY);
-        self.entry(&self.reply_key(), (p.dst, p.dport), (p.src, p.sport), flags)
+        self.forward().twin(self.packet)
     }
 
     #[inline(always)]
     fn masqueraded(&self) -> FlowFlags {
-        if self.source == (self.packet.src, self.packet.sport) {
+        if *self.source == self.packet.src && self.source_port == self.packet.sport {
             FlowFlags::default()
         } else {
             FlowFlags::MASQUERADED
-        }
-    }
-
-    #[inline(always)]
-    fn entry(&self, from: &FlowKey<A>, src: (A, Port), dst: (A, Port), flags: FlowFlags) -> Flow<A> {
-        Flow {
-            src: src.0,
-            dst: dst.0,
-            sport: src.1,
-            dport: dst.1,
-            addr_delta: checksum::add(
-                checksum::address_difference(from.src, src.0),
-                checksum::address_difference(from.dst, dst.0),
-            ),
-            port_delta: checksum::add(
-                checksum::port_difference(from.sport, src.1),
-                checksum::port_difference(from.dport, dst.1),
-            ),
-            service: self.service,
-            generation: self.generation,
-            flags,
-            ..Flow::default()
         }
     }
 }
@@ -247,7 +239,7 @@ mod tests {
         let packet = FlowKey::new(ip(1), Port::new(4000), ip(96), Port::new(80), Proto::TCP);
         let backend = Backend::new(ip(2), Port::new(8080), BackendFlags::REMOTE);
         for source in [(ip(1), Port::new(4000)), (ip(9), Port::new(5000))] {
-            let t = Translation { packet, backend, source, service: ServiceId(7), generation: 4 };
+            let t = Translation { packet: &packet, backend: &backend, source: &source.0, source_port: source.1, service: ServiceId(7), generation: 4 };
             let (forward, reply) = (t.forward(), t.reply());
             assert_eq!(forward.other(Proto::TCP), t.reply_key());
             assert_eq!(reply.other(Proto::TCP), packet);

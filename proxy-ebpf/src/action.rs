@@ -6,33 +6,34 @@ use aya_ebpf::{
 };
 use proxy_common::{Reason, reason::Outcome};
 
-/// What the hook tells the kernel.
+/// What the hook tells the kernel. A number and not an enum: an enum's unused payload is a register that was never
+/// written, which the verifier refuses to see saved.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// On its way, through whatever other programs sit at the hook.
-    Continue,
-    /// Gone.
-    Drop,
-    /// Somewhere else; the code that the kernel's redirect helper gave.
-    Redirect(i32),
-}
+pub struct Action(i32);
 
 impl Action {
+    /// On its way, through whatever other programs sit at the hook.
+    pub const CONTINUE: Self = Self(TCX_NEXT);
+    /// Gone.
+    pub const DROP: Self = Self(TCX_DROP);
+
     /// The code for the kernel.
     #[inline(always)]
     pub fn code(self) -> i32 {
-        match self {
-            Self::Continue => TCX_NEXT,
-            Self::Drop => TCX_DROP,
-            Self::Redirect(code) => code,
-        }
+        self.0
+    }
+
+    /// As the code says that a helper or a function of ours gave.
+    #[inline(always)]
+    pub fn from_code(code: i32) -> Self {
+        Self(code)
     }
 
     /// Out of a device, the Ethernet header as it stands.
     #[inline(always)]
     pub fn out_of(device: u32) -> Self {
         // SAFETY: plain numbers; a wrong device index makes the kernel drop the packet.
-        Self::Redirect(unsafe { bpf_redirect(device, 0) } as i32)
+        Self(unsafe { bpf_redirect(device, 0) } as i32)
     }
 
     /// Into a device, as if it had arrived there.
@@ -40,21 +41,21 @@ impl Action {
     pub fn into_device(device: u32) -> Self {
         const BPF_F_INGRESS: u64 = 1;
         // SAFETY: as in `out_of`.
-        Self::Redirect(unsafe { bpf_redirect(device, BPF_F_INGRESS) } as i32)
+        Self(unsafe { bpf_redirect(device, BPF_F_INGRESS) } as i32)
     }
 
     /// Into the other end of a veth; from an ingress hook only.
     #[inline(always)]
     pub fn into_peer(device: u32) -> Self {
         // SAFETY: as in `out_of`.
-        Self::Redirect(unsafe { bpf_redirect_peer(device, 0) } as i32)
+        Self(unsafe { bpf_redirect_peer(device, 0) } as i32)
     }
 
     /// Out of a device, the Ethernet header filled in by the kernel's neighbour table.
     #[inline(always)]
     pub fn to_neighbour(device: u32) -> Self {
         // SAFETY: as in `out_of`; without parameters the helper finds the next hop itself.
-        Self::Redirect(unsafe { bpf_redirect_neigh(device, core::ptr::null_mut(), 0, 0) } as i32)
+        Self(unsafe { bpf_redirect_neigh(device, core::ptr::null_mut(), 0, 0) } as i32)
     }
 }
 
@@ -78,8 +79,8 @@ impl Verdict {
     #[inline(always)]
     pub fn of(reason: Reason) -> Self {
         let action = match reason.outcome() {
-            Outcome::Pass | Outcome::Translate => Action::Continue,
-            Outcome::Reject | Outcome::Drop => Action::Drop,
+            Outcome::Pass | Outcome::Translate => Action::CONTINUE,
+            Outcome::Reject | Outcome::Drop => Action::DROP,
         };
         Self { reason, action }
     }

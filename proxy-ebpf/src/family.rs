@@ -9,9 +9,10 @@ use proxy_common::{Addr4, Addr6, Port, Proto, Reason, V4, V6, checksum, limits};
 
 use crate::action::Verdict;
 use crate::maps::Tables;
-use crate::packet::Network;
+use crate::packet::Packet;
 use crate::packet::cursor::{Frame, Wire};
 use crate::packet::ethernet::{self, Ethernet};
+use crate::verified::{self, Verified};
 
 /// An address family on the wire.
 pub trait Wired: Tables {
@@ -26,11 +27,10 @@ pub trait Wired: Tables {
     /// Flag of `bpf_l4_csum_replace` for this family.
     const CHECKSUM_FLAG: u64;
 
-    /// Reads the network header and what may stand between it and the transport header.
-    ///
-    /// Errors: [`Reason::NoPorts`] for fragments but the first and for encrypted payloads,
-    /// [`Reason::Malformed`] for a packet that ends before its headers do.
-    fn read(frame: &Frame) -> Result<Network<Self::Addr>, Reason>;
+    /// Reads the network header and what may stand between it and the transport header: the addresses, the
+    /// transport protocol and where it begins. `Some` says why there is none: [`Reason::NoPorts`] for fragments but
+    /// the first and for encrypted payloads, [`Reason::Malformed`] for a packet that ends before its headers do.
+    fn read(frame: &Frame, packet: &mut Packet<Self::Addr>) -> Option<Reason>;
     /// Routers that the packet may still pass.
     fn hops(header: &Self::Header) -> u8;
     /// Writes addresses; `difference` is what that changes in the sum over them.
@@ -59,7 +59,7 @@ pub enum Hop {
 /// What to do with a packet, once for each family.
 pub trait Road {
     /// Handles a packet of family `F`.
-    fn travel<F: Wired>(frame: &mut Frame) -> Verdict;
+    fn travel<F: Verified>(frame: &mut Frame) -> Verdict;
 }
 
 /// Hands the packet to its family, if that is served.
@@ -136,17 +136,20 @@ impl Wired for V4 {
     const CHECKSUM_FLAG: u64 = 0;
 
     #[inline(always)]
-    fn read(frame: &Frame) -> Result<Network<Addr4>, Reason> {
-        let header = frame.read::<Header4>(ethernet::LENGTH).ok_or(Reason::Malformed)?;
+    fn read(frame: &Frame, packet: &mut Packet<Addr4>) -> Option<Reason> {
+        let Some(header) = frame.read::<Header4>(ethernet::LENGTH) else { return Some(Reason::Malformed) };
         if header.fragment & 0x1fff_u16.to_be() != 0 {
-            return Err(Reason::NoPorts);
+            return Some(Reason::NoPorts);
         }
         let length = ((header.version_length & 0xf) as usize) << 2;
         if length < size_of::<Header4>() {
-            return Err(Reason::Malformed);
+            return Some(Reason::Malformed);
         }
-        let (src, dst, proto) = (header.src, header.dst, header.proto);
-        Ok(Network { src, dst, proto, transport: ethernet::LENGTH + length })
+        packet.key.src = header.src;
+        packet.key.dst = header.dst;
+        packet.key.proto = header.proto;
+        packet.transport = ethernet::LENGTH + length;
+        None
     }
 
     #[inline(always)]
@@ -228,10 +231,17 @@ impl Wired for V6 {
     const CHECKSUM_FLAG: u64 = 1 << 7;
 
     #[inline(always)]
-    fn read(frame: &Frame) -> Result<Network<Addr6>, Reason> {
-        let header = frame.read::<Header6>(ethernet::LENGTH).ok_or(Reason::Malformed)?;
-        let (proto, transport) = skip_extensions(frame, header.next)?;
-        Ok(Network { src: header.src, dst: header.dst, proto, transport })
+    fn read(frame: &Frame, packet: &mut Packet<Addr6>) -> Option<Reason> {
+        let Some(header) = frame.read::<Header6>(ethernet::LENGTH) else { return Some(Reason::Malformed) };
+        packet.key.src = header.src;
+        packet.key.dst = header.dst;
+        packet.key.proto = header.next;
+        packet.transport = ethernet::LENGTH + size_of::<Header6>();
+        // The common packet pays these comparisons, and no more.
+        if header.next == Proto::TCP || header.next == Proto::UDP {
+            return None;
+        }
+        verified::extensions(frame, packet)
     }
 
     #[inline(always)]
@@ -289,9 +299,9 @@ fn sum<const N: usize>(words: &[u32; N]) -> u32 {
     sum
 }
 
-/// Walks to the transport header (RFC 8200 section 4). The common packet has none and pays one comparison.
+/// Walks to the transport header (RFC 8200 section 4): its protocol and offset.
 #[inline(always)]
-fn skip_extensions(frame: &Frame, first: Proto) -> Result<(Proto, usize), Reason> {
+pub fn skip_extensions(frame: &Frame, first: Proto) -> Result<(Proto, usize), Reason> {
     const HOP_BY_HOP: Proto = Proto(0);
     const ROUTING: Proto = Proto(43);
     const FRAGMENT: Proto = Proto(44);

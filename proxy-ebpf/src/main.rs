@@ -24,6 +24,7 @@ mod rewrite;
 mod road;
 mod route;
 mod socket;
+mod verified;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

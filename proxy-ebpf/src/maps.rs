@@ -27,6 +27,14 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     pad: [0; 3],
 });
 
+/// One field of [`CONFIG`], without loading the others.
+#[inline(always)]
+pub fn constant<T: Copy>(field: impl FnOnce(*const DatapathConfig) -> *const T) -> T {
+    // SAFETY: `Global` holds nothing but the value, which is initialised; the closure points into it. Volatile,
+    // because the loader changes it behind the compiler's back.
+    unsafe { core::ptr::read_volatile(field((&raw const CONFIG).cast())) }
+}
+
 #[map(name = "frontends4")]
 static FRONTENDS4: HashMap<FrontendKey<Addr4>, Frontend> =
     HashMap::with_max_entries(limits::FRONTENDS, BPF_F_NO_PREALLOC);
@@ -118,7 +126,7 @@ macro_rules! tables {
         impl Tables for $family {
             #[inline(always)]
             fn served() -> bool {
-                CONFIG.load().$served != 0
+                constant(|config| unsafe { &raw const (*config).$served }) != 0
             }
             #[inline(always)]
             fn frontends() -> &'static HashMap<FrontendKey<Self::Addr>, Frontend> {

@@ -24,7 +24,7 @@ pub fn answer<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>, direction: 
             Direction::Ingress => Action::out_of(frame.device()),
             Direction::Egress => Action::into_device(frame.device()),
         },
-        None => Action::Drop,
+        None => Action::DROP,
     }
 }
 

@@ -16,7 +16,8 @@ use crate::family::{Road, Wired};
 use crate::flow::{self, Entry};
 use crate::packet::cursor::Frame;
 use crate::packet::{self, Packet};
-use crate::{reject, rewrite, route};
+use crate::verified::Verified;
+use crate::{rewrite, route};
 
 /// Which way packets pass the hook's device.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,15 @@ pub enum Service {
     Served,
     /// Only packets of known flows are.
     FlowsOnly,
+}
+
+/// What is special about a hook.
+#[derive(Clone, Copy)]
+pub struct Hook {
+    /// Which way packets pass.
+    pub direction: Direction,
+    /// Whether frontends are looked up.
+    pub service: Service,
 }
 
 /// One of the hooks: what may happen there.
@@ -54,20 +64,19 @@ pub struct Packets<P>(core::marker::PhantomData<P>);
 
 impl<P: Place> Road for Packets<P> {
     #[inline(always)]
-    fn travel<F: Wired>(frame: &mut Frame) -> Verdict {
+    fn travel<F: Verified>(frame: &mut Frame) -> Verdict {
         if frame.is_tagged() || !P::concerns(frame) {
             return Verdict::of(Reason::NotIp);
         }
-        let packet = match packet::parse::<F>(frame) {
-            Ok(packet) => packet,
-            Err(reason) => return Verdict::of(reason),
-        };
-        match flow::find::<F, P>(frame, &packet) {
-            Ok(entry) => carry::<F, P>(frame, &packet, entry),
+        let mut packet = Packet::default();
+        if let Some(reason) = packet::parse::<F>(frame, &mut packet) {
+            return Verdict::of(reason);
+        }
+        let hook = Hook { direction: P::DIRECTION, service: P::service() };
+        match flow::find::<F>(frame, &packet, hook) {
+            Ok(entry) => carry::<F>(frame, &packet, entry, hook),
             Err(reason) => match reason.outcome() {
-                Outcome::Reject => {
-                    Verdict::new(reason, reject::answer::<F>(frame, &packet, P::DIRECTION))
-                }
+                Outcome::Reject => Verdict::new(reason, F::reject(frame, &packet, P::DIRECTION)),
                 Outcome::Pass | Outcome::Translate | Outcome::Drop => Verdict::of(reason),
             },
         }
@@ -76,10 +85,11 @@ impl<P: Place> Road for Packets<P> {
 
 /// Translates the packet and sends it on.
 #[inline(always)]
-fn carry<F: Wired, P: Place>(
+fn carry<F: Wired>(
     frame: &mut Frame,
     packet: &Packet<F::Addr>,
     Entry { flow, reason }: Entry<F::Addr>,
+    hook: Hook,
 ) -> Verdict {
     if packet.key.proto == Proto::TCP {
         let flags = tcp::advance(flow.flags, packet.tcp);
@@ -87,27 +97,27 @@ fn carry<F: Wired, P: Place>(
             flow.flags = flags;
         }
     }
-    let leaves = leaves_directly::<P>(flow.flags);
+    let leaves = leaves_directly(hook, flow.flags);
     let now = jiffies();
     if is_stale(now, flow.seen) || leaves && !flow.flags.has(FlowFlags::ROUTED) {
         flow.seen = now;
         if leaves {
-            route::resolve::<F>(frame, packet.key.proto, flow, P::DIRECTION);
+            route::resolve::<F>(frame, packet.key.proto, flow, hook.direction);
         }
     }
     let route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
     match rewrite::translate::<F>(frame, packet, flow, route) {
         Ok(()) => Verdict::new(reason, route::leave(route, flow.ifindex)),
-        Err(reason) => Verdict::new(reason, Action::Drop),
+        Err(reason) => Verdict::new(reason, Action::DROP),
     }
 }
 
 /// At an egress hook the packet is on its way already: only a request of the node itself needs another one.
 #[inline(always)]
-fn leaves_directly<P: Place>(flags: FlowFlags) -> bool {
-    match P::DIRECTION {
+fn leaves_directly(hook: Hook, flags: FlowFlags) -> bool {
+    match hook.direction {
         Direction::Ingress => true,
-        Direction::Egress => P::service() == Service::Served && !flags.has(FlowFlags::REPLY),
+        Direction::Egress => hook.service == Service::Served && !flags.has(FlowFlags::REPLY),
     }
 }
 

@@ -71,6 +71,6 @@ pub fn leave(route: Route, device: u32) -> Action {
         Route::PEER => Action::into_peer(device),
         Route::DEVICE => Action::out_of(device),
         Route::NEIGHBOUR => Action::to_neighbour(device),
-        _ => Action::Continue,
+        _ => Action::CONTINUE,
     }
 }

@@ -1,5 +1,11 @@
 //! What the test targets of this package share: where things are. It knows nothing of the product's behaviour.
 
+pub mod cluster;
+pub mod dataplane;
+pub mod object;
+pub mod packet;
+pub mod programs;
+
 use std::path::PathBuf;
 
 /// The root of the repository.

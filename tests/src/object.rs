@@ -32,7 +32,7 @@ pub type Hash<'a, K, V> = HashMap<&'a mut MapData, Cell<K>, Cell<V>>;
 #[must_use]
 pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     let mut loader = EbpfLoader::new();
-    loader.verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS);
+    loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
     loader.override_global("CONFIG", config.as_bytes(), true);
     for spec in proxy_common::maps::SPECS {
         if spec.entries > entries && spec.name != "counters" {

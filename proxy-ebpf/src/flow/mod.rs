@@ -1,8 +1,11 @@
 //! Flows: finds the entry of a packet, or makes one for a packet that opens a connection.
 
 mod open;
-mod source;
+mod plan;
 mod table;
+
+pub use open::open;
+pub use plan::Plan;
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use proxy_common::{Flow, FlowFlags, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
@@ -10,7 +13,8 @@ use proxy_common::{Flow, FlowFlags, FrontendKey, Proto, Reason, ServiceId, tcp::
 use crate::family::Wired;
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
-use crate::road::{Direction, Place};
+use crate::road::{Direction, Hook};
+use crate::verified::Verified;
 
 /// A packet's entry, and what to count it as.
 pub struct Entry<A: 'static> {
@@ -20,42 +24,73 @@ pub struct Entry<A: 'static> {
     pub reason: Reason,
 }
 
-impl<A> Entry<A> {
-    #[inline(always)]
-    fn known(flow: &'static mut Flow<A>) -> Self {
-        let reason =
-            if flow.flags.has(FlowFlags::REPLY) { Reason::FlowReply } else { Reason::FlowForward };
-        Self { flow, reason }
-    }
+/// Which table an entry is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// `flows`.
+    Answered,
+    /// `halfopen`.
+    Unanswered,
+    /// There is none yet, only a plan.
+    Neither,
+}
+
+/// There is an entry, or a plan for one.
+pub struct Found {
+    /// Where.
+    pub table: Table,
+    /// As in [`Entry`].
+    pub reason: Reason,
 }
 
 /// The entry that says what becomes of the packet, or the reason why there is none.
 #[inline(always)]
-pub fn find<F: Wired, P: Place>(
-    frame: &Frame,
+pub fn find<F: Verified>(
+    frame: &mut Frame,
     packet: &Packet<F::Addr>,
+    hook: Hook,
 ) -> Result<Entry<F::Addr>, Reason> {
     if let Some(flow) = table::answered::<F>(&packet.key) {
-        if !applies::<F, P>(frame, flow) {
+        if !applies(frame, hook, flow.flags) {
             return Err(Reason::NotAService);
         }
         if !packet.tcp.opens() || !table::forget_if_over::<F>(&packet.key, flow) {
-            return Ok(Entry::known(flow));
+            let reason = reason_of(flow.flags);
+            return Ok(Entry { flow, reason });
         }
     }
     if packet.key.proto == Proto::TCP && !packet.tcp.concerns_setup() {
         return Err(Reason::MidStream);
     }
-    set_up::<F, P>(frame, packet).into()
+    let mut plan = Plan::default();
+    let mut found = F::set_up(frame, packet, hook, &mut plan)?;
+    if found.table == Table::Neither {
+        found = F::open(frame, packet, &plan, found.reason)?;
+    }
+    let Found { table, reason } = found;
+    // Looked up again: a function that is verified on its own cannot hand over a place in a map. For the first
+    // packets of a connection only.
+    let flow = match table {
+        Table::Answered => table::answered::<F>(&packet.key),
+        Table::Unanswered => table::unanswered::<F>(&packet.key),
+        Table::Neither => None,
+    };
+    let flow = flow.ok_or(Reason::FlowTableFull)?;
+    Ok(Entry { flow, reason })
+}
+
+#[inline(always)]
+fn reason_of(flags: FlowFlags) -> Reason {
+    if flags.has(FlowFlags::REPLY) { Reason::FlowReply } else { Reason::FlowForward }
 }
 
 /// Packets that were translated where they came in pass an egress hook, too, and may then look like the node's
 /// own requests: only what has a socket here is one.
 #[inline(always)]
-fn applies<F: Wired, P: Place>(frame: &Frame, flow: &Flow<F::Addr>) -> bool {
-    match P::DIRECTION {
+fn applies(frame: &Frame, hook: Hook, flags: FlowFlags) -> bool {
+    match hook.direction {
         Direction::Ingress => true,
-        Direction::Egress => flow.flags.has(FlowFlags::REPLY) || has_socket(frame),
+        Direction::Egress => flags.has(FlowFlags::REPLY) || has_socket(frame),
     }
 }
 
@@ -66,52 +101,22 @@ fn has_socket(frame: &Frame) -> bool {
     (unsafe { bpf_get_socket_cookie(frame.context()) }) != 0
 }
 
-/// What a function of its own gives back: the kernel's type format has no place for `Result<Entry, Reason>`, whose
-/// discriminant lies inside of the entry.
-pub struct Found<A: 'static> {
-    flow: Option<&'static mut Flow<A>>,
-    reason: Reason,
-}
-
-impl<A> From<Result<Entry<A>, Reason>> for Found<A> {
-    #[inline(always)]
-    fn from(result: Result<Entry<A>, Reason>) -> Self {
-        match result {
-            Ok(Entry { flow, reason }) => Self { flow: Some(flow), reason },
-            Err(reason) => Self { flow: None, reason },
-        }
-    }
-}
-
-impl<A> From<Found<A>> for Result<Entry<A>, Reason> {
-    #[inline(always)]
-    fn from(Found { flow, reason }: Found<A>) -> Self {
-        match flow {
-            Some(flow) => Ok(Entry { flow, reason }),
-            None => Err(reason),
-        }
-    }
-}
-
-/// The rare packets: a stack frame of its own.
-#[inline(never)]
-fn set_up<F: Wired, P: Place>(frame: &Frame, packet: &Packet<F::Addr>) -> Found<F::Addr> {
-    begin::<F, P>(frame, packet).into()
-}
-
 /// No answer was seen yet: a half-open connection, or none at all.
 #[inline(always)]
-fn begin<F: Wired, P: Place>(
+pub fn set_up<F: Wired>(
     frame: &Frame,
     packet: &Packet<F::Addr>,
-) -> Result<Entry<F::Addr>, Reason> {
+    hook: Hook,
+    plan: &mut Plan<F::Addr>,
+) -> Result<Found, Reason> {
     if let Some(flow) = table::unanswered::<F>(&packet.key) {
-        if flow.flags.has(FlowFlags::REPLY) {
+        let reason = reason_of(flow.flags);
+        if reason == Reason::FlowReply {
             return answer::<F>(packet, flow);
         }
-        if applies::<F, P>(frame, flow) {
+        if applies(frame, hook, flow.flags) {
             if still_right::<F>(packet, flow) {
-                return Ok(Entry::known(flow));
+                return Ok(Found { table: Table::Unanswered, reason });
             }
             table::forget_unanswered::<F>(&packet.key, flow);
         }
@@ -119,24 +124,26 @@ fn begin<F: Wired, P: Place>(
     if packet.key.proto == Proto::TCP && !packet.tcp.opens() {
         return Err(Reason::MidStream);
     }
-    if P::DIRECTION == Direction::Egress && !has_socket(frame) {
+    if hook.direction == Direction::Egress && !has_socket(frame) {
         return Err(Reason::NotAService);
     }
-    open::open::<F, P>(frame, packet)
+    let reason = plan::plan::<F>(&packet.key, hook, plan)?;
+    Ok(Found { table: Table::Neither, reason })
 }
 
 /// The backend's first packet: the connection is answered, unless it says no.
 #[inline(always)]
-fn answer<F: Wired>(
-    packet: &Packet<F::Addr>,
-    flow: &'static mut Flow<F::Addr>,
-) -> Result<Entry<F::Addr>, Reason> {
+fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Result<Found, Reason> {
+    let reason = Reason::FlowReply;
     if packet.tcp.any(TcpFlags::RST) {
         table::abort_unanswered::<F>(&packet.key, flow);
-        return Ok(Entry::known(flow));
+        return Ok(Found { table: Table::Unanswered, reason });
     }
-    let flow = table::promote::<F>(&packet.key, flow)?;
-    Ok(Entry::known(flow))
+    if table::promote::<F>(&packet.key, flow) {
+        Ok(Found { table: Table::Answered, reason })
+    } else {
+        Err(Reason::FlowTableFull)
+    }
 }
 
 /// A client that tries again gets the same backend, unless it was refused or the backends have changed since.

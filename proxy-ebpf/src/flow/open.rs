@@ -1,154 +1,151 @@
-//! A packet that opens a connection: to a frontend it gets a backend; to anything else it goes on, unless the
-//! answers would be taken for those of a translated connection.
+//! Makes the entries of a new connection, with the source that the backend sees: the client's own, or an address
+//! and a free port of this node (item 59).
 
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::bpf_sock_tuple,
+    helpers::generated::{
+        bpf_get_prandom_u32, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+    },
+};
 use proxy_common::{
-    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendFlags, FrontendKey,
-    Port, Proto, Reason, ServiceId,
-    affinity::ClientKind,
-    decide::{self, Ownership, Source},
+    FlowKey, Port, Proto, Reason,
+    decide::{self, Translation},
+    limits,
 };
 
-use super::source::{self, Connection};
-use super::{Entry, Found, table};
+use super::{Found, Plan, Table, table};
 use crate::family::Wired;
-use crate::lookup::backend;
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
-use crate::road::{Direction, Place, Service, jiffies};
+use crate::road::jiffies;
 
-/// Makes the entries of a new connection.
+/// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.
+struct Connection<'a, F: Wired> {
+    key: &'a FlowKey<F::Addr>,
+    plan: &'a Plan<F::Addr>,
+    /// Address of this node to masquerade with.
+    node: &'a F::Addr,
+    context: *mut c_void,
+    random: u32,
+    found: Option<Port>,
+}
+
+impl<F: Wired> Connection<'_, F> {
+    /// What becomes of its packets if the backend sees this source.
+    #[inline(always)]
+    fn translation<'a>(&'a self, source: &'a F::Addr, source_port: Port) -> Translation<'a, F::Addr> {
+        Translation {
+            packet: self.key,
+            backend: &self.plan.backend,
+            source,
+            source_port,
+            service: self.plan.service,
+            generation: self.plan.generation,
+        }
+    }
+}
+
+/// Makes both entries. A kept source whose tuple is taken is masqueraded.
+///
+/// Errors: [`Reason::NoNodeAddress`], [`Reason::NoSourcePort`], [`Reason::FlowTableFull`].
 #[inline(always)]
-pub fn open<F: Wired, P: Place>(
+pub fn open<F: Wired>(
     frame: &Frame,
     packet: &Packet<F::Addr>,
-) -> Result<Entry<F::Addr>, Reason> {
+    plan: &Plan<F::Addr>,
+    reason: Reason,
+) -> Result<Found, Reason> {
     let key = &packet.key;
-    if P::service() == Service::FlowsOnly {
-        return match P::DIRECTION {
-            // Nobody here is a client of a translated connection that could be mistaken for another.
-            Direction::Ingress => Err(Reason::NotAService),
-            // The node's own ports are shared with masqueraded connections.
-            Direction::Egress => direct::<F>(frame, key),
-        };
-    }
-    let asked = FrontendKey::new(key.dst, key.dport, key.proto);
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { F::frontends().get(asked) } {
-        Some(frontend) => serve::<F, P>(frame, key, frontend),
-        None => {
-            refuse_unowned::<F>(key.dst)?;
-            direct::<F>(frame, key)
-        }
+    let node = &F::node().get(0).ok_or(Reason::NoNodeAddress)?.address;
+    let mut connection = Connection::<F> { key, plan, node, context: frame.context(), random: 0, found: None };
+    let kept = plan.masqueraded == 0 && claim(&connection, &key.src, key.sport);
+    let (addr, port) = if kept { (&key.src, key.sport) } else { (node, search(&mut connection)?) };
+    if enter(&connection, addr, port) {
+        Ok(Found { table: Table::Unanswered, reason })
+    } else {
+        Err(Reason::FlowTableFull)
     }
 }
 
-/// Rejects an unknown port of a cluster address, drops what nobody owns in the range of cluster addresses
-/// (items 52, 53). One comparison for everybody else's packets.
+/// Tries to be the one whose answers come to this source.
 #[inline(always)]
-fn refuse_unowned<F: Wired>(dst: F::Addr) -> Result<(), Reason> {
-    let Some(node) = F::node().get(0) else { return Ok(()) };
-    if !node.may_be_cluster_address(dst) {
-        return Ok(());
-    }
-    // SAFETY: as in `open`.
-    if let Some(owner) = unsafe { F::frontends().get(FrontendKey::wildcard(dst)) }
-        && owner.flags.has(FrontendFlags::WILDCARD)
-    {
-        return Err(Reason::UnknownPort);
-    }
-    match decide::unowned(node, dst) {
-        Reason::NotAService => Ok(()),
-        reason => Err(reason),
-    }
+fn claim<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
+    is_free(connection, addr, port) && enter_reply(connection, addr, port)
 }
 
-/// Gives a connection to a frontend its backend.
-#[inline(always)]
-fn serve<F: Wired, P: Place>(
-    frame: &Frame,
-    key: &FlowKey<F::Addr>,
-    frontend: &Frontend,
-) -> Result<Entry<F::Addr>, Reason> {
-    let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
-    let class = match P::DIRECTION {
-        Direction::Ingress => decide::classify(node, key.src, ownership::<F>(key.src)),
-        // The packet has a socket of this node.
-        Direction::Egress => ClientClass::Node,
-    };
-    let choice = decide::choose(frontend, class)?;
-    let client = key.src.to_words();
-    let backend = backend::choose::<F>(frontend, choice.segment, ClientKind::ADDRESS, client)?;
-    let source = match decide::with_hairpin(choice.source, key.src, backend.addr) {
-        // A process of this node would answer a node address without leaving the node: no hook would see it.
-        Source::Masqueraded if is_on_host::<F>(&backend) => Source::Kept,
-        source => source,
-    };
-    let connection = Connection::<F> {
-        key,
-        backend,
-        service: frontend.service,
-        generation: frontend.generation,
-        node: &node.address,
-        now: jiffies(),
-        context: frame.context(),
-    };
-    let source = source::find(&connection, source)?;
-    enter(&connection, source, Reason::ServiceNew).into()
-}
+// Each in a stack frame of its own, which is gone when the next one is called.
 
-#[inline(always)]
-fn ownership<F: Wired>(addr: F::Addr) -> Ownership {
-    if F::local_addrs().get_ptr(addr).is_some() { Ownership::Node } else { Ownership::Other }
-}
-
-#[inline(always)]
-fn is_on_host<F: Wired>(backend: &Backend<F::Addr>) -> bool {
-    backend.flags.has(BackendFlags::LOCAL) && ownership::<F>(backend.addr) == Ownership::Node
-}
-
-/// Straight to its destination. If the answers have the tuple of a translated connection's answers, that one is
-/// forgotten when it is over; else the new one is told apart by another source.
-///
-/// The second lookup is for TCP alone, which pays once per connection; each datagram would.
-#[inline(always)]
-fn direct<F: Wired>(frame: &Frame, key: &FlowKey<F::Addr>) -> Result<Entry<F::Addr>, Reason> {
-    let answers = key.reversed();
-    if let Some(old) = table::answered::<F>(&answers) {
-        if !old.flags.has(FlowFlags::REPLY) || table::forget_if_over::<F>(&answers, old) {
-            return Err(Reason::NotAService);
-        }
-        return tell_apart::<F>(frame, key);
-    }
-    if key.proto == Proto::TCP
-        && let Some(old) = table::unanswered::<F>(&answers)
-    {
-        if !old.flags.has(FlowFlags::REPLY) || table::forget_if_refused::<F>(&answers, old) {
-            return Err(Reason::NotAService);
-        }
-        return tell_apart::<F>(frame, key);
-    }
-    Err(Reason::NotAService)
-}
-
-#[inline(always)]
-fn tell_apart<F: Wired>(frame: &Frame, key: &FlowKey<F::Addr>) -> Result<Entry<F::Addr>, Reason> {
-    let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
-    let connection = Connection::<F> {
-        key,
-        backend: Backend::new(key.dst, key.dport, BackendFlags::REMOTE),
-        service: ServiceId::NONE,
-        generation: 0,
-        node: &node.address,
-        now: jiffies(),
-        context: frame.context(),
-    };
-    let source = source::find(&connection, Source::Masqueraded)?;
-    enter(&connection, source, Reason::PortClash).into()
+#[inline(never)]
+fn is_free<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
+    table::is_free::<F>(connection.key, &connection.translation(addr, port).reply_key())
 }
 
 #[inline(never)]
-fn enter<F: Wired>(connection: &Connection<'_, F>, source: (F::Addr, Port), reason: Reason) -> Found<F::Addr> {
-    let mut forward = connection.translation(source).forward();
-    forward.seen = connection.now;
-    table::enter::<F>(connection.key, &forward).map(|flow| Entry { flow, reason }).into()
+fn enter_reply<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
+    let translation = connection.translation(addr, port);
+    let mut reply = translation.reply();
+    reply.seen = jiffies();
+    table::enter_reply::<F>(connection.key, &translation.reply_key(), &reply)
+}
+
+#[inline(never)]
+fn enter<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
+    let mut forward = connection.translation(addr, port).forward();
+    forward.seen = jiffies();
+    table::enter_forward::<F>(connection.key, &forward)
+}
+
+/// Finds a port of the node's address.
+#[inline(always)]
+fn search<F: Wired>(connection: &mut Connection<'_, F>) -> Result<Port, Reason> {
+    if *connection.node == F::Addr::default() {
+        return Err(Reason::NoNodeAddress);
+    }
+    // SAFETY: the first has no arguments. The callback has the signature that the helper wants, and `connection`
+    // outlives the call.
+    unsafe {
+        connection.random = bpf_get_prandom_u32();
+        bpf_loop(limits::SNAT_TRIES, attempt::<F> as *mut c_void, (&raw mut *connection).cast(), 0);
+    }
+    connection.found.ok_or(Reason::NoSourcePort)
+}
+
+/// One step of the search; returns 1 to stop.
+#[inline(never)]
+unsafe extern "C" fn attempt<F: Wired>(number: u64, connection: *mut c_void) -> i64 {
+    // SAFETY: the helper hands on the pointer that `search` gave it, to a live `Connection` that nobody else uses.
+    let connection = unsafe { &mut *connection.cast::<Connection<'_, F>>() };
+    let port = decide::source_port(connection.key.sport, connection.random, number as u32);
+    let own = port == connection.key.sport && *connection.node == connection.key.src;
+    if !own && is_used_by_socket(connection, port) || !claim(connection, connection.node, port) {
+        return 0;
+    }
+    connection.found = Some(port);
+    1
+}
+
+/// A socket of this node would get the answers, were they not translated: one of ours must not take them away.
+#[inline(always)]
+fn is_used_by_socket<F: Wired>(connection: &Connection<'_, F>, port: Port) -> bool {
+    const CURRENT_NETNS: u64 = u64::MAX;
+    let remote = (connection.plan.backend.addr, connection.plan.backend.port);
+    let mut tuple = F::ask_socket(remote, (*connection.node, port));
+    let (context, size) = (connection.context, size_of::<F::SocketTuple>() as u32);
+    let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
+    // SAFETY: the context is the hook's, the tuple is on our stack and as long as `size` says, which tells the
+    // kernel the family; a socket that was found is released.
+    unsafe {
+        let socket = match connection.key.proto {
+            Proto::TCP => bpf_skc_lookup_tcp(context, tuple, size, CURRENT_NETNS, 0),
+            Proto::UDP => bpf_sk_lookup_udp(context, tuple, size, CURRENT_NETNS, 0),
+            _ => return false,
+        };
+        if socket.is_null() {
+            return false;
+        }
+        bpf_sk_release(socket.cast());
+        true
+    }
 }

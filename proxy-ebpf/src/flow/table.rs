@@ -3,8 +3,10 @@
 //! Both tables are preallocated: an element that is deleted while another processor works on it stays valid
 //! memory and may come to hold another flow. The window is a few hundred nanoseconds, the packet then goes to
 //! the wrong place like any stray packet; RCU-freed elements would cost each new connection an allocation.
+//!
+//! Functions with keys of their own have a stack frame of their own: 512 bytes must do for the whole chain.
 
-use proxy_common::{Flow, FlowFlags, FlowKey, Reason, tcp};
+use proxy_common::{Address, Flow, FlowFlags, FlowKey, tcp};
 
 use crate::family::Wired;
 
@@ -28,7 +30,7 @@ pub fn unanswered<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<
 }
 
 /// Deletes both entries if the connection is over; true: they are gone.
-#[inline(always)]
+#[inline(never)]
 pub fn forget_if_over<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> bool {
     let other_key = flow.other(key.proto);
     // An entry without its other half is of no use either.
@@ -56,7 +58,7 @@ pub fn forget_if_refused<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>)
 }
 
 /// Deletes both entries of a connection without an answer.
-#[inline(always)]
+#[inline(never)]
 pub fn forget_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) {
     // Gone already, if the table needed room.
     let _ = F::half_open().remove(flow.other(key.proto));
@@ -64,7 +66,7 @@ pub fn forget_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>)
 }
 
 /// The backend refused: the client's next try chooses anew.
-#[inline(always)]
+#[inline(never)]
 pub fn abort_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Addr>) {
     flow.flags = flow.flags.with(FlowFlags::RST);
     if let Some(forward) = unanswered::<F>(&flow.other(key.proto)) {
@@ -73,61 +75,68 @@ pub fn abort_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Add
 }
 
 /// Moves both entries to the table that is never evicted; `reply` is the one of `key`. The forward entry is
-/// made anew from it: the LRU may have dropped it.
-///
-/// Errors: [`Reason::FlowTableFull`]; then nothing has changed.
-#[inline(always)]
+/// made anew from it: the LRU may have dropped it. False: there is no room, and nothing has changed.
+#[inline(never)]
 pub fn promote<F: Wired>(
     key: &FlowKey<F::Addr>,
     reply: &Flow<F::Addr>,
-) -> Result<&'static mut Flow<F::Addr>, Reason> {
+) -> bool {
     let forward_key = reply.other(key.proto);
-    F::flows().insert(forward_key, reply.twin(key), ANY).map_err(|_| Reason::FlowTableFull)?;
+    if F::flows().insert(forward_key, reply.twin(key), ANY).is_err() {
+        return false;
+    }
     if F::flows().insert(key, reply, ANY).is_err() {
         let _ = F::flows().remove(forward_key);
-        return Err(Reason::FlowTableFull);
+        return false;
     }
     let _ = F::half_open().remove(forward_key);
     let _ = F::half_open().remove(key);
-    answered::<F>(key).ok_or(Reason::FlowTableFull)
+    true
 }
 
-/// Claims the tuple of the answers for a new connection whose client sends `packet`. False: another one has it.
+/// Whether the tuple `key` of the answers can be had by the connection whose client sends `packet`.
 #[inline(always)]
-pub fn claim<F: Wired>(packet: &FlowKey<F::Addr>, key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool {
+pub fn is_free<F: Wired>(packet: &FlowKey<F::Addr>, key: &FlowKey<F::Addr>) -> bool {
     if let Some(old) = answered::<F>(key)
-        && old.other(key.proto) != *packet
+        && !is_twin(old, packet)
         && !forget_if_over::<F>(key, old)
     {
         return false;
     }
     // What the backend will get must not look like a packet that is to be translated again.
-    if F::flows().get_ptr(key.reversed()).is_some() {
-        return false;
-    }
+    F::flows().get_ptr(key.reversed()).is_none()
+}
+
+/// Claims that tuple by writing the entry of the answers. False: another connection was faster.
+#[inline(always)]
+pub fn enter_reply<F: Wired>(
+    packet: &FlowKey<F::Addr>,
+    key: &FlowKey<F::Addr>,
+    reply: &Flow<F::Addr>,
+) -> bool {
     if F::half_open().insert(key, reply, NOEXIST).is_ok() {
         return true;
     }
     // Left over from an earlier try of this very client, or refused, or somebody else's.
     match unanswered::<F>(key) {
-        Some(old) if old.other(key.proto) != *packet && !old.flags.has(FlowFlags::RST) => false,
+        Some(old) if !is_twin(old, packet) && !old.flags.has(FlowFlags::RST) => false,
         _ => F::half_open().insert(key, reply, ANY).is_ok(),
     }
 }
 
-/// Writes the entry of the client's packets and gives it back as it lies in the table.
-///
-/// Errors: [`Reason::FlowTableFull`]; then the claim is undone.
+/// `flow` is the reply entry of the connection whose client sends `packet`; field by field, because a tuple made
+/// for the comparison would take room on the stack.
 #[inline(always)]
-pub fn enter<F: Wired>(
-    key: &FlowKey<F::Addr>,
-    forward: &Flow<F::Addr>,
-) -> Result<&'static mut Flow<F::Addr>, Reason> {
-    if F::half_open().insert(key, forward, ANY).is_ok()
-        && let Some(flow) = unanswered::<F>(key)
-    {
-        return Ok(flow);
+fn is_twin<A: Address>(flow: &Flow<A>, packet: &FlowKey<A>) -> bool {
+    flow.dst == packet.src && flow.dport == packet.sport && flow.src == packet.dst && flow.sport == packet.dport
+}
+
+/// Writes the entry of the client's packets. False: there is no room; then the claim is undone.
+#[inline(always)]
+pub fn enter_forward<F: Wired>(key: &FlowKey<F::Addr>, forward: &Flow<F::Addr>) -> bool {
+    if F::half_open().insert(key, forward, ANY).is_ok() {
+        return true;
     }
     let _ = F::half_open().remove(forward.other(key.proto));
-    Err(Reason::FlowTableFull)
+    false
 }

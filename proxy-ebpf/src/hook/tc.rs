@@ -9,7 +9,7 @@ use aya_ebpf::{
 
 use crate::count::count;
 use crate::family::dispatch;
-use crate::maps::CONFIG;
+use crate::maps::constant;
 use crate::packet::cursor::Frame;
 use crate::road::{Direction, Packets, Place, Service};
 
@@ -74,7 +74,7 @@ impl Place for FromPod {
     const DIRECTION: Direction = Direction::Ingress;
     #[inline(always)]
     fn service() -> Service {
-        if CONFIG.load().pod_packets != 0 { Service::Served } else { Service::FlowsOnly }
+        if constant(|config| unsafe { &raw const (*config).pod_packets }) != 0 { Service::Served } else { Service::FlowsOnly }
     }
 }
 
@@ -102,6 +102,6 @@ impl Place for ToWire {
     const DIRECTION: Direction = Direction::Egress;
     #[inline(always)]
     fn service() -> Service {
-        if CONFIG.load().node_packets != 0 { Service::Served } else { Service::FlowsOnly }
+        if constant(|config| unsafe { &raw const (*config).node_packets }) != 0 { Service::Served } else { Service::FlowsOnly }
     }
 }

@@ -46,8 +46,9 @@ impl Frame {
         self.ctx.skb.skb.cast()
     }
 
+    /// The context, typed.
     #[inline(always)]
-    fn skb(&self) -> *mut __sk_buff {
+    pub fn skb(&self) -> *mut __sk_buff {
         self.ctx.skb.skb
     }
 

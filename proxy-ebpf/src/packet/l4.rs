@@ -2,6 +2,7 @@
 
 use proxy_common::{Port, Proto, tcp::TcpFlags};
 
+use super::Packet;
 use super::cursor::{Frame, Wire};
 
 /// The ports, at the start of every header that has them.
@@ -64,13 +65,18 @@ pub const fn checksum_offset(proto: Proto) -> Option<usize> {
     }
 }
 
-/// The ports, and the flags of TCP. `None`: the packet ends before its header.
+/// Reads the ports, and the flags of TCP. False: the packet ends before its header.
 #[inline(always)]
-pub fn read(frame: &Frame, proto: Proto, offset: usize) -> Option<(Ports, TcpFlags)> {
-    if proto == Proto::TCP {
-        let tcp = frame.read::<TcpHeader>(offset)?;
-        return Some((tcp.ports, TcpFlags(tcp.flags)));
-    }
-    let header = frame.read::<ShortHeader>(offset)?;
-    Some((header.ports, TcpFlags::default()))
+pub fn read<A>(frame: &Frame, packet: &mut Packet<A>) -> bool {
+    let ports = if packet.key.proto == Proto::TCP {
+        let Some(tcp) = frame.read::<TcpHeader>(packet.transport) else { return false };
+        packet.tcp = TcpFlags(tcp.flags);
+        tcp.ports
+    } else {
+        let Some(header) = frame.read::<ShortHeader>(packet.transport) else { return false };
+        header.ports
+    };
+    packet.key.sport = ports.source;
+    packet.key.dport = ports.destination;
+    true
 }

@@ -5,13 +5,13 @@ pub mod ethernet;
 pub mod icmp;
 pub mod l4;
 
-use proxy_common::{FlowKey, Proto, Reason, decide, tcp::TcpFlags};
+use proxy_common::{FlowKey, Reason, decide, tcp::TcpFlags};
 
 use crate::family::Wired;
 use cursor::Frame;
 
-/// What the headers say.
-#[derive(Clone, Copy)]
+/// What the headers say. Filled in place: a copy of an IPv6 tuple costs as much as a lookup's hash.
+#[derive(Clone, Copy, Default)]
 pub struct Packet<A> {
     /// The tuple as it arrived.
     pub key: FlowKey<A>,
@@ -21,37 +21,24 @@ pub struct Packet<A> {
     pub tcp: TcpFlags,
 }
 
-/// What a network header says.
-pub struct Network<A> {
-    /// Source address.
-    pub src: A,
-    /// Destination address.
-    pub dst: A,
-    /// Protocol of what follows.
-    pub proto: Proto,
-    /// Where it follows.
-    pub transport: usize,
-}
-
-/// Reads the headers of an IP packet.
-///
-/// Errors: [`Reason::NoPorts`] for what has none, [`Reason::Malformed`] if the packet ends too early.
+/// Reads the headers of an IP packet into `packet`; `Some` says why it cannot be ours: [`Reason::NoPorts`] for
+/// what has none, [`Reason::Malformed`] if the packet ends too early.
 #[inline(always)]
-pub fn parse<F: Wired>(frame: &mut Frame) -> Result<Packet<F::Addr>, Reason> {
-    match read::<F>(frame) {
+pub fn parse<F: Wired>(frame: &mut Frame, packet: &mut Packet<F::Addr>) -> Option<Reason> {
+    match read::<F>(frame, packet) {
         // Headers may lie in fragments, on some devices and after some tunnels.
-        Err(Reason::Malformed) if frame.linearise() => read::<F>(frame),
+        Some(Reason::Malformed) if frame.linearise() => read::<F>(frame, packet),
         done => done,
     }
 }
 
 #[inline(always)]
-fn read<F: Wired>(frame: &Frame) -> Result<Packet<F::Addr>, Reason> {
-    let network = F::read(frame)?;
-    if !decide::has_ports(network.proto) {
-        return Err(Reason::NoPorts);
+fn read<F: Wired>(frame: &Frame, packet: &mut Packet<F::Addr>) -> Option<Reason> {
+    if let Some(reason) = F::read(frame, packet) {
+        return Some(reason);
     }
-    let (ports, tcp) = l4::read(frame, network.proto, network.transport).ok_or(Reason::Malformed)?;
-    let key = FlowKey::new(network.src, ports.source, network.dst, ports.destination, network.proto);
-    Ok(Packet { key, transport: network.transport, tcp })
+    if !decide::has_ports(packet.key.proto) {
+        return Some(Reason::NoPorts);
+    }
+    if l4::read(frame, packet) { None } else { Some(Reason::Malformed) }
 }

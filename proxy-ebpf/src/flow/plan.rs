@@ -1,0 +1,148 @@
+//! What a packet that opens a connection should become: to a frontend it gets a backend; to anything else it goes
+//! on, unless the answers would be taken for those of a translated connection. Makes no entry.
+
+use proxy_common::{
+    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendFlags, FrontendKey,
+    Proto, Reason, ServiceId,
+    affinity::ClientKind,
+    decide::{self, Ownership, Source},
+};
+
+use super::table;
+use crate::family::Wired;
+use crate::lookup::backend;
+use crate::road::{Direction, Hook, Service};
+
+/// What a new connection is to become. Written by one function and read by another, each verified on its own,
+/// so it holds plain numbers only.
+#[derive(Clone, Copy, Default)]
+pub struct Plan<A> {
+    /// Where it goes.
+    pub backend: Backend<A>,
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Generation of the frontend that chose the backend.
+    pub generation: u32,
+    /// Nonzero: the backend sees an address of this node.
+    pub masqueraded: u32,
+}
+
+/// Fills in the plan; gives the reason to count.
+#[inline(always)]
+pub fn plan<F: Wired>(
+    key: &FlowKey<F::Addr>,
+    hook: Hook,
+    plan: &mut Plan<F::Addr>,
+) -> Result<Reason, Reason> {
+    if hook.service == Service::FlowsOnly {
+        return match hook.direction {
+            // Nobody here is a client of a translated connection that could be mistaken for another.
+            Direction::Ingress => Err(Reason::NotAService),
+            // The node's own ports are shared with masqueraded connections.
+            Direction::Egress => direct::<F>(key, plan),
+        };
+    }
+    let asked = FrontendKey::new(key.dst, key.dport, key.proto);
+    // SAFETY: an element without preallocation is freed only after the program is done.
+    match unsafe { F::frontends().get(asked) } {
+        Some(frontend) => serve::<F>(key, frontend, hook, plan),
+        None => {
+            refuse_unowned::<F>(key.dst)?;
+            direct::<F>(key, plan)
+        }
+    }
+}
+
+/// Rejects an unknown port of a cluster address, drops what nobody owns in the range of cluster addresses
+/// (items 52, 53). One comparison for everybody else's packets.
+#[inline(always)]
+fn refuse_unowned<F: Wired>(dst: F::Addr) -> Result<(), Reason> {
+    let Some(node) = F::node().get(0) else { return Ok(()) };
+    if !node.may_be_cluster_address(dst) {
+        return Ok(());
+    }
+    // SAFETY: as in `open`.
+    if let Some(owner) = unsafe { F::frontends().get(FrontendKey::wildcard(dst)) }
+        && owner.flags.has(FrontendFlags::WILDCARD)
+    {
+        return Err(Reason::UnknownPort);
+    }
+    match decide::unowned(node, dst) {
+        Reason::NotAService => Ok(()),
+        reason => Err(reason),
+    }
+}
+
+/// Gives a connection to a frontend its backend.
+#[inline(always)]
+fn serve<F: Wired>(
+    key: &FlowKey<F::Addr>,
+    frontend: &Frontend,
+    hook: Hook,
+    plan: &mut Plan<F::Addr>,
+) -> Result<Reason, Reason> {
+    let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
+    let class = match hook.direction {
+        Direction::Ingress => decide::classify(node, key.src, ownership::<F>(key.src)),
+        // The packet has a socket of this node.
+        Direction::Egress => ClientClass::Node,
+    };
+    let choice = decide::choose(frontend, class)?;
+    let client = key.src.to_words();
+    let backend = backend::choose::<F>(frontend, choice.segment, ClientKind::ADDRESS, client)?;
+    let source = match decide::with_hairpin(choice.source, key.src, backend.addr) {
+        // A process of this node would answer a node address without leaving the node: no hook would see it.
+        Source::Masqueraded if is_on_host::<F>(&backend) => Source::Kept,
+        source => source,
+    };
+    *plan = Plan {
+        backend,
+        service: frontend.service,
+        generation: frontend.generation,
+        masqueraded: (source == Source::Masqueraded) as u32,
+    };
+    Ok(Reason::ServiceNew)
+}
+
+#[inline(always)]
+fn ownership<F: Wired>(addr: F::Addr) -> Ownership {
+    if F::local_addrs().get_ptr(addr).is_some() { Ownership::Node } else { Ownership::Other }
+}
+
+#[inline(always)]
+fn is_on_host<F: Wired>(backend: &Backend<F::Addr>) -> bool {
+    backend.flags.has(BackendFlags::LOCAL) && ownership::<F>(backend.addr) == Ownership::Node
+}
+
+/// Straight to its destination. If the answers have the tuple of a translated connection's answers, that one is
+/// forgotten when it is over; else the new one is told apart by another source.
+///
+/// The second lookup is for TCP alone, which pays once per connection; each datagram would.
+#[inline(always)]
+fn direct<F: Wired>(key: &FlowKey<F::Addr>, plan: &mut Plan<F::Addr>) -> Result<Reason, Reason> {
+    let answers = key.reversed();
+    if let Some(old) = table::answered::<F>(&answers) {
+        if !old.flags.has(FlowFlags::REPLY) || table::forget_if_over::<F>(&answers, old) {
+            return Err(Reason::NotAService);
+        }
+        return tell_apart(key, plan);
+    }
+    if key.proto == Proto::TCP
+        && let Some(old) = table::unanswered::<F>(&answers)
+    {
+        if !old.flags.has(FlowFlags::REPLY) || table::forget_if_refused::<F>(&answers, old) {
+            return Err(Reason::NotAService);
+        }
+        return tell_apart(key, plan);
+    }
+    Err(Reason::NotAService)
+}
+
+#[inline(always)]
+fn tell_apart<A: Address>(key: &FlowKey<A>, plan: &mut Plan<A>) -> Result<Reason, Reason> {
+    plan.backend = Backend::new(key.dst, key.dport, BackendFlags::REMOTE);
+    plan.service = ServiceId::NONE;
+    plan.generation = 0;
+    plan.masqueraded = 1;
+    Ok(Reason::PortClash)
+}

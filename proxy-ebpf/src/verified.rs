@@ -1,0 +1,217 @@
+//! Functions that the verifier takes on their own, once, and not again for each state that a caller may be in:
+//! exported, with plain numbers as results. Without them the programs would be a hundred times dearer to load.
+//!
+//! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use proxy_common::{Addr4, Addr6, Proto, Reason, V4, V6};
+
+use crate::action::Action;
+use crate::family::{self, Wired};
+use crate::flow::{self, Found, Plan, Table};
+use crate::packet::Packet;
+use crate::packet::cursor::Frame;
+use crate::reject;
+use crate::road::{Direction, Hook, Service};
+
+/// The parts of the packet road that are verified on their own.
+pub trait Verified: Wired {
+    /// [`flow::set_up`].
+    fn set_up(
+        frame: &mut Frame,
+        packet: &Packet<Self::Addr>,
+        hook: Hook,
+        plan: &mut Plan<Self::Addr>,
+    ) -> Result<Found, Reason>;
+    /// [`flow::open`].
+    fn open(
+        frame: &mut Frame,
+        packet: &Packet<Self::Addr>,
+        plan: &Plan<Self::Addr>,
+        reason: Reason,
+    ) -> Result<Found, Reason>;
+    /// [`reject::answer`].
+    fn reject(frame: &mut Frame, packet: &Packet<Self::Addr>, direction: Direction) -> Action;
+}
+
+macro_rules! exported {
+    ($family:ty, $addr:ty, $set_up:ident, $open:ident, $reject:ident) => {
+        impl Verified for $family {
+            #[inline(always)]
+            fn set_up(
+                frame: &mut Frame,
+                packet: &Packet<$addr>,
+                hook: Hook,
+                plan: &mut Plan<$addr>,
+            ) -> Result<Found, Reason> {
+                unpack_found(opaque($set_up(frame.skb(), packet, pack_hook(hook), plan)))
+            }
+            #[inline(always)]
+            fn open(
+                frame: &mut Frame,
+                packet: &Packet<$addr>,
+                plan: &Plan<$addr>,
+                reason: Reason,
+            ) -> Result<Found, Reason> {
+                unpack_found(opaque($open(frame.skb(), packet, plan, reason.index())))
+            }
+            #[inline(always)]
+            fn reject(frame: &mut Frame, packet: &Packet<$addr>, direction: Direction) -> Action {
+                Action::from_code($reject(frame.skb(), packet, pack_direction(direction)))
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $set_up(
+            skb: *mut __sk_buff,
+            packet: *const Packet<$addr>,
+            hook: u32,
+            plan: *mut Plan<$addr>,
+        ) -> u32 {
+            // SAFETY: the verifier has seen the callers: pointers to whole values on their stacks, each of its own,
+            // or null for all that it knows here.
+            let (Some(packet), Some(plan)) = (unsafe { (packet.as_ref(), plan.as_mut()) }) else {
+                return pack_found(Err(Reason::Malformed));
+            };
+            let frame = Frame::new(TcContext::new(skb));
+            pack_found(flow::set_up::<$family>(&frame, packet, unpack_hook(hook), plan))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $open(
+            skb: *mut __sk_buff,
+            packet: *const Packet<$addr>,
+            plan: *const Plan<$addr>,
+            reason: u32,
+        ) -> u32 {
+            // SAFETY: as above.
+            let (Some(packet), Some(plan)) = (unsafe { (packet.as_ref(), plan.as_ref()) }) else {
+                return pack_found(Err(Reason::Malformed));
+            };
+            let frame = Frame::new(TcContext::new(skb));
+            pack_found(flow::open::<$family>(&frame, packet, plan, unpack_reason(reason)))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $reject(skb: *mut __sk_buff, packet: *const Packet<$addr>, direction: u32) -> i32 {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return Action::DROP.code() };
+            let mut frame = Frame::new(TcContext::new(skb));
+            reject::answer::<$family>(&mut frame, packet, unpack_hook(direction).direction).code()
+        }
+    };
+}
+
+exported!(V4, Addr4, set_up4, open4, reject4);
+exported!(V6, Addr6, set_up6, open6, reject6);
+
+/// A number that the compiler knows nothing about. It sees through our own functions and drops a check that it can
+/// prove superfluous; the verifier does not see as far and misses it.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn opaque(number: u32) -> u32 {
+    let mut number = number as u64;
+    // SAFETY: the register keeps its value. A real instruction, because the kernel refuses two source lines for one.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) };
+    number as u32
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn opaque(number: u32) -> u32 {
+    number
+}
+
+/// [`family::skip_extensions`]: the transport protocol and where it begins, into `packet`.
+#[inline(always)]
+pub fn extensions(frame: &Frame, packet: &mut Packet<Addr6>) -> Option<Reason> {
+    match opaque(extensions6(frame.skb(), packet.key.proto.0 as u32)) {
+        MALFORMED => Some(Reason::Malformed),
+        NO_PORTS => Some(Reason::NoPorts),
+        found => {
+            packet.key.proto = Proto(found as u8);
+            packet.transport = (found >> 8 & MAX_OFFSET) as usize;
+            None
+        }
+    }
+}
+
+const MALFORMED: u32 = u32::MAX;
+const NO_PORTS: u32 = u32::MAX - 1;
+/// A mask that tells the verifier a bound, above what six extension headers of ours can reach.
+const MAX_OFFSET: u32 = 0x3ff;
+
+#[unsafe(no_mangle)]
+extern "C" fn extensions6(skb: *mut __sk_buff, first: u32) -> u32 {
+    let frame = Frame::new(TcContext::new(skb));
+    match family::skip_extensions(&frame, Proto(first as u8)) {
+        Ok((proto, at)) if at <= MAX_OFFSET as usize => proto.0 as u32 | (at as u32) << 8,
+        Ok(_) => MALFORMED,
+        Err(Reason::NoPorts) => NO_PORTS,
+        Err(_) => MALFORMED,
+    }
+}
+
+const EGRESS: u32 = 1;
+const SERVED: u32 = 2;
+
+#[inline(always)]
+fn pack_direction(direction: Direction) -> u32 {
+    match direction {
+        Direction::Ingress => 0,
+        Direction::Egress => EGRESS,
+    }
+}
+
+#[inline(always)]
+fn pack_hook(hook: Hook) -> u32 {
+    let service = match hook.service {
+        Service::Served => SERVED,
+        Service::FlowsOnly => 0,
+    };
+    pack_direction(hook.direction) | service
+}
+
+#[inline(always)]
+fn unpack_hook(word: u32) -> Hook {
+    Hook {
+        direction: if word & EGRESS != 0 { Direction::Egress } else { Direction::Ingress },
+        service: if word & SERVED != 0 { Service::Served } else { Service::FlowsOnly },
+    }
+}
+
+const ANSWERED: u32 = 1 << 8;
+const UNANSWERED: u32 = 2 << 8;
+const NEITHER: u32 = 3 << 8;
+
+#[inline(always)]
+fn pack_found(result: Result<Found, Reason>) -> u32 {
+    match result {
+        Ok(Found { table, reason }) => {
+            reason.index()
+                | match table {
+                    Table::Answered => ANSWERED,
+                    Table::Unanswered => UNANSWERED,
+                    Table::Neither => NEITHER,
+                }
+        }
+        Err(reason) => reason.index(),
+    }
+}
+
+#[inline(always)]
+fn unpack_found(word: u32) -> Result<Found, Reason> {
+    let reason = unpack_reason(word & 0xff);
+    let table = match word & NEITHER {
+        ANSWERED => Table::Answered,
+        UNANSWERED => Table::Unanswered,
+        NEITHER => Table::Neither,
+        _ => return Err(reason),
+    };
+    Ok(Found { table, reason })
+}
+
+#[inline(always)]
+fn unpack_reason(number: u32) -> Reason {
+    // The numbers are ours: the default is for the verifier.
+    Reason::from_index(opaque(number)).unwrap_or(Reason::Malformed)
+}

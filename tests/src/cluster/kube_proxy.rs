@@ -1,0 +1,117 @@
+//! The real kube-proxy on the nodes of a lab, as a peer to compare with and as proof of the rig itself.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use sluice_lab::process::{in_cgroup, in_netns};
+use sluice_lab::{Lab, netns};
+
+use super::binary::ClusterBinary;
+use super::control_plane::CLUSTER_CIDRS;
+use super::daemon::log_end;
+
+const HEALTH_URL: &str = "http://127.0.0.1:10256/healthz";
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A mode of kube-proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The contract of Sluice where modes differ.
+    Nftables,
+    /// The usual one.
+    Iptables,
+}
+
+/// kube-proxy on one node. Dropping it kills it; its rules go with the node's namespace.
+#[derive(Debug)]
+pub(super) struct KubeProxy {
+    node: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl KubeProxy {
+    /// Starts it; does not wait until it is ready.
+    ///
+    /// # Errors
+    /// The machine refuses.
+    pub(super) fn start(
+        lab: &Lab,
+        node: &str,
+        mode: Mode,
+        binary: &ClusterBinary,
+        files: &Files<'_>,
+    ) -> Result<Self> {
+        let config = files.folder.join(format!("kube-proxy-{node}.json"));
+        fs::write(&config, config_of(node, mode, files.kubeconfig))
+            .with_context(|| format!("writing {}", config.display()))?;
+        let log = files.folder.join(format!("kube-proxy-{node}.log"));
+        let output = OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut command = std::process::Command::new(binary.program("kube-proxy"));
+        command.arg("--config").arg(config).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        in_netns(&mut command, &netns::path(&lab.node(node)?.netns))?;
+        in_cgroup(&mut command, &lab.node_cgroup(node).join("agent"))?;
+        let child = command.spawn().context("starting kube-proxy")?;
+        Ok(Self { node: node.to_owned(), child, log })
+    }
+
+    /// Waits until its rules are written.
+    ///
+    /// # Errors
+    /// It ended, or was not healthy in time; with the end of its log.
+    pub(super) fn ready(&mut self, lab: &Lab) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let place = lab.node(&self.node)?;
+        loop {
+            if place.get(HEALTH_URL, Duration::from_secs(1))?.is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            let ended = self.child.try_wait()?;
+            ensure!(ended.is_none(), "kube-proxy on {} ended:\n{}", self.node, log_end(&self.log, 10));
+            if Instant::now() > deadline {
+                bail!("kube-proxy on {} is not ready:\n{}", self.node, log_end(&self.log, 10));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for KubeProxy {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where its files are.
+pub(super) struct Files<'a> {
+    pub(super) kubeconfig: &'a Path,
+    pub(super) folder: &'a Path,
+}
+
+fn config_of(node: &str, mode: Mode, kubeconfig: &Path) -> String {
+    // Its default is one sync per second; with less, a change arrives before the pod that it concerns is gone.
+    let sync = json!({"minSyncPeriod": "100ms", "syncPeriod": "30s"});
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": match mode { Mode::Nftables => "nftables", Mode::Iptables => "iptables" },
+        "hostnameOverride": node,
+        "clientConnection": {"kubeconfig": kubeconfig},
+        "clusterCIDR": CLUSTER_CIDRS.join(","),
+        "detectLocalMode": "ClusterCIDR",
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        // 0 leaves the table's size alone: it can be set in the machine's first network namespace only.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "nftables": sync,
+        "iptables": sync,
+    })
+    .to_string()
+}
