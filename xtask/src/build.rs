@@ -20,17 +20,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo.arg("--release");
     }
     child::run(&mut cargo)?;
+    let profile = if options.release { "release" } else { "debug" };
     for name in ["proxy-agent", "proxyctl"] {
-        let path = artefacts(options).join(name);
+        let path = artefacts(profile).join(name);
         let size = path.metadata().with_context(|| format!("cargo left no {}", path.display()))?.len();
         println!("{} ({:.1} MiB)", path.display(), size as f64 / f64::from(1 << 20));
     }
     Ok(())
 }
 
-/// The directory of the profile's binaries.
-fn artefacts(options: &Options) -> PathBuf {
+/// Where cargo leaves the binaries of a profile (`debug`, `release`).
+pub(crate) fn artefacts(profile: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| child::root().join("target"), PathBuf::from);
-    target.join(if options.release { "release" } else { "debug" })
+    target.join(profile)
 }

@@ -1,19 +1,17 @@
-//! `cargo xtask demo`: hands on to the lab's binary, which tells the story.
+//! `cargo xtask demo`: the story of `examples/` on two nodes, told by the lab's binary.
 
 use anyhow::Result;
 
-use crate::{child, setup};
+use crate::lab;
 
 /// Arguments, handed on as they are.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// See `cargo xtask demo --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
     args: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::ensure()?;
-    let verb = ["run", "-q", "-p", "sluice-lab", "--", "demo"];
-    child::run(child::cargo(verb).args(&options.args))
+    lab::hand_on("demo", &options.args)
 }
