@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod health;
 pub mod kernel;
 pub mod observe;

@@ -1,0 +1,20 @@
+//! Entry of `proxyctl`: what is in the kernel, told without an agent.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use proxy_agent::ctl::{self, Cli};
+
+fn main() -> ExitCode {
+    match ctl::run(&Cli::parse()) {
+        Ok(text) => {
+            // A reader that has seen enough (`proxyctl flow list | head`) is no failure.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("proxyctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `proxyctl`: reads the pinned maps of one `--bpf-root` and says what is there, whether an agent runs or not.
+//! One file per noun; each turns maps into rows, and only `output` knows how rows look.
+
+mod backend;
+mod counter;
+mod dump;
+mod flow;
+mod map;
+mod output;
+mod reader;
+mod service;
+mod status;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use output::Format;
+
+use reader::Reader;
+
+/// What Sluice has put into the kernel of this node; no agent needs to run.
+#[derive(Parser, Debug)]
+#[command(name = "proxyctl", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to show.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where from, and how.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Directory of pinned maps and links
+    #[arg(long, global = true, env = "SLUICE_BPF_ROOT", value_name = "DIR", default_value = "/sys/fs/bpf/sluice")]
+    pub bpf_root: PathBuf,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// What to show.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Agent, adoption, programs and maps at a glance
+    Status,
+    /// Services and what is behind them
+    #[command(subcommand, visible_alias = "services")]
+    Service(ServiceCommand),
+    /// Endpoints that connections are sent to
+    #[command(subcommand, visible_alias = "backends")]
+    Backend(BackendCommand),
+    /// Connections that are translated packet by packet
+    #[command(subcommand, visible_alias = "flows")]
+    Flow(FlowCommand),
+    /// What became of packets and socket calls, and why
+    #[command(subcommand, visible_alias = "counters")]
+    Counter(CounterCommand),
+    /// The maps themselves
+    #[command(subcommand, visible_alias = "maps")]
+    Map(MapCommand),
+}
+
+/// `proxyctl service …`.
+#[derive(Subcommand, Debug)]
+pub enum ServiceCommand {
+    /// Every address and port that is served
+    List,
+    /// One Service with its backends
+    Get {
+        /// Namespace and name, such as default/web
+        #[arg(value_name = "NS/NAME")]
+        service: String,
+    },
+}
+
+/// `proxyctl backend …`.
+#[derive(Subcommand, Debug)]
+pub enum BackendCommand {
+    /// Every backend that a frontend points at
+    List {
+        /// Only those of this Service
+        #[arg(long, value_name = "NS/NAME")]
+        service: Option<String>,
+    },
+}
+
+/// `proxyctl flow …`.
+#[derive(Subcommand, Debug)]
+pub enum FlowCommand {
+    /// Every translated connection
+    List {
+        /// Only those of this Service
+        #[arg(long, value_name = "NS/NAME")]
+        service: Option<String>,
+    },
+}
+
+/// `proxyctl counter …`.
+#[derive(Subcommand, Debug)]
+pub enum CounterCommand {
+    /// Every reason with its count
+    List,
+}
+
+/// `proxyctl map …`.
+#[derive(Subcommand, Debug)]
+pub enum MapCommand {
+    /// Every map with its size
+    List,
+    /// Every entry of one map
+    Dump {
+        /// Name of the map, as `map list` has it
+        name: String,
+    },
+}
+
+/// Does what was asked and gives the text to print.
+///
+/// # Errors
+/// When the maps cannot be read or what was asked for is not there; the message says what to do.
+pub fn run(cli: &Cli) -> anyhow::Result<String> {
+    let Global { bpf_root, output } = &cli.global;
+    let reader = Reader::open(bpf_root)?;
+    match &cli.command {
+        Command::Status => output.one(&status::read(&reader)?),
+        Command::Service(ServiceCommand::List) => output.rows(&service::list(&reader)?),
+        Command::Service(ServiceCommand::Get { service }) => output.one(&service::get(&reader, service)?),
+        Command::Backend(BackendCommand::List { service }) => {
+            output.rows(&backend::list(&reader, service.as_deref())?)
+        }
+        Command::Flow(FlowCommand::List { service }) => output.rows(&flow::list(&reader, service.as_deref())?),
+        Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader)?),
+        Command::Map(MapCommand::List) => output.rows(&map::list(&reader)?),
+        Command::Map(MapCommand::Dump { name }) => output.one(&dump::dump(&reader, name)?),
+    }
+}

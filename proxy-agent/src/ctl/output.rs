@@ -1,0 +1,108 @@
+//! How results are printed: tables for people, JSON for programs. Names from outside lose their control
+//! characters before they reach a terminal.
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// How to print.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON value for programs
+    Json,
+}
+
+/// Something that is a row of a table.
+pub(super) trait Row: Serialize {
+    /// Column headings.
+    const COLUMNS: &'static [&'static str];
+    /// One cell per column.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Something that is more than rows.
+pub(super) trait Page: Serialize {
+    /// The text for people.
+    fn text(&self) -> String;
+}
+
+impl Format {
+    /// Prints rows.
+    pub(super) fn rows<R: Row>(self, rows: &[R]) -> anyhow::Result<String> {
+        match self {
+            Self::Table => Ok(table(rows)),
+            Self::Json => json(&rows),
+        }
+    }
+
+    /// Prints one thing.
+    pub(super) fn one<P: Page>(self, page: &P) -> anyhow::Result<String> {
+        match self {
+            Self::Table => Ok(page.text()),
+            Self::Json => json(page),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Rows in columns; nothing but the headings without any.
+pub(super) fn table<R: Row>(rows: &[R]) -> String {
+    columns(R::COLUMNS.iter().map(ToString::to_string).collect(), rows.iter().map(Row::cells).collect())
+}
+
+/// Cells in columns.
+pub(super) fn columns(headings: Vec<String>, rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(headings);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
+    }
+    let text = table.to_string();
+    // Cells are padded to their column; nobody wants the blanks at the end of a line.
+    text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line.trim_end())).fold(
+        String::new(),
+        |mut all, line| {
+            all.push_str(line);
+            all.push('\n');
+            all
+        },
+    )
+}
+
+/// The text without control characters: a name may hold an escape sequence of a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Pair(&'static str, u32);
+
+    impl Row for Pair {
+        const COLUMNS: &'static [&'static str] = &["NAME", "COUNT"];
+
+        fn cells(&self) -> Vec<String> {
+            vec![self.0.into(), self.1.to_string()]
+        }
+    }
+
+    #[test]
+    fn rows_stand_in_columns_and_escapes_are_shown_and_not_obeyed() {
+        let rows = [Pair("a", 100), Pair("\x1b[31mred\n", 2)];
+        assert_eq!(
+            Format::Table.rows(&rows).unwrap(),
+            "NAME                  COUNT\na                     100\n\\u{1b}[31mred\\n       2\n"
+        );
+        assert_eq!(Format::Table.rows::<Pair>(&[]).unwrap(), "NAME  COUNT\n");
+        assert_eq!(Format::Json.rows(&[Pair("a", 1)]).unwrap(), "[\n  [\n    \"a\",\n    1\n  ]\n]\n");
+    }
+}

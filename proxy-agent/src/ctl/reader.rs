@@ -1,0 +1,95 @@
+//! The pinned maps of one root with the names that the agent wrote down, opened for reading.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use proxy_common::ServiceId;
+use proxy_model::{ObjectKey, ServiceName};
+
+use crate::kernel::pins::{self, Pinned, Pins};
+use crate::kernel::record::{RUN_ROOT, Record};
+
+/// Everything that is read.
+pub(super) struct Reader {
+    pub(super) pinned: Pinned,
+    pub(super) record: Record,
+    names: BTreeMap<ServiceId, ServiceName>,
+}
+
+impl Reader {
+    /// Opens the maps.
+    pub(super) fn open(bpf_root: &Path) -> anyhow::Result<Self> {
+        let root = bpf_root.display();
+        if !rustix::process::geteuid().is_root() && std::fs::read_dir(bpf_root).is_err() {
+            bail!("{root} cannot be read by this user: run as root");
+        }
+        if !Pins::below(bpf_root).maps_dir().is_dir() {
+            bail!(
+                "nothing is pinned below {root}: no agent has run with this --bpf-root (give another one, or set \
+                 SLUICE_BPF_ROOT; agents print theirs when they start)"
+            );
+        }
+        let pinned = pins::open(bpf_root).with_context(|| format!("the maps below {root} cannot be read"))?;
+        let record = Record::of(Path::new(RUN_ROOT), bpf_root);
+        let names = record.names();
+        Ok(Self { pinned, record, names })
+    }
+
+    /// The name of an id, as far as it was written down.
+    pub(super) fn name(&self, id: ServiceId) -> Option<&ServiceName> {
+        self.names.get(&id)
+    }
+
+    /// `namespace/name:port`, or the number of a Service without a name.
+    pub(super) fn label(&self, id: ServiceId) -> String {
+        match self.name(id) {
+            Some(ServiceName { service, port, .. }) if port.is_empty() => service.to_string(),
+            Some(ServiceName { service, port, .. }) => format!("{service}:{port}"),
+            None if id == ServiceId::NONE => "-".into(),
+            None => format!("#{}", id.0),
+        }
+    }
+
+    /// Tells whether an id is of the Service that was asked for.
+    pub(super) fn only(&self, service: Option<&str>) -> anyhow::Result<Only<'_>> {
+        let key = service.map(object_key).transpose()?;
+        Ok(Only { reader: self, key })
+    }
+}
+
+/// A choice of one Service, or of all.
+pub(super) struct Only<'a> {
+    reader: &'a Reader,
+    key: Option<ObjectKey>,
+}
+
+impl Only<'_> {
+    /// The id is of the Service.
+    pub(super) fn takes(&self, id: ServiceId) -> bool {
+        self.key.as_ref().is_none_or(|key| self.reader.name(id).is_some_and(|name| name.service == *key))
+    }
+}
+
+/// Reads `namespace/name`; a name alone is in `default`.
+pub(super) fn object_key(text: &str) -> anyhow::Result<ObjectKey> {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        bail!("{text:?} is not NAMESPACE/NAME");
+    }
+    Ok(ObjectKey::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_by_namespace_and_name() {
+        assert_eq!(object_key("shop/web").unwrap(), ObjectKey::new("shop", "web"));
+        assert_eq!(object_key("web").unwrap(), ObjectKey::new("default", "web"));
+        for bad in ["", "/web", "shop/", "a/b/c"] {
+            assert!(object_key(bad).is_err(), "{bad}");
+        }
+    }
+}

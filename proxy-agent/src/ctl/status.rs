@@ -1,0 +1,195 @@
+//! Everything at a glance: is an agent alive, what did its start do, which programs sit where, how full is it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxy_common::maps::LAYOUT_VERSION;
+use proxy_common::{V4, V6};
+use serde::Serialize;
+
+use super::output::{Page, columns};
+use super::reader::Reader;
+use super::{backend, flow, map, service};
+use crate::kernel::pins::{self, Target};
+use crate::kernel::record::State;
+use crate::kernel::topology::IfIndex;
+use crate::kernel::{MapFamily, Maps};
+
+/// Everything at a glance.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StatusPage {
+    bpf_root: String,
+    layout_version: u32,
+    agent: Agent,
+    /// What the last start found and did; absent if it was not written down.
+    start: Option<State>,
+    hooks: Vec<HookRow>,
+    services: usize,
+    frontends: usize,
+    backends: usize,
+    flows: usize,
+    node_addresses: Vec<std::net::IpAddr>,
+    maps: Vec<map::MapRow>,
+}
+
+/// Whether an agent runs.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Agent {
+    alive: bool,
+    /// Process that runs, or ran last.
+    pid: Option<u32>,
+}
+
+/// A program that is attached through a pinned link.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct HookRow {
+    hook: &'static str,
+    target: String,
+    program_id: Option<u32>,
+    link_id: Option<u32>,
+    state: &'static str,
+}
+
+/// Reads everything.
+pub(super) fn read(reader: &Reader) -> anyhow::Result<StatusPage> {
+    let start = reader.record.state();
+    let frontends = service::list(reader)?;
+    let mut services: Vec<_> = frontends.iter().filter_map(|row| row.service()).collect();
+    services.sort_unstable();
+    services.dedup();
+    Ok(StatusPage {
+        bpf_root: reader.pinned.pins.root().display().to_string(),
+        layout_version: LAYOUT_VERSION,
+        agent: Agent {
+            alive: is_locked(&reader.record.dir().join("lock")),
+            pid: start.as_ref().map(|state| state.pid),
+        },
+        hooks: hooks(reader)?,
+        services: services.len(),
+        frontends: frontends.len(),
+        backends: backend::list(reader, None)?.len(),
+        flows: flow::list(reader, None)?.len(),
+        node_addresses: node_address::<V4>(&reader.pinned.v4)
+            .into_iter()
+            .chain(node_address::<V6>(&reader.pinned.v6))
+            .collect(),
+        maps: map::list(reader)?,
+        start,
+    })
+}
+
+fn node_address<F: MapFamily>(maps: &Maps<F>) -> Option<std::net::IpAddr> {
+    use proxy_common::Address as _;
+    let node = maps.node.get(&0).ok().flatten()?;
+    Some(node.address.to_ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// Whether somebody holds the lock file. Asked of the kernel's list of locks: trying to take the lock would get in
+/// the way of an agent that starts at this moment.
+fn is_locked(path: &Path) -> bool {
+    let Ok(metadata) = fs::metadata(path) else { return false };
+    let Ok(locks) = fs::read_to_string("/proc/locks") else { return false };
+    let inode = format!(":{}", metadata.ino());
+    // `1: FLOCK  ADVISORY  WRITE 4242 00:1b:1234 0 EOF`, see proc_locks(5).
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some("FLOCK") && words.any(|word| word.ends_with(&inode))
+    })
+}
+
+fn hooks(reader: &Reader) -> anyhow::Result<Vec<HookRow>> {
+    let row = |link: pins::PinnedLink| {
+        let facts = pins::link_facts(&link).ok();
+        let state = match (&facts, link.target) {
+            (None, _) => "unreadable",
+            (Some(facts), Target::Device(_)) if facts.ifindex == 0 => "device gone",
+            (Some(_), _) => "attached",
+        };
+        HookRow {
+            hook: link.hook.name(),
+            target: target(link.target),
+            program_id: facts.map(|facts| facts.program),
+            link_id: facts.map(|facts| facts.id),
+            state,
+        }
+    };
+    Ok(reader.pinned.pins.links()?.into_iter().map(row).collect())
+}
+
+/// The device's name if it is in this network namespace, else its number.
+fn target(target: Target) -> String {
+    match target {
+        Target::Cgroup => "cgroup".into(),
+        Target::Device(IfIndex(index)) => device_name(index).unwrap_or_else(|| format!("device {index}")),
+    }
+}
+
+fn device_name(index: u32) -> Option<String> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
+    netdevice::index_to_name(any, index).ok()
+}
+
+impl Page for StatusPage {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name:<12}{value}");
+        };
+        line("root", format!("{} (layout {})", self.bpf_root, self.layout_version));
+        line("agent", agent(&self.agent));
+        line("start", self.start.as_ref().map_or("not written down".into(), start));
+        if !self.node_addresses.is_empty() {
+            let addresses: Vec<_> = self.node_addresses.iter().map(ToString::to_string).collect();
+            line("node", addresses.join(", "));
+        }
+        line(
+            "serving",
+            format!(
+                "{} Services, {} frontends, {} backends, {} flows",
+                self.services, self.frontends, self.backends, self.flows
+            ),
+        );
+        text.push('\n');
+        text.push_str(&hook_table(&self.hooks));
+        text.push('\n');
+        text.push_str(&super::output::table(&self.maps));
+        text
+    }
+}
+
+fn agent(agent: &Agent) -> String {
+    match (agent.alive, agent.pid) {
+        (true, Some(pid)) => format!("alive, pid {pid}"),
+        (true, None) => "alive".into(),
+        (false, Some(pid)) => format!("not running (last pid {pid}); the dataplane serves what it was told last"),
+        (false, None) => "not running; the dataplane serves what it was told last".into(),
+    }
+}
+
+fn start(state: &State) -> String {
+    let State { adopted, at, kept, written, deleted, written_since, deleted_since, links_replaced, links_created, .. } =
+        state;
+    let how = if *adopted { "adopted" } else { "fresh" };
+    let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*at));
+    format!(
+        "{how} at {when}: {kept} frontends kept, {written} written, {deleted} deleted; links: {links_replaced} \
+         replaced, {links_created} created; since then {written_since} written, {deleted_since} deleted"
+    )
+}
+
+fn hook_table(hooks: &[HookRow]) -> String {
+    let id = |id: Option<u32>| id.map_or("-".into(), |id| id.to_string());
+    let cells = |row: &HookRow| {
+        vec![row.hook.into(), row.target.clone(), id(row.program_id), id(row.link_id), row.state.into()]
+    };
+    let headings = ["HOOK", "TARGET", "PROGRAM", "LINK", "STATE"].map(str::to_owned).to_vec();
+    columns(headings, hooks.iter().map(cells).collect())
+}
