@@ -4,6 +4,7 @@
 use std::{fs, io, path::Path};
 
 use super::{
+    clsact,
     error::Error,
     links,
     lock::Lock,
@@ -34,7 +35,9 @@ pub fn cleanup(bpf_root: &Path, run_root: &Path) -> Result<Removed, Error> {
         links::detach(&link)?;
         removed.links += 1;
     }
-    super::clsact::remove_all();
+    if clsact::needed() {
+        clsact::detach_all();
+    }
     removed.maps = count(&pins.maps_dir());
     remove_tree(&pins.version_dir())?;
     match fs::remove_dir(bpf_root) {

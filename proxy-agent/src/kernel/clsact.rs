@@ -2,9 +2,11 @@
 //! ends, and a restart replaces them at a fixed place; unlike a link, the replacement of a filter is found by
 //! priority and handle.
 
+use std::io;
+
 use aya::{
     programs::{
-        TcAttachType,
+        ProgramError, TcAttachType,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
     util::KernelVersion,
@@ -28,64 +30,59 @@ pub fn needed() -> bool {
     KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0))
 }
 
-/// Filters that were attached; forgetting one leaves it where it is.
-#[derive(Debug, Default)]
-pub struct Filters {
-    attached: usize,
+/// Puts our program into the filter of `device`, or makes the filter.
+///
+/// # Errors
+/// [`Error::Attach`].
+pub fn attach(hook: Hook, device: &str, programs: &mut Programs) -> Result<(), Error> {
+    let failed = |verb| move |source| Error::Attach { verb, hook, target: device.into(), source };
+    let Anchor::Device(_, side) = hook.anchor() else {
+        return Err(failed("attach")(io::ErrorKind::InvalidInput.into()));
+    };
+    let side = parent(side);
+    match tc::qdisc_add_clsact(device) {
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        Err(error) => return Err(failed("add the clsact qdisc for")(io::Error::other(error))),
+    }
+    let other = |error: ProgramError| failed("attach")(io::Error::other(error));
+    let handle = TcHandle::new(0, HANDLE);
+    let classifier = programs.classifier(hook)?;
+    let replaced = SchedClassifierLink::attached(device, side, PRIORITY, handle, None)
+        .map_err(failed("find"))
+        .and_then(|link| classifier.attach_to_link(link).map_err(other));
+    let id = match replaced {
+        Ok(id) => id,
+        Err(_) => {
+            let place = NlOptions { priority: PRIORITY, handle, classid: None };
+            classifier.attach_with_options(device, side, TcAttachOptions::Netlink(place)).map_err(other)?
+        }
+    };
+    // The filter belongs to the device from now on: dropping aya's link would remove it.
+    std::mem::forget(classifier.take_link(id).map_err(other)?);
+    Ok(())
 }
 
-impl Filters {
-    /// Puts our program into the filter of `device`, or makes the filter.
-    ///
-    /// # Errors
-    /// [`Error::Attach`].
-    pub fn attach(&mut self, hook: Hook, device: &str, programs: &mut Programs) -> Result<(), Error> {
-        let failed = |verb| move |source| Error::Attach { verb, hook, target: device.into(), source };
-        let Anchor::Device(_, side) = hook.anchor() else {
-            return Err(failed("attach")(std::io::ErrorKind::InvalidInput.into()));
-        };
-        match tc::qdisc_add_clsact(device) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-            Err(error) => return Err(failed("add clsact for")(std::io::Error::other(error))),
-        }
-        let side = match side {
-            Side::Ingress => TcAttachType::Ingress,
-            Side::Egress => TcAttachType::Egress,
-        };
-        let other = |error: aya::programs::ProgramError| failed("attach")(std::io::Error::other(error));
-        let handle = TcHandle::new(0, HANDLE);
-        let classifier = programs.classifier(hook)?;
-        let replaced = SchedClassifierLink::attached(device, side, PRIORITY, handle, None)
-            .map_err(failed("find"))
-            .and_then(|link| classifier.attach_to_link(link).map_err(other));
-        let id = match replaced {
-            Ok(id) => id,
-            Err(_) => {
-                let place = NlOptions { priority: PRIORITY, handle, classid: None };
-                classifier.attach_with_options(device, side, TcAttachOptions::Netlink(place)).map_err(other)?
-            }
-        };
-        // The filter belongs to the device from now on: dropping aya's link would remove it.
-        std::mem::forget(classifier.take_link(id).map_err(other)?);
-        self.attached += 1;
-        Ok(())
+/// Removes the filter of a hook from `device`; that there is none is no error.
+pub fn detach(hook: Hook, device: &str) {
+    if let Anchor::Device(_, side) = hook.anchor() {
+        // It is found by the name of its program.
+        let _ = tc::qdisc_detach_program(device, parent(side), hook.name());
+    }
+}
+
+const fn parent(side: Side) -> TcAttachType {
+    match side {
+        Side::Ingress => TcAttachType::Ingress,
+        Side::Egress => TcAttachType::Egress,
     }
 }
 
 /// Removes our filters from every device of this network namespace; the qdisc stays, others may use it.
-pub fn remove_all() {
-    if !needed() {
-        return;
-    }
+pub fn detach_all() {
     for device in devices() {
-        for (hook, side) in Hook::of_device(Role::Pod).chain(Hook::of_device(Role::Uplink)) {
-            let side = match side {
-                Side::Ingress => TcAttachType::Ingress,
-                Side::Egress => TcAttachType::Egress,
-            };
-            // It is found by the name of its program; a device without one has nothing to remove.
-            let _ = tc::qdisc_detach_program(&device, side, hook.name());
+        for (hook, _) in Hook::of_device(Role::Pod).chain(Hook::of_device(Role::Uplink)) {
+            detach(hook, &device);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use proxy_common::{Address, DeviceKind, NodeConfig};
 
 use super::{
-    clsact::{self, Filters},
+    clsact,
     error::Error,
     family::{MapFamily, Maps},
     hook::Hook,
@@ -24,7 +24,6 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Devices {
     attached: BTreeSet<(Hook, IfIndex)>,
-    filters: Option<Filters>,
 }
 
 impl Devices {
@@ -50,7 +49,7 @@ impl Devices {
                 continue;
             }
             let name = topology.devices.get(index).map_or("", |device| device.name.as_str());
-            match self.attach(*hook, *index, name, maps, programs) {
+            match attach(*hook, *index, name, maps, programs) {
                 Ok(()) => {
                     tracing::debug!(%hook, device = name, "attached");
                     self.attached.insert((*hook, *index));
@@ -60,26 +59,24 @@ impl Devices {
                 Err(error) => errors.push(error),
             }
         }
-        errors.extend(self.detach_others(&wanted, maps).err());
+        errors.extend(self.detach_others(&wanted, topology, maps).err());
         errors
     }
 
-    fn attach(
+    /// Lets the programs of all other devices go, and those of another role.
+    fn detach_others(
         &mut self,
-        hook: Hook,
-        index: IfIndex,
-        name: &str,
+        wanted: &BTreeSet<(Hook, IfIndex)>,
+        topology: &Topology,
         maps: &Pinned,
-        programs: &mut Programs,
     ) -> Result<(), Error> {
         if clsact::needed() {
-            return self.filters.get_or_insert_default().attach(hook, name, programs);
+            for (hook, index) in self.attached.difference(wanted) {
+                if let Some(device) = topology.devices.get(index) {
+                    clsact::detach(*hook, &device.name);
+                }
+            }
         }
-        links::attach(&maps.pins, programs, hook, Target::Device(index), None).map(drop)
-    }
-
-    /// Lets the links of all other devices go. Filters go with their device.
-    fn detach_others(&mut self, wanted: &BTreeSet<(Hook, IfIndex)>, maps: &Pinned) -> Result<(), Error> {
         for link in maps.pins.links()? {
             let PinnedLink { hook, target, path: _ } = &link;
             if let Target::Device(index) = target
@@ -91,6 +88,13 @@ impl Devices {
         self.attached.retain(|one| wanted.contains(one));
         Ok(())
     }
+}
+
+fn attach(hook: Hook, index: IfIndex, name: &str, maps: &Pinned, programs: &mut Programs) -> Result<(), Error> {
+    if clsact::needed() {
+        return clsact::attach(hook, name, programs);
+    }
+    links::attach(&maps.pins, programs, hook, Target::Device(index), None).map(drop)
 }
 
 /// The link still hangs on a device: one that went away and came back under the same number took it along. A

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use proxy_agent::kernel::{
-    Kernel, netlink,
+    Kernel, SocketRoad, clsact,
+    hook::Hook,
+    load::Programs,
+    netlink,
     pins::{self, PinnedLink, Pins},
 };
 use proxy_common::DeviceKind;
@@ -172,5 +175,31 @@ fn a_strangers_program_stays_and_runs_behind_ours() {
         proxy_agent::kernel::cleanup::cleanup(&stage.settings.bpf_root, &stage.settings.run_root).unwrap();
         assert_eq!(names(), ["empty"]);
         assert_eq!(index("pod0"), pod);
+    });
+}
+
+#[test]
+fn kernels_without_tcx_are_served_by_filters_that_are_replaced_and_removed() {
+    on_a_node(|stage| {
+        let kernel = stage.open();
+        stage.pod("pod0");
+        let filters = |side: &str| run(&["tc", "filter", "show", "dev", "pod0", side]);
+        let attach = |programs: &mut Programs| {
+            clsact::attach(Hook::FromPod, "pod0", programs).unwrap();
+            clsact::attach(Hook::ToPod, "pod0", programs).unwrap();
+        };
+        let mut programs = Programs::load(&kernel.maps().pins, &stage.settings, SocketRoad::On).unwrap();
+        attach(&mut programs);
+        drop(programs);
+        let first = filters("ingress");
+        assert!(first.contains("pref 81 bpf") && first.contains("from_pod direct-action"), "{first}");
+        let mut programs = Programs::load(&kernel.maps().pins, &stage.settings, SocketRoad::On).unwrap();
+        attach(&mut programs);
+        let second = filters("ingress");
+        assert_eq!(second.matches("direct-action").count(), 1, "replaced, not added: {second}");
+        assert_ne!(first, second, "another program");
+        assert_eq!(filters("egress").matches("to_pod direct-action").count(), 1);
+        clsact::detach_all();
+        assert_eq!((filters("ingress"), filters("egress")), (String::new(), String::new()));
     });
 }

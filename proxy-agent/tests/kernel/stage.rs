@@ -13,14 +13,14 @@ use proxy_agent::kernel::{Families, Kernel, Settings, Sizes, SocketRoad, Uplinks
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub struct Stage {
+pub(crate) struct Stage {
     name: String,
     /// What the agent of this node is told.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 /// Runs `test` on a thread of its own in a new network namespace.
-pub fn on_a_node(test: impl FnOnce(&mut Stage) + Send + 'static) {
+pub(crate) fn on_a_node(test: impl FnOnce(&mut Stage) + Send + 'static) {
     let run = move || {
         // The namespace of this thread alone.
         let flags = rustix::thread::UnshareFlags::NEWNET;
@@ -35,14 +35,14 @@ pub fn on_a_node(test: impl FnOnce(&mut Stage) + Send + 'static) {
 }
 
 /// Runs a command in the namespace of the calling thread.
-pub fn run(words: &[&str]) -> String {
+pub(crate) fn run(words: &[&str]) -> String {
     let output = Command::new(words[0]).args(&words[1..]).output().expect(words[0]);
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Waits until `check` gives a value.
-pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         if let Some(value) = check() {
@@ -74,7 +74,7 @@ impl Stage {
     }
 
     /// Starts an agent's kernel room.
-    pub fn open(&self) -> Kernel {
+    pub(crate) fn open(&self) -> Kernel {
         match Kernel::open(&self.settings) {
             Ok(kernel) => kernel,
             Err(error) => panic!("{:#}", anyhow::Error::from(error)),
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     /// A veth pair whose other end is in a namespace that lives as long as the stage; gives our end's index.
-    pub fn pod(&self, device: &str) -> u32 {
+    pub(crate) fn pod(&self, device: &str) -> u32 {
         let peer = self.peer();
         run(&["ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", &peer]);
         run(&["ip", "link", "set", device, "up"]);
@@ -90,7 +90,7 @@ impl Stage {
     }
 
     /// The namespace of all pods.
-    pub fn peer(&self) -> String {
+    pub(crate) fn peer(&self) -> String {
         if !PathBuf::from("/run/netns").join(&self.name).exists() {
             run(&["ip", "netns", "add", &self.name]);
         }
@@ -98,7 +98,7 @@ impl Stage {
     }
 
     /// Names of all pins below a directory of the root, sorted.
-    pub fn pins(&self, below: &str) -> Vec<String> {
+    pub(crate) fn pins(&self, below: &str) -> Vec<String> {
         let dir = self.settings.bpf_root.join("v1").join(below);
         let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
         let mut names: Vec<_> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
@@ -108,7 +108,7 @@ impl Stage {
 }
 
 /// The index of a device of this thread's namespace.
-pub fn index(device: &str) -> u32 {
+pub(crate) fn index(device: &str) -> u32 {
     let line = run(&["ip", "-o", "link", "show", device]);
     line.split(':').next().and_then(|index| index.trim().parse().ok()).expect("ip prints the index first")
 }
