@@ -11,8 +11,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use proxy_common::{
-    Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey, Frontend,
-    FrontendKey, NodeConfig, Reason, SocketPeer, SocketPeerKey, V4, V6, limits, socket::ConnectedPeer,
+    Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
+    Frontend, FrontendKey, NodeConfig, Reason, SocketPeer, SocketPeerKey, V4, V6, limits,
+    socket::ConnectedPeer,
 };
 
 /// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.

@@ -63,7 +63,11 @@ pub fn getpeername4(ctx: SockAddrContext) -> i32 {
 /// `getpeername(2)` of an IPv6 socket.
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(ctx: SockAddrContext) -> i32 {
-    if is_mapped(&ctx) { show::<Mapped4>(&ctx) } else { show::<Plain6>(&ctx) }
+    if is_mapped(&ctx) {
+        show::<Mapped4>(&ctx)
+    } else {
+        show::<Plain6>(&ctx)
+    }
     ALLOW
 }
 

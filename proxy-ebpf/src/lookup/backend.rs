@@ -5,8 +5,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_loop};
 use proxy_common::{
-    Address, AffinityKey, AffinityValue, Backend, Family, Frontend, Port, Reason, Segment, affinity::ClientKind,
-    decide, limits,
+    Address, AffinityKey, AffinityValue, Backend, Family, Frontend, Port, Reason, Segment,
+    affinity::ClientKind, decide, limits,
 };
 
 use crate::maps::{AFFINITY, Tables};
