@@ -33,6 +33,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use sluice_lab::Lab;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::binary::ClusterBinary;
 use journal::Journal;
@@ -59,12 +60,7 @@ impl PodRunner {
         let work = move || {
             // One thread: events are worked off in their order, and the processes of Pods end with it.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                tokio::select! {
-                    result = run(floor, kubeconfig) => result,
-                    _ = stopped => Ok(()),
-                }
-            })
+            runtime.block_on(run(floor, kubeconfig, stopped))
         };
         let thread = std::thread::Builder::new().name("pod-runner".to_owned()).spawn(work)?;
         Ok(Self { stop: Some(stop), thread: Some(thread), journal })
@@ -127,32 +123,45 @@ impl Backoff for Soon {
     fn reset(&mut self) {}
 }
 
-async fn run(floor: Floor, kubeconfig: Kubeconfig) -> Result<()> {
+async fn run(floor: Floor, kubeconfig: Kubeconfig, stopped: oneshot::Receiver<()>) -> Result<()> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let client = Client::try_from(config).context("a client for the pod runner")?;
-    let mut pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).backoff(Soon).boxed();
-    let mut runner = Runner { floor, client, standing: BTreeMap::new() };
-    let mut listed = Vec::new();
-    while let Some(event) = pods.next().await {
-        match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(pod)) => listed.push(pod),
-            Ok(Event::InitDone) => runner.replace(&std::mem::take(&mut listed)),
-            Ok(Event::Apply(pod)) => runner.apply(&pod),
-            Ok(Event::Delete(pod)) => runner.delete(&pod),
-            Err(error) => runner.floor.journal.note(&format!("watching pods: {error}")),
-        }
-    }
-    Err(anyhow!("the watch of Pods has ended"))
+    let mut runner = Runner { floor, client, standing: BTreeMap::new(), tasks: JoinSet::new() };
+    let result = tokio::select! {
+        error = runner.watch() => Err(error),
+        _ = stopped => Ok(()),
+    };
+    runner.standing.values().for_each(Standing::die);
+    while runner.tasks.join_next().await.is_some() {}
+    result
 }
 
 struct Runner {
     floor: Floor,
     client: Client,
     standing: BTreeMap<PodKey, Standing>,
+    tasks: JoinSet<()>,
 }
 
 impl Runner {
+    /// Follows the Pods of the cluster; returns only when that is no longer possible.
+    async fn watch(&mut self) -> anyhow::Error {
+        let api = Api::<Pod>::all(self.client.clone());
+        let mut pods = watcher(api, watcher::Config::default()).backoff(Soon).boxed();
+        let mut listed = Vec::new();
+        while let Some(event) = pods.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(pod)) => listed.push(pod),
+                Ok(Event::InitDone) => self.replace(&std::mem::take(&mut listed)),
+                Ok(Event::Apply(pod)) => self.apply(&pod),
+                Ok(Event::Delete(pod)) => self.delete(&pod),
+                Err(error) => self.floor.journal.note(&format!("watching pods: {error}")),
+            }
+        }
+        anyhow!("the watch of Pods has ended")
+    }
+
     /// All Pods there are, after the watch was interrupted. What is gone goes first: its addresses may be lent again.
     fn replace(&mut self, pods: &[Pod]) {
         let uids: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
@@ -171,9 +180,9 @@ impl Runner {
         if self.standing.get(&workload.key).is_some_and(|standing| standing.uid != workload.uid) {
             self.clear(&workload.key);
         }
-        match (self.standing.get_mut(&workload.key), workload.fate) {
+        match (self.standing.get(&workload.key), workload.fate) {
             (None, Fate::Lives) => {
-                let standing = Standing::set_up(&self.floor, self.client.clone(), &workload);
+                let standing = Standing::set_up(&self.floor, self.client.clone(), &workload, &mut self.tasks);
                 self.standing.insert(workload.key, standing);
             }
             (Some(standing), Fate::Ends) => standing.terminate(),

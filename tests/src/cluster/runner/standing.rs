@@ -8,8 +8,8 @@ use kube::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use sluice_lab::Protocol;
 use tokio::process::Child;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Floor;
 use super::listening::all_open;
@@ -21,13 +21,20 @@ use super::workload::Workload;
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
+/// What the processes of a Pod are to do. Goes up only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Run,
+    Terminate,
+    Die,
+}
+
 /// A Pod, from its first sight until its object is gone.
 pub(super) struct Standing {
     pub(super) uid: String,
     /// `None` when it could not be made.
     sandbox: Option<Sandbox>,
-    terminate: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    order: watch::Sender<Order>,
 }
 
 /// A process and the ports by which it is known to serve.
@@ -38,32 +45,43 @@ struct Member {
 }
 
 impl Standing {
-    /// Makes the place of a Pod and starts its processes; the rest is reported by the task as it happens.
-    pub(super) fn set_up(floor: &Floor, client: Client, workload: &Workload) -> Self {
+    /// Makes the place of a Pod and starts its processes; the rest is reported by a task as it happens.
+    pub(super) fn set_up(
+        floor: &Floor,
+        client: Client,
+        workload: &Workload,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
         let report = Report::new(client, workload, floor.journal.clone());
-        let (terminate, terminated) = oneshot::channel();
+        let (order, orders) = watch::channel(Order::Run);
         let begin = Instant::now();
-        let (sandbox, task) = match make(floor, workload) {
+        let sandbox = match make(floor, workload) {
             Ok((sandbox, members)) => {
                 let took = begin.elapsed().as_millis();
                 let Workload { key, node, .. } = workload;
                 floor
                     .journal
                     .note(&format!("pod {key} stands on {node}, {} processes, {took} ms", members.len()));
-                let task = tokio::spawn(follow(sandbox.clone(), members, report, terminated));
-                (Some(sandbox), task)
+                tasks.spawn(follow(sandbox.clone(), members, report, orders));
+                Some(sandbox)
             }
-            Err(error) => (None, tokio::spawn(async move { report.broken(&format!("{error:#}")).await })),
+            Err(error) => {
+                tasks.spawn(tell_failure(report, format!("{error:#}"), orders));
+                None
+            }
         };
-        Self { uid: workload.uid.clone(), sandbox, terminate: Some(terminate), task }
+        Self { uid: workload.uid.clone(), sandbox, order }
     }
 
     /// The Pod was deleted: its processes get SIGTERM, once.
-    pub(super) fn terminate(&mut self) {
-        if let Some(terminate) = self.terminate.take() {
-            // The task is over when the processes are, and then there is nobody to tell.
-            let _ = terminate.send(());
-        }
+    pub(super) fn terminate(&self) {
+        self.order
+            .send_if_modified(|order| std::mem::replace(order, (*order).max(Order::Terminate)) != *order);
+    }
+
+    /// Its processes are killed, and nothing more is reported.
+    pub(super) fn die(&self) {
+        self.order.send_replace(Order::Die);
     }
 
     /// The object is gone: kills what is left and removes the place.
@@ -71,8 +89,15 @@ impl Standing {
     /// # Errors
     /// Something of the place does not go.
     pub(super) fn clear(self, floor: &Floor) -> Result<()> {
-        self.task.abort();
+        self.die();
         self.sandbox.map_or(Ok(()), |sandbox| sandbox.remove(&floor.lab))
+    }
+}
+
+async fn tell_failure(report: Report, why: String, mut orders: watch::Receiver<Order>) {
+    tokio::select! {
+        _ = orders.wait_for(|order| *order == Order::Die) => {}
+        () = report.broken(&why) => {}
     }
 }
 
@@ -93,29 +118,49 @@ fn make(floor: &Floor, workload: &Workload) -> Result<(Sandbox, Vec<Member>)> {
     }
 }
 
+/// Follows the processes of a Pod until the last one has ended and is reaped.
 async fn follow(
     sandbox: Sandbox,
     mut members: Vec<Member>,
     report: Report,
-    mut terminated: oneshot::Receiver<()>,
+    mut orders: watch::Receiver<Order>,
 ) {
-    let live = async {
-        match wait_until_listening(&mut members).await {
-            Ok(()) => report.running(&sandbox).await,
+    let life = live(&sandbox, &mut members, &report, orders.clone());
+    tokio::select! {
+        biased;
+        _ = orders.wait_for(|order| *order == Order::Die) => {}
+        () = life => return,
+    }
+    for member in &mut members {
+        // One that has ended needs no killing.
+        let _ = member.child.kill().await;
+    }
+}
+
+async fn live(
+    sandbox: &Sandbox,
+    members: &mut [Member],
+    report: &Report,
+    mut orders: watch::Receiver<Order>,
+) {
+    let run = async {
+        match wait_until_listening(members).await {
+            Ok(()) => report.running(sandbox).await,
             Err(why) => return report.broken(&why).await,
         }
-        let why = first_exit(&mut members).await;
+        let why = first_exit(members).await;
         report.broken(&why).await;
     };
+    let terminate = async {
+        // The sender is gone only when the Pod is cleared away, after the order to die.
+        let _ = orders.wait_for(|order| *order >= Order::Terminate).await;
+    };
+    tokio::pin!(terminate);
     tokio::select! {
-        // The sender lives as long as the Pod; an error here means that the Pod is being cleared away.
-        _ = &mut terminated => end(members, report).await,
-        () = live => {
-            if terminated.await.is_ok() {
-                end(members, report).await;
-            }
-        }
+        () = &mut terminate => {}
+        () = run => terminate.await,
     }
+    end(members, report).await;
 }
 
 /// Waits for every declared port.
@@ -155,8 +200,8 @@ async fn exit_of(member: &mut Member) -> String {
 }
 
 /// SIGTERM to all, and word to the API when all have ended. Who stays is killed when the object goes.
-async fn end(mut members: Vec<Member>, report: Report) {
-    for member in &members {
+async fn end(members: &mut [Member], report: &Report) {
+    for member in &*members {
         let pid = member.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
             // The child is not waited for yet, so the number is still its own; that it has ended is no error.

@@ -1,0 +1,347 @@
+//! The story of one Service: its objects, its clients, and what must be true in each chapter whoever implements it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sluice_lab::{Dialect, Failure, Load, Place, Probe, Protocol, Tally, UdpStyle};
+use tests::cluster::Cluster;
+use tests::cluster::control_plane::Component;
+use tests::cluster::kubectl::Kubectl;
+
+/// A change has to arrive within this time; it usually takes a tenth of a second, on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+const CLIENTS: [&str; 2] = ["client-1", "client-2"];
+const TCP_PORT: u16 = 80;
+const UDP_PORT: u16 = 81;
+
+/// The backends stay for a second after SIGTERM, as everything does that wants to be restarted unnoticed.
+const OBJECTS: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}
+      containers:
+      - name: netexec
+        image: registry.k8s.io/e2e-test-images/agnhost:2.53
+        args: [netexec, --http-port=8080, --udp-port=8081, --delay-shutdown=1]
+        ports: [{name: http, containerPort: 8080}, {name: echo, containerPort: 8081, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ipFamilyPolicy: RequireDualStack
+  ports: [{name: http, port: 80, targetPort: http}, {name: echo, port: 81, protocol: UDP, targetPort: echo}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client-1, labels: {app: client}}
+spec: {nodeSelector: {kubernetes.io/hostname: node-1}, containers: [{name: c, image: agnhost}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client-2, labels: {app: client}}
+spec: {nodeSelector: {kubernetes.io/hostname: node-2}, containers: [{name: c, image: agnhost}]}
+";
+
+/// How an implementation says no, where the contract leaves it open.
+#[derive(Clone, Debug)]
+pub(crate) struct Manners {
+    /// What a node's process is told that sends a datagram to a Service without endpoints.
+    pub(crate) datagram_from_node_refused: Failure,
+    /// What a pod is told that asks an address of the Service range which belongs to no Service.
+    pub(crate) given_up: Failure,
+}
+
+/// The Service, its clients, and the connections that go on through several chapters.
+pub(crate) struct Story<'a> {
+    cluster: &'a Cluster,
+    kubectl: Kubectl,
+    clients: Vec<Place>,
+    nodes: Vec<Place>,
+    addresses: Vec<IpAddr>,
+    loads: Vec<(String, Load)>,
+    manners: Manners,
+}
+
+impl<'a> Story<'a> {
+    /// Creates the objects as an operator does, and waits until their Pods are ready.
+    pub(crate) fn begin(cluster: &'a Cluster, manners: Manners) -> Self {
+        let kubectl = cluster.kubectl();
+        kubectl.apply(OBJECTS).unwrap();
+        kubectl.run("rollout status deployment/web --timeout=30s").unwrap();
+        kubectl.run("wait pod --for=condition=Ready -l app=client --timeout=30s").unwrap();
+        let service = kubectl.get("service web").unwrap();
+        let addresses =
+            strings(&service["spec"]["clusterIPs"]).iter().map(|ip| ip.parse().unwrap()).collect();
+        let clients = CLIENTS.map(|name| cluster.pod("default", name).unwrap());
+        let nodes = ["node-1", "node-2"].map(|name| cluster.lab().node(name).unwrap());
+        Self {
+            cluster,
+            kubectl,
+            clients: clients.into(),
+            nodes: nodes.into(),
+            addresses,
+            loads: Vec::new(),
+            manners,
+        }
+    }
+
+    /// Pods and nodes reach all backends, on both nodes, in both families; and the client is told that it speaks to the Service
+    /// (items 8, 23, 35, 46).
+    pub(crate) fn every_backend_answers_every_client(&self) {
+        let backends = self.backends();
+        assert_eq!(backends.len(), 3);
+        assert_eq!(self.addresses.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>(), [true, false]);
+        self.await_answers_of(&backends, &self.clients);
+        self.await_answers_of(&backends, &self.nodes);
+        for client in &self.clients {
+            let questions = self.questions(1);
+            for (question, tally) in questions.iter().zip(client.probe(&questions).unwrap()) {
+                let named = BTreeSet::from_iter((question.udp == UdpStyle::Connected).then_some(question.to));
+                assert_eq!(
+                    tally.peer_names, named,
+                    "{} {} -> {}",
+                    client.name, question.protocol, question.to
+                );
+            }
+        }
+        let at = SocketAddr::new(self.addresses[0], TCP_PORT);
+        self.kubectl.run(&format!("exec client-1 -- /agnhost connect --timeout=3s {at}")).unwrap();
+    }
+
+    /// New connections all the time, while backends come and go: none fails, all new backends are used, no old one is (items 28,
+    /// 29, 33).
+    pub(crate) fn scaling_fails_no_connection(&mut self) {
+        let few = self.backends();
+        self.start_loads();
+        self.scale(6);
+        let many = self.backends();
+        assert_eq!((many.len(), many.is_superset(&few)), (6, true));
+        self.await_load_on(&many);
+        self.scale(2);
+        let rest = self.backends();
+        assert_eq!((rest.len(), many.is_superset(&rest)), (2, true));
+        self.await_only(&rest);
+    }
+
+    /// While the API server is dead every connection succeeds, and a change after its return arrives.
+    pub(crate) fn the_service_outlives_the_api_server(&mut self) {
+        let control = self.cluster.control_plane();
+        let outage = control.outage(Component::ApiServer).unwrap();
+        // The sockets of a killed process are closed a little after its death.
+        eventually("the API server is away", || match TcpStream::connect(control.server()) {
+            Ok(_) => Err("it accepts connections"),
+            Err(_) => Ok(()),
+        });
+        for client in &self.clients {
+            for tally in client.probe(&self.questions(20)).unwrap() {
+                assert_eq!((tally.answers(), tally.failures()), (20, 0), "{}: {tally}", client.name);
+            }
+        }
+        drop(outage);
+        eventually("the API server is back", || self.kubectl.run("get --raw=/readyz"));
+        self.scale(4);
+        let backends = self.backends();
+        assert_eq!(backends.len(), 4);
+        self.await_load_on(&backends);
+        for (name, load) in std::mem::take(&mut self.loads) {
+            let report = load.stop().unwrap();
+            assert_eq!(report.tally.failures(), 0, "{name}: {:?}", report.first_failures);
+            println!("load {name}: {} connections, slowest {:?}", report.tally.answers(), report.slowest);
+        }
+    }
+
+    /// A Service without endpoints refuses, it does not stay silent (item 50).
+    pub(crate) fn without_backends_it_refuses(&self) {
+        self.kubectl.run("delete deployment web").unwrap();
+        self.kubectl.run("wait pod --for=delete -l app=web --timeout=30s").unwrap();
+        assert_eq!(self.backends(), BTreeSet::new());
+        self.await_failure(&self.clients, |_| Failure::Refused);
+        self.await_failure(&self.nodes, |protocol| match protocol {
+            Protocol::Udp => self.manners.datagram_from_node_refused.clone(),
+            Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => Failure::Refused,
+        });
+    }
+
+    /// An address that belongs to no Service is given up at the node, and not sent into the network (item 53).
+    pub(crate) fn without_the_service_nobody_answers(&self) {
+        self.kubectl.run("delete service web").unwrap();
+        self.await_failure(&self.clients, |_| self.manners.given_up.clone());
+    }
+
+    /// Names of the ready endpoints, as the real controllers say; the same in both families.
+    fn backends(&self) -> BTreeSet<String> {
+        eventually("the slices of both families agree", || {
+            let slices = self.kubectl.get("endpointslices -l kubernetes.io/service-name=web").unwrap();
+            let of = |family: &str| -> BTreeSet<String> {
+                let slices =
+                    slices["items"].as_array().unwrap().iter().filter(|slice| slice["addressType"] == family);
+                let endpoints =
+                    slices.flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
+                let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true);
+                ready.map(|endpoint| endpoint["targetRef"]["name"].as_str().unwrap().to_owned()).collect()
+            };
+            let (four, six) = (of("IPv4"), of("IPv6"));
+            let pods = self.kubectl.get("pods -l app=web").unwrap()["items"].as_array().unwrap().len();
+            if four == six && four.len() == pods {
+                Ok(four)
+            } else {
+                Err(format!("{four:?}, {six:?}, {pods} Pods"))
+            }
+        })
+    }
+
+    /// Changes the number of replicas and waits until the last Pod has come or gone.
+    fn scale(&self, replicas: usize) {
+        self.kubectl.run(&format!("scale deployment/web --replicas={replicas}")).unwrap();
+        self.kubectl.run("rollout status deployment/web --timeout=30s").unwrap();
+        eventually("no Pod is left over", || {
+            let pods = self.kubectl.get("pods -l app=web").unwrap()["items"].as_array().unwrap().len();
+            if pods == replicas { Ok(()) } else { Err(format!("{pods} Pods")) }
+        });
+    }
+
+    /// Every way to ask: both families, TCP, UDP with a connected and an unconnected socket.
+    fn questions(&self, count: u32) -> Vec<Probe> {
+        let ask = |protocol, ip, port, udp| Probe {
+            dialect: Dialect::Netexec,
+            udp,
+            tries: 1,
+            // An ICMPv6 error that comes while connect() still holds the socket is soft (tcp_v6_err in net/ipv6/tcp_ipv6.c):
+            // TCP over IPv6 is refused when the SYN is repeated, after a second.
+            timeout: Duration::from_millis(2500),
+            ..Probe::new(protocol, SocketAddr::new(ip, port)).times(count)
+        };
+        let ways = |ip: &IpAddr| {
+            [
+                ask(Protocol::Tcp, *ip, TCP_PORT, UdpStyle::Connected),
+                ask(Protocol::Udp, *ip, UDP_PORT, UdpStyle::Connected),
+                ask(Protocol::Udp, *ip, UDP_PORT, UdpStyle::Unconnected),
+            ]
+        };
+        self.addresses.iter().flat_map(ways).collect()
+    }
+
+    /// Waits until each way to ask, from each of these places, is answered by all of these Pods and by nobody else, every time.
+    fn await_answers_of(&self, backends: &BTreeSet<String>, places: &[Place]) {
+        for place in places {
+            eventually("all backends answer and nobody else", || {
+                self.all(place, 60, |_, tally| tally.failures() == 0 && tally.answered.keys().eq(backends))
+            });
+        }
+    }
+
+    /// Waits until each way to ask fails in just this manner, every time.
+    fn await_failure(&self, places: &[Place], failure: impl Fn(Protocol) -> Failure) {
+        let count = 4;
+        for place in places {
+            eventually("every connection fails as it should", || {
+                self.all(place, count, |question, tally| {
+                    tally.answers() == 0
+                        && tally.failed == BTreeMap::from([(failure(question.protocol), count)])
+                })
+            });
+        }
+    }
+
+    fn all(&self, place: &Place, count: u32, holds: impl Fn(&Probe, &Tally) -> bool) -> Result<(), String> {
+        let questions = self.questions(count);
+        let tallies = place.probe(&questions).unwrap();
+        let wrong: Vec<String> = questions
+            .iter()
+            .zip(&tallies)
+            .filter(|(question, tally)| !holds(question, tally))
+            .map(|(question, tally)| {
+                format!("{} -> {} {:?} {}: {tally}", place.name, question.protocol, question.udp, question.to)
+            })
+            .collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+
+    fn start_loads(&mut self) {
+        for client in &self.clients {
+            for question in
+                self.questions(1).into_iter().filter(|question| question.udp == UdpStyle::Connected)
+            {
+                let name = format!("{} -> {} {}", client.name, question.protocol, question.to);
+                // Patience for a busy machine: a connection that takes seconds is slow, not failed.
+                let timeout = Duration::from_secs(5);
+                let question =
+                    Probe { concurrency: 4, pause: Duration::from_millis(20), timeout, ..question };
+                self.loads.push((name.clone(), client.load(&name, &question).unwrap()));
+            }
+        }
+    }
+
+    /// What the loads have come to so far, without a failure.
+    fn tallies(&self) -> Vec<Tally> {
+        let read = |(name, load): &(String, Load)| {
+            let report = load.read().unwrap();
+            assert_eq!(report.tally.failures(), 0, "{name}: {:?}", report.first_failures);
+            report.tally
+        };
+        self.loads.iter().map(read).collect()
+    }
+
+    /// Waits until every load has been answered by each of these Pods.
+    fn await_load_on(&self, backends: &BTreeSet<String>) {
+        eventually("every load reaches every backend", || {
+            let seen = |tally: &Tally| tally.answered.keys().cloned().collect::<BTreeSet<_>>();
+            let missing: Vec<String> =
+                self.tallies().iter().map(|tally| format!("{:?}", backends - &seen(tally))).collect();
+            if missing.iter().all(|set| set == "{}") { Ok(()) } else { Err(format!("missing: {missing:?}")) }
+        });
+    }
+
+    /// Waits until every load has gone on for a while and no other Pod than these has answered meanwhile.
+    fn await_only(&self, backends: &BTreeSet<String>) {
+        let before = self.tallies();
+        let after = eventually("every load goes on", || {
+            let after = self.tallies();
+            let least =
+                after.iter().zip(&before).map(|(after, before)| after.answers() - before.answers()).min();
+            if least.is_some_and(|least| least >= 30) {
+                Ok(after)
+            } else {
+                Err(format!("{least:?} connections"))
+            }
+        });
+        for ((name, _), (before, after)) in self.loads.iter().zip(before.iter().zip(&after)) {
+            let count =
+                |tally: &Tally, pod: &String| tally.answered.get(pod).map_or(0, |server| server.count);
+            let used = after.answered.keys().filter(|pod| count(after, pod) > count(before, pod));
+            assert_eq!(&used.cloned().collect::<BTreeSet<_>>(), backends, "{name}");
+        }
+    }
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned()).collect()
+}
+
+/// Polls until the answer is `Ok`; the last `Err` says what was seen instead.
+fn eventually<T, E: Display>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => {
+                assert!(Instant::now() < deadline, "{what}: not after {PATIENCE:?}; last seen:\n{seen}")
+            }
+        }
+        std::thread::sleep(POLL);
+    }
+}
