@@ -21,7 +21,7 @@ use crate::plan::{self, SpacePlan};
 use crate::process::{ProcessId, in_cgroup, in_netns};
 use crate::state::{Lifetime, State};
 use crate::topology::{PodSpec, Topology};
-use crate::{bpffs, cgroup, down, netns, parallel, state};
+use crate::{bpffs, cgroup, down, netns, parallel, ready, state};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ownership {
@@ -250,6 +250,7 @@ impl Lab {
                 .context("making a folder in the BPF file system")?;
         }
         parallel::for_each(&places, |place| self.start_probe(place))?;
+        ready::wait(ready::hosts(&topology, &places))?;
         self.pods_add(pods)
     }
 

@@ -32,6 +32,7 @@ pub mod place;
 pub mod plan;
 pub mod pod;
 pub mod process;
+mod ready;
 pub mod state;
 pub mod sysctl;
 pub mod tally;

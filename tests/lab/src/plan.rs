@@ -223,8 +223,10 @@ fn segment_networks(topology: &Topology) -> BTreeSet<IpNet> {
     nodes.chain(outside).map(|address| segment_network(*address)).collect()
 }
 
-/// An address of the first node's network that nobody has: the default gateway, where packets for nobody disappear.
-fn segment_gateway(topology: &Topology, family: Family) -> Option<(IpAddr, IpNet)> {
+/// An address of the first node's network that nobody has: the default gateway, where packets for nobody disappear. It
+/// answers to its own address.
+#[must_use]
+pub fn segment_gateway(topology: &Topology, family: Family) -> Option<(IpAddr, IpNet)> {
     let network = segment_network(topology.nodes.iter().find_map(|node| node.primary(family))?);
     let nodes = topology.nodes.iter().flat_map(|node| &node.addresses);
     let taken: BTreeSet<&IpAddr> =

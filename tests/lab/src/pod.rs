@@ -9,7 +9,7 @@ use crate::lab::{Lab, create_spaces, hold};
 use crate::place::{Place, PlaceKind};
 use crate::state::PodState;
 use crate::topology::PodSpec;
-use crate::{cgroup, netns, parallel, plan};
+use crate::{cgroup, netns, parallel, plan, ready};
 
 impl Lab {
     /// Adds pods to the running lab.
@@ -41,7 +41,12 @@ impl Lab {
         parallel::for_each(&work, |((_, plan, name), place)| {
             netns::ip(name, &plan.space.lines)?;
             self.start_probe(place)
-        })
+        })?;
+        let mut signs = Vec::new();
+        for (pod, place) in pods.iter().zip(&places) {
+            signs.extend(ready::pod(place, &self.node(&pod.node)?));
+        }
+        ready::wait(signs)
     }
 
     /// Adds one pod to the running lab.
