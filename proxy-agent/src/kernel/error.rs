@@ -111,14 +111,14 @@ const LOG_LINES: usize = 20;
 impl Error {
     /// A program that could not be loaded; of a log of thousands of lines the end says why.
     pub(crate) fn refused(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> Self {
-        move |error| match error {
-            aya::programs::ProgramError::LoadError { io_error: source, verifier_log } => {
+        move |error| {
+            if let aya::programs::ProgramError::LoadError { io_error: source, verifier_log } = error {
                 let log = verifier_log.to_string();
                 let lines: Vec<_> = log.lines().collect();
                 let log = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-                Self::Verifier { name, log, source }
+                return Self::Verifier { name, log, source };
             }
-            source => Self::Program { name, source },
+            Self::Program { name, source: error }
         }
     }
 

@@ -122,7 +122,7 @@ impl<K: Copy, V: Copy> Table<K, V> {
     ///
     /// # Errors
     /// As the kernel gives them.
-    pub fn len(&self) -> io::Result<usize> {
+    pub fn count(&self) -> io::Result<usize> {
         let mut count = 0;
         self.scan(|keys, _| count += keys.len())?;
         Ok(count)

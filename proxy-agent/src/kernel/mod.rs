@@ -253,8 +253,8 @@ impl Kernel {
 /// Loads the programs for the configured road; [`SocketRoad::Auto`] first means everybody.
 fn load(pins: &Pins, settings: &Settings) -> Result<(SocketRoad, Programs), Error> {
     let road = match settings.socket_road {
-        SocketRoad::Auto => SocketRoad::On,
-        road => road,
+        SocketRoad::Auto | SocketRoad::On => SocketRoad::On,
+        road @ (SocketRoad::Host | SocketRoad::Off) => road,
     };
     Ok((road, Programs::load(pins, settings, road)?))
 }
@@ -287,7 +287,7 @@ fn table<F: MapFamily>(maps: &Maps<F>) -> Result<Table<'_, F>, Error> {
 
 fn count(maps: &Pinned) -> Result<usize, Error> {
     fn of<F: MapFamily>(maps: &Maps<F>) -> Result<usize, Error> {
-        maps.frontends.len().map_err(|source| Error::Map { verb: "read", map: F::NAMES.frontends, source })
+        maps.frontends.count().map_err(|source| Error::Map { verb: "read", map: F::NAMES.frontends, source })
     }
     Ok(of(&maps.v4)? + of(&maps.v6)?)
 }

@@ -236,16 +236,16 @@ impl Pinned {
         let fd = self.pins.open_fd(spec, Access::Read)?;
         let info = sys::map_info(fd.as_fd()).map_err(failed)?;
         let used = match spec.name {
-            "frontends4" => Some(self.v4.frontends.len()),
-            "frontends6" => Some(self.v6.frontends.len()),
-            "flows4" => Some(self.v4.flows.len()),
-            "flows6" => Some(self.v6.flows.len()),
-            "halfopen4" => Some(self.v4.half_open.len()),
-            "halfopen6" => Some(self.v6.half_open.len()),
-            "localaddrs4" => Some(self.v4.local_addrs.len()),
-            "localaddrs6" => Some(self.v6.local_addrs.len()),
-            "affinity" => Some(self.affinity.len()),
-            "devices" => Some(self.devices.len()),
+            "frontends4" => Some(self.v4.frontends.count()),
+            "frontends6" => Some(self.v6.frontends.count()),
+            "flows4" => Some(self.v4.flows.count()),
+            "flows6" => Some(self.v6.flows.count()),
+            "halfopen4" => Some(self.v4.half_open.count()),
+            "halfopen6" => Some(self.v6.half_open.count()),
+            "localaddrs4" => Some(self.v4.local_addrs.count()),
+            "localaddrs6" => Some(self.v6.local_addrs.count()),
+            "affinity" => Some(self.affinity.count()),
+            "devices" => Some(self.devices.count()),
             _ => None,
         };
         let used = used.transpose().map_err(failed)?;

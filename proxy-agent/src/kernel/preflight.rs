@@ -82,10 +82,8 @@ fn capabilities() -> Result<(), Missing> {
     ];
     // CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON for bpf(2).
     let admin = held.contains(CapabilitySet::SYS_ADMIN);
-    let lacks = |capability: CapabilitySet| {
-        !held.contains(capability) && !(admin && capability != CapabilitySet::NET_ADMIN)
-    };
-    let missing: Vec<_> = needed.into_iter().filter(|(one, _)| lacks(*one)).map(|(_, name)| name).collect();
+    let granted = |capability| held.contains(capability) || (admin && capability != CapabilitySet::NET_ADMIN);
+    let missing: Vec<_> = needed.into_iter().filter(|(one, _)| !granted(*one)).map(|(_, name)| name).collect();
     if missing.is_empty() { Ok(()) } else { Err(Missing::Capabilities(missing)) }
 }
 

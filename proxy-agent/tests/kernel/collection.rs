@@ -80,7 +80,7 @@ fn flows_go_by_their_state_and_both_directions_together() {
         expected.extend([key, other_key, fresh_key, idle_key]);
         expected.sort();
         assert_eq!(left, expected);
-        assert_eq!(kernel.maps().v4.half_open.len().unwrap(), 0);
+        assert_eq!(kernel.maps().v4.half_open.count().unwrap(), 0);
     });
 }
 
