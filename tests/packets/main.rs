@@ -1,3 +1,13 @@
-//! Golden packets: the real programs on real maps, one packet in, one packet out.
+//! Golden packets: the real programs on real maps, one packet in, one packet out, compared as a whole.
+//!
+//! Each test runs in a network namespace of its own, in the thread that the test harness gives it. Both families run
+//! through the same cases: a [`family::Names`] holds the addresses.
 
+mod clash;
+mod family;
+mod forward;
+mod parse;
 mod programs;
+mod refuse;
+mod route;
+mod source;

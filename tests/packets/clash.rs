@@ -1,0 +1,122 @@
+//! Answers that could belong to two connections: one to a Service and one straight to its backend with the same
+//! ports. A client that reuses a port must not get the other's packets.
+
+use proxy_common::{Proto, Reason};
+use tests::dataplane::{Dataplane, config};
+use tests::packet::{Packet, flags};
+
+use crate::family::{FAMILIES, Names, next};
+
+fn established(n: &Names) -> Dataplane {
+    let mut dataplane = Dataplane::new(config());
+    dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
+    dataplane.serve(Proto::UDP, n.vip, &[n.backend], |_| {});
+    dataplane.run("from_pod", &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
+    dataplane.run("from_wire", &Packet::tcp(flags::SYN_ACK, n.backend, n.client).bytes());
+    dataplane
+}
+
+#[test]
+fn a_direct_connection_is_not_disturbed_by_one_to_the_service_that_is_over() {
+    for n in &FAMILIES {
+        let mut dataplane = established(n);
+        dataplane.run("from_pod", &Packet::tcp(flags::FIN, n.client, n.vip).bytes());
+        dataplane.run("from_wire", &Packet::tcp(flags::FIN, n.backend, n.client).bytes());
+        let syn = Packet::tcp(flags::SYN, n.client, n.backend);
+        assert_eq!(dataplane.run("from_pod", &syn.bytes()), next(Reason::NotAService, &syn));
+        assert_eq!(dataplane.flows(), [""; 0]);
+        let answer = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
+        assert_eq!(dataplane.run("from_wire", &answer.bytes()), next(Reason::MidStream, &answer));
+    }
+}
+
+#[test]
+fn a_direct_connection_beside_a_live_one_to_the_service_is_told_apart_by_its_source() {
+    for n in &FAMILIES {
+        let mut dataplane = established(n);
+        let syn = Packet::tcp(flags::SYN, n.client, n.backend);
+        assert_eq!(
+            dataplane.run("from_pod", &syn.bytes()),
+            next(Reason::PortClash, &syn.between(n.node, n.backend))
+        );
+        let answer = Packet::tcp(flags::SYN_ACK, n.backend, n.node);
+        assert_eq!(
+            dataplane.run("from_wire", &answer.bytes()),
+            next(Reason::FlowReply, &answer.between(n.backend, n.client))
+        );
+        let ack = Packet::tcp(flags::ACK, n.client, n.backend).with_payload(b"direct");
+        assert_eq!(
+            dataplane.run("from_pod", &ack.bytes()),
+            next(Reason::FlowForward, &ack.between(n.node, n.backend))
+        );
+        let other = Packet::tcp(flags::ACK, n.backend, n.client).with_payload(b"of the service");
+        assert_eq!(
+            dataplane.run("from_wire", &other.bytes()),
+            next(Reason::FlowReply, &other.between(n.vip, n.client))
+        );
+    }
+}
+
+#[test]
+fn a_direct_connection_does_not_take_the_answer_to_an_unanswered_one() {
+    for n in &FAMILIES {
+        let mut dataplane = Dataplane::new(config());
+        dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
+        dataplane.run("from_pod", &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
+        let syn = Packet::tcp(flags::SYN, n.client, n.backend);
+        assert_eq!(
+            dataplane.run("from_pod", &syn.bytes()),
+            next(Reason::PortClash, &syn.between(n.node, n.backend))
+        );
+    }
+}
+
+#[test]
+fn a_direct_datagram_beside_an_answered_service_is_told_apart_too() {
+    for n in &FAMILIES {
+        let mut dataplane = established(n);
+        dataplane.run("from_pod", &Packet::udp(n.client, n.vip).bytes());
+        dataplane.run("from_wire", &Packet::udp(n.backend, n.client).bytes());
+        let query = Packet::udp(n.client, n.backend);
+        assert_eq!(
+            dataplane.run("from_pod", &query.bytes()),
+            next(Reason::PortClash, &query.between(n.node, n.backend))
+        );
+    }
+}
+
+#[test]
+fn two_services_with_one_backend_do_not_mix_up_a_client_that_uses_one_port_for_both() {
+    for n in &FAMILIES {
+        let mut dataplane = established(n);
+        let second = n.vip.replace("80", "443");
+        dataplane.serve(Proto::TCP, &second, &[n.backend], |_| {});
+        let syn = Packet::tcp(flags::SYN, n.client, &second);
+        assert_eq!(
+            dataplane.run("from_pod", &syn.bytes()),
+            next(Reason::ServiceNew, &syn.between(n.node, n.backend)),
+            "the source is taken, so the node's stands in"
+        );
+        let answer = Packet::tcp(flags::SYN_ACK, n.backend, n.node);
+        assert_eq!(
+            dataplane.run("from_wire", &answer.bytes()),
+            next(Reason::FlowReply, &answer.between(&second, n.client))
+        );
+    }
+}
+
+#[test]
+fn the_nodes_own_connection_is_told_apart_from_a_masqueraded_one() {
+    for n in &FAMILIES {
+        let mut dataplane = Dataplane::new(config());
+        dataplane.serve(Proto::TCP, n.vip, &[n.backend], |frontend| {
+            frontend.rules = [proxy_common::ClientRule::MASQUERADE; 3];
+        });
+        dataplane.run("from_wire", &Packet::tcp(flags::SYN, n.outside, n.vip).bytes());
+        dataplane.run("from_pod", &Packet::tcp(flags::SYN_ACK, n.backend, n.node).bytes());
+        let syn = Packet::tcp(flags::SYN, n.node, n.backend);
+        let run = dataplane.run("to_pod", &syn.bytes());
+        assert_eq!(run.reason, Reason::PortClash);
+        assert_ne!(run.bytes, syn.bytes());
+    }
+}

@@ -1,0 +1,81 @@
+//! The names that a case uses, once per family.
+
+use tests::dataplane::{Run, code};
+use tests::packet::Packet;
+
+use proxy_common::Reason;
+
+/// Addresses of one family. Ports are in the text: they differ where a rewrite should be seen.
+pub struct Names {
+    /// A pod of this node that is a client.
+    pub client: &'static str,
+    /// The same pod with port 80, which is privileged.
+    pub low_client: &'static str,
+    /// A client outside of the cluster.
+    pub outside: &'static str,
+    /// This node, port 40000.
+    pub node: &'static str,
+    /// The frontend's address, port 80.
+    pub vip: &'static str,
+    /// The frontend's address, a port that it does not have.
+    pub vip_other_port: &'static str,
+    /// In the range of Services, nobody's.
+    pub unowned: &'static str,
+    /// A backend, port 8080.
+    pub backend: &'static str,
+    /// Another backend.
+    pub other_backend: &'static str,
+    /// The client's own pod as a backend.
+    pub own_backend: &'static str,
+    /// A process of this node as a backend.
+    pub host_backend: &'static str,
+    /// Somebody who is no Service.
+    pub stranger: &'static str,
+}
+
+/// Both families.
+pub const FAMILIES: [Names; 2] = [
+    Names {
+        client: "10.244.1.2:40000",
+        low_client: "10.244.1.2:80",
+        outside: "203.0.113.9:40000",
+        node: "192.168.0.1:40000",
+        vip: "10.96.0.10:80",
+        vip_other_port: "10.96.0.10:81",
+        unowned: "10.96.7.7:80",
+        backend: "10.244.2.3:8080",
+        other_backend: "10.244.2.4:8080",
+        own_backend: "10.244.1.2:8080",
+        host_backend: "192.168.0.1:8080",
+        stranger: "198.51.100.1:80",
+    },
+    Names {
+        client: "[fd00:244:1::2]:40000",
+        low_client: "[fd00:244:1::2]:80",
+        outside: "[2001:db8::9]:40000",
+        node: "[fd00:168::1]:40000",
+        vip: "[fd00:96::10]:80",
+        vip_other_port: "[fd00:96::10]:81",
+        unowned: "[fd00:96::77]:80",
+        backend: "[fd00:244:2::3]:8080",
+        other_backend: "[fd00:244:2::4]:8080",
+        own_backend: "[fd00:244:1::2]:8080",
+        host_backend: "[fd00:168::1]:8080",
+        stranger: "[2001:db8:1::1]:80",
+    },
+];
+
+/// Through the stack, as this packet.
+pub fn next(reason: Reason, packet: &Packet) -> Run {
+    Run { reason, code: code::NEXT, bytes: packet.bytes() }
+}
+
+/// Gone; the bytes are as they came.
+pub fn dropped(reason: Reason, packet: &Packet) -> Run {
+    Run { reason, code: code::DROP, bytes: packet.bytes() }
+}
+
+/// Answered by "port unreachable".
+pub fn rejected(reason: Reason, packet: &Packet) -> Run {
+    Run { reason, code: code::REDIRECT, bytes: packet.port_unreachable() }
+}

@@ -1,0 +1,178 @@
+//! Where translated packets go: into a local pod, out of an uplink, through the stack. With real devices, routes and
+//! neighbours in the test's namespace.
+
+use proxy_common::{DeviceKind, Proto, Reason};
+use tests::dataplane::{Dataplane, Run, code, config, ip};
+use tests::packet::{Link, Packet, addr, flags};
+
+use crate::family::{FAMILIES, Names, next};
+
+const POD: u32 = 10;
+const UPLINK: u32 = 20;
+const BRIDGE: u32 = 30;
+const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
+const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
+
+/// A node with a pod behind `pod`, an uplink, and a device of no known kind. Backends are routed to by the tests.
+fn node(n: &Names) -> Dataplane {
+    let mut dataplane = Dataplane::new(config());
+    for (name, index, mac) in [("pod", POD, HOST_MAC), ("up", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])] {
+        ip(&format!("link add {name} index {index} address {} type veth peer name {name}-peer", text(mac)));
+        for end in [name.to_owned(), format!("{name}-peer")] {
+            ip(&format!("link set {end} up"));
+        }
+    }
+    for (file, value) in [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")] {
+        std::fs::write(format!("/proc/sys/{file}"), value).expect("a namespace has its own switches");
+    }
+    dataplane.add_device(POD, DeviceKind::POD);
+    dataplane.add_device(UPLINK, DeviceKind::UPLINK);
+    dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
+    dataplane
+}
+
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn route(to: &str, device: &str) {
+    let family = if to.starts_with('[') { "-6" } else { "-4" };
+    ip(&format!("{family} route replace {} dev {device}", addr(to).ip()));
+}
+
+fn neighbour(of: &str, device: &str, mac: [u8; 6]) {
+    ip(&format!("neigh replace {} lladdr {} dev {device} nud permanent", addr(of).ip(), text(mac)));
+}
+
+fn redirected(reason: Reason, packet: &Packet) -> Run {
+    Run { reason, code: code::REDIRECT, bytes: packet.bytes() }
+}
+
+#[test]
+fn a_local_backend_is_reached_through_its_veth_and_remembered() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.backend, "pod");
+        neighbour(n.backend, "pod", POD_MAC);
+        let syn = Packet::tcp(flags::SYN, n.client, n.vip);
+        let link = Link { to: POD_MAC, from: HOST_MAC };
+        let delivered = syn.between(n.client, n.backend).forwarded(link);
+        for reason in [Reason::ServiceNew, Reason::FlowForward] {
+            assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), redirected(reason, &delivered));
+        }
+        assert!(dataplane.half_open().iter().any(|line| line.contains("{routed} peer")), "{:?}", dataplane.half_open());
+    }
+}
+
+#[test]
+fn a_remote_backend_is_reached_through_the_uplink() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.backend, "up");
+        neighbour(n.backend, "up", GATEWAY_MAC);
+        let syn = Packet::tcp(flags::SYN, n.client, n.vip);
+        let link = Link { to: GATEWAY_MAC, from: UPLINK_MAC };
+        let sent = syn.between(n.client, n.backend).forwarded(link);
+        assert_eq!(dataplane.run_on("from_pod", POD, &syn.bytes()), redirected(Reason::ServiceNew, &sent));
+        assert!(dataplane.half_open().iter().any(|line| line.contains("{routed} device")), "{:?}", dataplane.half_open());
+    }
+}
+
+#[test]
+fn a_neighbour_that_is_not_known_is_left_to_the_kernel_and_not_remembered() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.backend, "pod");
+        let syn = Packet::tcp(flags::SYN, n.client, n.vip);
+        // The kernel writes the Ethernet header itself when it knows the neighbour.
+        let handed_over = syn.between(n.client, n.backend).forwarded(syn.link);
+        assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), redirected(Reason::ServiceNew, &handed_over));
+        assert!(dataplane.half_open().iter().any(|line| line.contains("{} neighbour")), "{:?}", dataplane.half_open());
+        neighbour(n.backend, "pod", POD_MAC);
+        let delivered = handed_over.forwarded(Link { to: POD_MAC, from: HOST_MAC });
+        let delivered = Packet { hops: 63, ..delivered };
+        assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), redirected(Reason::FlowForward, &delivered));
+    }
+}
+
+#[test]
+fn a_device_of_no_known_kind_is_the_stacks() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.backend, "other");
+        neighbour(n.backend, "other", POD_MAC);
+        let syn = Packet::tcp(flags::SYN, n.client, n.vip);
+        let translated = syn.between(n.client, n.backend);
+        assert_eq!(dataplane.run_on("from_pod", POD, &syn.bytes()), next(Reason::ServiceNew, &translated));
+    }
+}
+
+#[test]
+fn an_answer_is_routed_to_the_client_and_not_to_the_frontend() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.backend, "up");
+        neighbour(n.backend, "up", GATEWAY_MAC);
+        route(n.client, "pod");
+        neighbour(n.client, "pod", POD_MAC);
+        dataplane.run_on("from_pod", POD, &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
+        let answer = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
+        let mut arriving = answer.clone();
+        arriving.link.to = UPLINK_MAC;
+        let link = Link { to: POD_MAC, from: HOST_MAC };
+        let delivered = answer.between(n.vip, n.client).forwarded(link);
+        assert_eq!(dataplane.run_on("from_wire", UPLINK, &arriving.bytes()), redirected(Reason::FlowReply, &delivered));
+    }
+}
+
+#[test]
+fn a_packet_without_hops_left_is_the_stacks_which_tells_its_sender() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.backend, "pod");
+        neighbour(n.backend, "pod", POD_MAC);
+        let syn = Packet { hops: 1, ..Packet::tcp(flags::SYN, n.client, n.vip) };
+        let translated = syn.between(n.client, n.backend);
+        assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), next(Reason::ServiceNew, &translated));
+    }
+}
+
+#[test]
+fn a_route_that_moved_is_noticed_when_the_entry_is_stamped() {
+    let n = &FAMILIES[0];
+    let mut dataplane = node(n);
+    route(n.backend, "pod");
+    neighbour(n.backend, "pod", POD_MAC);
+    dataplane.run_on("from_pod", UPLINK, &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
+    dataplane.run_on("from_wire", UPLINK, &{
+        let mut answer = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
+        answer.link.to = UPLINK_MAC;
+        answer.bytes()
+    });
+    let ack = Packet::tcp(flags::ACK, n.client, n.vip);
+    let translated = ack.between(n.client, n.backend);
+    let local = redirected(Reason::FlowForward, &translated.clone().forwarded(Link { to: POD_MAC, from: HOST_MAC }));
+    assert_eq!(dataplane.run_on("from_pod", UPLINK, &ack.bytes()), local);
+    route(n.backend, "up");
+    neighbour(n.backend, "up", GATEWAY_MAC);
+    dataplane.change_flows::<proxy_common::V4>(|_, flow| flow.seen = flow.seen.wrapping_sub(1000));
+    let remote = redirected(Reason::FlowForward, &translated.forwarded(Link { to: GATEWAY_MAC, from: UPLINK_MAC }));
+    assert_eq!(dataplane.run_on("from_pod", UPLINK, &ack.bytes()), remote);
+}
+
+#[test]
+fn at_an_egress_hook_a_packet_keeps_its_way() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        route(n.client, "pod");
+        neighbour(n.client, "pod", POD_MAC);
+        dataplane.run_on("from_pod", POD, &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
+        let answer = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
+        assert_eq!(
+            dataplane.run_on("to_pod", POD, &answer.bytes()),
+            next(Reason::FlowReply, &answer.between(n.vip, n.client))
+        );
+    }
+}
