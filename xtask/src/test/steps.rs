@@ -50,8 +50,11 @@ use Tier::{Fast, Full};
 
 const LINT: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
 /// Without the packages whose tests need the programs in the kernel, namespaces or a cluster: they have their own steps.
-const UNIT: &[&str] = &["test", "--workspace", "--exclude", "tests", "--exclude", "sluice-lab"];
+const UNIT: &[&str] =
+    &["test", "--no-fail-fast", "--workspace", "--exclude", "tests", "--exclude", "sluice-lab"];
 
+/// A target of the package `tests` is asked for with `--workspace`: naming the package would build its dependencies
+/// once more, with the few features that it alone needs.
 pub(super) const STEPS: &[Step] = &[
     Step { name: "format", tier: Fast, action: Cargo(&["fmt", "--all", "--check"]) },
     Step { name: "kernel format", tier: Fast, action: Kernel("fmt", &["--check"]) },
@@ -67,12 +70,24 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["build", "-p", "proxy-agent", "-p", "sluice-lab", "--bins"]),
     },
     Step { name: "unit", tier: Fast, action: Cargo(UNIT) },
-    Step { name: "kernel unit", tier: Fast, action: Kernel("test", &[]) },
-    Step { name: "packets", tier: Fast, action: Cargo(&["test", "-p", "tests", "--test", "packets"]) },
-    Step { name: "sockets", tier: Fast, action: Cargo(&["test", "-p", "tests", "--test", "socket"]) },
-    Step { name: "lab", tier: Fast, action: Cargo(&["test", "-p", "sluice-lab"]) },
+    Step { name: "kernel unit", tier: Fast, action: Kernel("test", &["--no-fail-fast"]) },
+    Step {
+        name: "packets",
+        tier: Fast,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "packets"]),
+    },
+    Step {
+        name: "sockets",
+        tier: Fast,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "socket"]),
+    },
+    Step { name: "lab", tier: Fast, action: Cargo(&["test", "--no-fail-fast", "-p", "sluice-lab"]) },
     Step { name: "fixtures", tier: Full, action: Cases("tests/fixtures") },
-    Step { name: "cluster", tier: Full, action: Cargo(&["test", "-p", "tests", "--test", "cluster"]) },
+    Step {
+        name: "cluster",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "cluster"]),
+    },
 ];
 
 pub(super) const AHEAD: &[Errand] = &[Errand {
