@@ -1,9 +1,6 @@
 //! Session affinity of sockets: the client is the network namespace.
 
-use std::{
-    collections::BTreeSet,
-    net::{SocketAddr, TcpStream},
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use proxy_common::{AffinityKey, AffinityValue, Frontend, Proto, affinity::ClientKind};
 
@@ -25,7 +22,7 @@ fn sticky(room: &mut Room, view: View) -> (Frontend, Vec<SocketAddr>) {
 }
 
 fn connect(view: View) -> SocketAddr {
-    let mut stream = TcpStream::connect(view.named(view.frontend(1, PORT))).expect("backends listen");
+    let mut stream = server::connect(view.named(view.frontend(1, PORT))).expect("backends listen");
     server::reached(&mut stream)
 }
 

@@ -1,10 +1,6 @@
 //! Calls that get no backend: refused at once, or failed without a reason for the client to guess.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::{SocketAddr, TcpStream},
-};
+use std::{collections::BTreeMap, io, net::SocketAddr};
 
 use proxy_common::{ClientRule, Frontend, Proto, Reason, Segment};
 
@@ -21,7 +17,7 @@ fn errors(view: View, to: SocketAddr) -> [Option<i32>; 3] {
     let to = view.named(to);
     let error = |result: io::Result<()>| result.err().and_then(|error| error.raw_os_error());
     [
-        error(TcpStream::connect(to).map(drop)),
+        error(server::connect(to).map(drop)),
         error(client(view).connect(to)),
         error(client(view).send_to(b"?", to).map(drop)),
     ]

@@ -1,7 +1,7 @@
 //! Backends: servers that say which address they are. They live as long as the test's process.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
@@ -36,6 +36,11 @@ pub(crate) fn datagram(view: View, n: u8) -> SocketAddr {
         }
     });
     addr
+}
+
+/// A stream of a client. A call that no hook answers would otherwise wait for minutes.
+pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&to, PATIENCE)
 }
 
 /// Which server a connected stream reached.

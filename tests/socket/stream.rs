@@ -1,9 +1,6 @@
 //! `connect(2)` of stream sockets.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::TcpStream,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_common::{Proto, Reason};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,7 +16,7 @@ fn a_connection_reaches_a_backend_and_its_peer_is_shown_as_the_frontend() {
             let backend = server::stream(view, 1);
             room.serve(view.frontend(1, PORT), Proto::TCP, &[backend]);
             let frontend = view.named(view.frontend(1, PORT));
-            let mut stream = TcpStream::connect(frontend).expect("the backend listens");
+            let mut stream = server::connect(frontend).expect("the backend listens");
             assert_eq!(stream.peer_addr().expect("it is connected"), frontend, "{view:?}");
             assert_eq!(server::reached(&mut stream), backend, "{view:?}");
         }
@@ -35,7 +32,7 @@ fn connections_spread_evenly_over_all_backends() {
             room.serve(view.frontend(1, PORT), Proto::TCP, &backends);
             let mut seen = BTreeMap::new();
             for _ in 0..300 {
-                let mut stream = TcpStream::connect(view.named(view.frontend(1, PORT))).expect("it listens");
+                let mut stream = server::connect(view.named(view.frontend(1, PORT))).expect("it listens");
                 *seen.entry(server::reached(&mut stream)).or_insert(0) += 1;
             }
             assert_eq!(seen.keys().copied().collect::<BTreeSet<_>>(), backends.into_iter().collect());
@@ -52,7 +49,7 @@ fn a_connection_to_nobodys_address_is_left_alone() {
             let server = server::stream(view, 1);
             // Same address, same port, other protocol.
             room.serve(server, Proto::UDP, &[]);
-            let mut stream = TcpStream::connect(view.named(server)).expect("it listens");
+            let mut stream = server::connect(view.named(server)).expect("it listens");
             assert_eq!(stream.peer_addr().expect("it is connected"), view.named(server));
             assert_eq!(server::reached(&mut stream), server);
         }
