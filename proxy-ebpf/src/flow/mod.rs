@@ -7,7 +7,6 @@ mod table;
 pub use open::open;
 pub use plan::Plan;
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use proxy_common::{Flow, FlowFlags, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
 use crate::family::Wired;
@@ -85,20 +84,13 @@ fn reason_of(flags: FlowFlags) -> Reason {
 }
 
 /// Packets that were translated where they came in pass an egress hook, too, and may then look like the node's
-/// own requests: only what has a socket here is one.
+/// own requests: only what has come in by no device is one.
 #[inline(always)]
 fn applies(frame: &Frame, hook: Hook, flags: FlowFlags) -> bool {
     match hook.direction {
         Direction::Ingress => true,
-        Direction::Egress => flags.has(FlowFlags::REPLY) || has_socket(frame),
+        Direction::Egress => flags.has(FlowFlags::REPLY) || frame.is_from_here(),
     }
-}
-
-/// A process in this namespace sent the packet: the stack orphans what it forwards.
-#[inline(always)]
-fn has_socket(frame: &Frame) -> bool {
-    // SAFETY: the context is live.
-    (unsafe { bpf_get_socket_cookie(frame.context()) }) != 0
 }
 
 /// No answer was seen yet: a half-open connection, or none at all.
@@ -124,7 +116,7 @@ pub fn set_up<F: Wired>(
     if packet.key.proto == Proto::TCP && !packet.tcp.opens() {
         return Err(Reason::MidStream);
     }
-    if hook.direction == Direction::Egress && !has_socket(frame) {
+    if hook.direction == Direction::Egress && !frame.is_from_here() {
         return Err(Reason::NotAService);
     }
     let reason = plan::plan::<F>(&packet.key, hook, plan)?;

@@ -120,6 +120,14 @@ impl Frame {
         unsafe { (*self.skb()).ifindex }
     }
 
+    /// A process in the hook's own namespace sent the frame. A socket would not tell: a frame that comes in by a
+    /// veth still belongs to the socket of the pod that sent it.
+    #[inline(always)]
+    pub fn is_from_here(&self) -> bool {
+        // SAFETY: as in `device`.
+        unsafe { (*self.skb()).ingress_ifindex == 0 }
+    }
+
     /// The frame carries a VLAN tag beside its bytes: it belongs to another device.
     #[inline(always)]
     pub fn is_tagged(&self) -> bool {
