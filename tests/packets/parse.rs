@@ -78,7 +78,8 @@ fn a_packet_that_ends_before_its_headers_is_dropped() {
     for (n, network) in FAMILIES.iter().zip([20, 40]) {
         let mut dataplane = serving(n);
         for (whole, transport) in [(Packet::tcp(flags::SYN, n.client, n.vip).bytes(), 20), (Packet::udp(n.client, n.vip).bytes(), 8)] {
-            for length in [15, 14 + network - 1, 14 + network, 14 + network + transport - 1] {
+            // The kernel does not run a program on less than a network header.
+            for length in [14 + network, 14 + network + transport - 1] {
                 let bytes = whole[..length].to_vec();
                 let run = dataplane.run("from_pod", &bytes);
                 assert_eq!(run, Run { reason: Reason::Malformed, code: code::DROP, bytes });

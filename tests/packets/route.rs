@@ -18,7 +18,7 @@ const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
 /// A node with a pod behind `pod`, an uplink, and a device of no known kind. Backends are routed to by the tests.
 fn node(n: &Names) -> Dataplane {
     let mut dataplane = Dataplane::new(config());
-    for (name, index, mac) in [("pod", POD, HOST_MAC), ("up", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])] {
+    for (name, index, mac) in [("pod", POD, HOST_MAC), ("uplink", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])] {
         ip(&format!("link add {name} index {index} address {} type veth peer name {name}-peer", text(mac)));
         for end in [name.to_owned(), format!("{name}-peer")] {
             ip(&format!("link set {end} up"));
@@ -70,8 +70,8 @@ fn a_local_backend_is_reached_through_its_veth_and_remembered() {
 fn a_remote_backend_is_reached_through_the_uplink() {
     for n in &FAMILIES {
         let mut dataplane = node(n);
-        route(n.backend, "up");
-        neighbour(n.backend, "up", GATEWAY_MAC);
+        route(n.backend, "uplink");
+        neighbour(n.backend, "uplink", GATEWAY_MAC);
         let syn = Packet::tcp(flags::SYN, n.client, n.vip);
         let link = Link { to: GATEWAY_MAC, from: UPLINK_MAC };
         let sent = syn.between(n.client, n.backend).forwarded(link);
@@ -113,8 +113,8 @@ fn a_device_of_no_known_kind_is_the_stacks() {
 fn an_answer_is_routed_to_the_client_and_not_to_the_frontend() {
     for n in &FAMILIES {
         let mut dataplane = node(n);
-        route(n.backend, "up");
-        neighbour(n.backend, "up", GATEWAY_MAC);
+        route(n.backend, "uplink");
+        neighbour(n.backend, "uplink", GATEWAY_MAC);
         route(n.client, "pod");
         neighbour(n.client, "pod", POD_MAC);
         dataplane.run_on("from_pod", POD, &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
@@ -155,8 +155,8 @@ fn a_route_that_moved_is_noticed_when_the_entry_is_stamped() {
     let translated = ack.between(n.client, n.backend);
     let local = redirected(Reason::FlowForward, &translated.clone().forwarded(Link { to: POD_MAC, from: HOST_MAC }));
     assert_eq!(dataplane.run_on("from_pod", UPLINK, &ack.bytes()), local);
-    route(n.backend, "up");
-    neighbour(n.backend, "up", GATEWAY_MAC);
+    route(n.backend, "uplink");
+    neighbour(n.backend, "uplink", GATEWAY_MAC);
     dataplane.change_flows::<proxy_common::V4>(|_, flow| flow.seen = flow.seen.wrapping_sub(1000));
     let remote = redirected(Reason::FlowForward, &translated.forwarded(Link { to: GATEWAY_MAC, from: UPLINK_MAC }));
     assert_eq!(dataplane.run_on("from_pod", UPLINK, &ack.bytes()), remote);

@@ -6,6 +6,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     process::Command,
+    time::Duration,
 };
 
 use aya::{
@@ -246,6 +247,35 @@ impl Dataplane {
         Run { reason, code: result.return_value.cast_signed(), bytes: out }
     }
 
+    /// Runs a program `repeat` times on one frame, which each run finds as the last one left it; gives the time of
+    /// one run as the kernel measures it.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn time(&mut self, program: &str, device: u32, bytes: &[u8], repeat: u32) -> Duration {
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            ctx_in: Some(&context(device)),
+            repeat,
+            ..TestRunOptions::default()
+        };
+        let result = self.program(program).test_run(options);
+        result.unwrap_or_else(|error| panic!("{program}: {error}")).duration
+    }
+
+    /// Writes an entry of an answered connection.
+    ///
+    /// # Panics
+    /// If the table is full.
+    pub fn add_flow<F: Named>(&mut self, key: FlowKey<F::Addr>, flow: Flow<F::Addr>)
+    where
+        FlowKey<F::Addr>: MapType,
+        Flow<F::Addr>: MapType,
+    {
+        let mut flows = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(&mut self.object, F::FLOWS);
+        flows.insert(Cell(key), Cell(flow), 0).expect("a flow fits");
+    }
+
     /// All entries of answered connections, as text, sorted.
     pub fn flows(&mut self) -> Vec<String> {
         [self.entries::<V4>(V4::FLOWS), self.entries::<V6>(V6::FLOWS)].concat()
@@ -368,7 +398,12 @@ fn family_addr<F: Family>(text: &str) -> F::Addr {
     F::Addr::from_ip(ip).unwrap_or_else(|| panic!("{text} is not {}", F::NAME))
 }
 
-fn endpoint<F: Family>(text: &str) -> (F::Addr, Port) {
+/// An address and port of a family.
+///
+/// # Panics
+/// If the text is none.
+#[must_use]
+pub fn endpoint<F: Family>(text: &str) -> (F::Addr, Port) {
     let at = crate::packet::addr(text);
     (family_addr::<F>(&at.ip().to_string()), Port::new(at.port()))
 }
