@@ -6,7 +6,7 @@ use std::{
     io,
 };
 
-use proxy_common::{Address, DeviceKind, NodeConfig};
+use proxy_common::{Address, Cidr, DeviceKind, NodeConfig, limits::CIDRS};
 
 use super::{
     clsact,
@@ -105,7 +105,7 @@ fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
     }
     let target = Target::Device(index);
     let link = PinnedLink { hook, target, path: maps.pins.link(hook, target) };
-    super::pins::link_facts(&link).is_ok_and(|facts| facts.ifindex == index.0)
+    super::pins::link_facts(&link).is_ok_and(|facts| facts.target == u64::from(index.0))
 }
 
 const fn kind(role: Role) -> DeviceKind {
@@ -125,6 +125,15 @@ pub fn local_addresses<F: MapFamily>(maps: &Maps<F>, topology: &Topology) -> Opt
         return None;
     }
     sync(&maps.local_addrs, F::NAMES.local_addrs, &wanted).err()
+}
+
+/// Says that nothing is known about the node where nobody has said anything yet: the kernel makes the map with zeros,
+/// and a range of zeros holds every address, so that every connection would be taken for one to a Service.
+pub fn first_node<F: MapFamily>(maps: &Maps<F>) -> Result<(), Error> {
+    let all = Cidr { net: F::Addr::default(), mask: F::Addr::default() };
+    let unwritten = NodeConfig { address: all.net, cluster_cidrs: [all; CIDRS], service_cidrs: [all; CIDRS] };
+    let found = maps.node.get(&0).map_err(|source| Error::Map { verb: "read", map: F::NAMES.node, source })?;
+    if found == Some(unwritten) { set_node(maps, &NodeConfig::default()) } else { Ok(()) }
 }
 
 /// Writes the facts about the node of one family, if they differ.

@@ -100,10 +100,13 @@ impl Kernel {
             }
         };
         migration.copy()?;
+        let maps = Pinned::open(pins.clone(), Access::Write)?;
+        // Before anything is attached: the agent itself connects to the API server through these programs.
+        devices::first_node(&maps.v4)?;
+        devices::first_node(&maps.v6)?;
         let replaced = links::replace_all(&pins, &programs)?;
         let (road, programs, created) = attach_sockets(&pins, settings, road, programs)?;
         migration.finish()?;
-        let maps = Pinned::open(pins, Access::Write)?;
         let found = count(&maps)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let state = State {

@@ -1,4 +1,6 @@
-//! One agent a root, and nothing left after a cleanup.
+//! One agent a root, nobody cut off by its start, and nothing left after a cleanup.
+
+use std::{net::TcpListener, process::Command};
 
 use proxy_agent::kernel::{Error, Kernel, cleanup::{Removed, cleanup}, pins};
 
@@ -15,6 +17,21 @@ fn a_second_agent_on_the_same_root_is_told_who_was_first() {
         assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
         drop(first);
         drop(stage.open());
+    });
+}
+
+#[test]
+fn before_the_first_plan_every_connection_passes() {
+    on_a_node(|stage| {
+        let _kernel = stage.open();
+        let procs = stage.settings.cgroup_root.join("cgroup.procs");
+        for at in ["127.0.0.1", "::1"] {
+            let server = TcpListener::bind((at, 0)).unwrap();
+            let port = server.local_addr().unwrap().port();
+            let script = format!("echo $$ >{}; exec 3<>/dev/tcp/{at}/{port}", procs.display());
+            let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{at}: {}", String::from_utf8_lossy(&output.stderr));
+        }
     });
 }
 
