@@ -200,6 +200,21 @@ fn a_flow_stays_on_its_socket_and_a_load_counts_what_breaks() {
 }
 
 #[test]
+fn a_datagram_flow_that_was_refused_works_as_soon_as_somebody_serves() {
+    let lab = Lab::up(&topology("ptp")).unwrap();
+    let one = lab.pod("one").unwrap();
+    let probe = Probe::new(Protocol::Udp, "10.244.2.10:8080".parse().unwrap());
+    assert_eq!(one.open("flow", &probe).unwrap(), Outcome::Failed(sluice_lab::Failure::Refused));
+    assert_eq!(
+        one.use_flow("flow", Duration::from_millis(100), 1).unwrap(),
+        Outcome::Failed(sluice_lab::Failure::Refused)
+    );
+    serve(&lab, "two");
+    let outcome = one.use_flow("flow", Duration::from_millis(100), 10).unwrap();
+    assert!(matches!(&outcome, Outcome::Answered(answer) if answer.name == "two"), "{outcome:?}");
+}
+
+#[test]
 fn a_lab_whose_owner_is_gone_is_swept_and_a_held_one_is_not() {
     let mut gone = Vec::new();
     for lifetime in [Lifetime::Held, Lifetime::Owner] {

@@ -14,6 +14,8 @@ use socket2::Socket;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Not connected: never tried, or refused at once.
+    Fresh,
     Connecting,
     Waiting,
 }
@@ -33,40 +35,53 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// Opens a fresh socket and makes the first move.
     pub(crate) fn start(probe: &Probe, now: Instant) -> Result<Self, Failure> {
+        let mut attempt = Self::open(probe, now)?;
+        attempt.begin(now)?;
+        Ok(attempt)
+    }
+
+    /// Opens a fresh socket and does nothing with it.
+    pub(crate) fn open(probe: &Probe, now: Instant) -> Result<Self, Failure> {
         let socket = crate::socket::client(probe).map_err(|error| Failure::from(&error))?;
-        let mut attempt = Self {
+        Ok(Self {
             socket,
             probe: probe.clone(),
-            stage: Stage::Waiting,
+            stage: Stage::Fresh,
             started: now,
             deadline: now + probe.timeout,
             tries_left: probe.tries,
             said: String::new(),
             line: Vec::new(),
-        };
-        match attempt.connect() {
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                attempt.stage = Stage::Connecting
-            }
-            Err(error) => return Err(Failure::from(&error)),
-            Ok(()) => attempt.ask(now).map_err(|error| Failure::from(&error))?,
-        }
-        Ok(attempt)
+        })
     }
 
-    /// Asks again on the same socket.
+    /// Makes the first move.
+    pub(crate) fn begin(&mut self, now: Instant) -> Result<(), Failure> {
+        match self.ask(now) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                self.stage = Stage::Connecting;
+                Ok(())
+            }
+            other => other.map_err(|error| Failure::from(&error)),
+        }
+    }
+
+    /// Asks again on the same socket. A datagram socket that was refused when it connected tries that again too.
     pub(crate) fn again(&mut self, now: Instant, timeout: Duration, tries: u32) -> Result<(), Failure> {
         self.probe.timeout = timeout;
         self.tries_left = tries;
         self.started = now;
         self.drain();
-        match self.ask(now) {
-            Ok(()) => Ok(()),
+        let udp = self.probe.protocol == Protocol::Udp;
+        let asked = match self.ask(now) {
             // An ICMP error that came in since the last exchange is handed to the next call; it says nothing of this one.
-            Err(_) if self.probe.protocol == Protocol::Udp => {
-                self.ask(now).map_err(|error| Failure::from(&error))
-            }
-            Err(error) => Err(Failure::from(&error)),
+            Err(_) if udp && self.stage != Stage::Fresh => self.ask(now),
+            other => other,
+        };
+        let Err(error) = asked else { return Ok(()) };
+        match self.on_error(&error) {
+            None => Ok(()),
+            Some(_) => Err(Failure::from(&error)),
         }
     }
 
@@ -77,6 +92,8 @@ impl Attempt {
     pub(crate) fn interest(&self) -> PollFlags {
         match self.stage {
             Stage::Connecting => PollFlags::OUT,
+            // Nothing can become ready; errors are reported all the same, and there are none.
+            Stage::Fresh => PollFlags::empty(),
             Stage::Waiting => PollFlags::IN,
         }
     }
@@ -96,6 +113,10 @@ impl Attempt {
 
     /// The socket is ready. `Some` ends the exchange.
     pub(crate) fn on_ready(&mut self, now: Instant) -> Option<Outcome> {
+        if self.stage == Stage::Fresh {
+            // A socket that is not connected polls as hung up.
+            return None;
+        }
         if self.stage == Stage::Connecting {
             match self.socket.take_error() {
                 Ok(Some(error)) | Err(error) => return Some(Outcome::Failed(Failure::from(&error))),
@@ -103,13 +124,13 @@ impl Attempt {
             }
             return match self.ask(now) {
                 Ok(()) => None,
-                Err(error) => self.on_error(&error, now),
+                Err(error) => self.on_error(&error),
             };
         }
         match self.receive() {
             Ok(outcome) => outcome,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => self.on_error(&error, now),
+            Err(error) => self.on_error(&error),
         }
     }
 
@@ -121,24 +142,18 @@ impl Attempt {
         self.tries_left -= 1;
         match self.ask(now) {
             Ok(()) => None,
-            Err(error) => self.on_error(&error, now),
+            Err(error) => self.on_error(&error),
         }
     }
 
     /// A kept UDP flow that may ask more often survives a refusal: the sender of a datagram learns of it later and tries
     /// again. Everything else ends here.
-    fn on_error(&mut self, error: &io::Error, now: Instant) -> Option<Outcome> {
+    fn on_error(&mut self, error: &io::Error) -> Option<Outcome> {
         if self.probe.protocol == Protocol::Udp && self.tries_left > 2 {
-            // The next try waits for its turn, so that a refused flow does not spin.
-            self.deadline = self.deadline.min(now + self.probe.timeout);
+            // The next try is made at the deadline of this one, so that a refused flow does not spin.
             return None;
         }
         Some(Outcome::Failed(Failure::from(error)))
-    }
-
-    fn connect(&self) -> io::Result<()> {
-        let unconnected = self.probe.protocol == Protocol::Udp && self.probe.udp == UdpStyle::Unconnected;
-        if unconnected { Ok(()) } else { self.socket.connect(&self.probe.to.into()) }
     }
 
     fn ask(&mut self, now: Instant) -> io::Result<()> {
@@ -150,6 +165,11 @@ impl Attempt {
             };
         }
         self.deadline = now + self.probe.timeout;
+        let unconnected = self.probe.protocol == Protocol::Udp && self.probe.udp == UdpStyle::Unconnected;
+        if self.stage == Stage::Fresh && !unconnected {
+            self.socket.connect(&self.probe.to.into())?;
+        }
+        self.stage = Stage::Waiting;
         match (self.probe.protocol, self.probe.udp) {
             (Protocol::Icmp, _) => {
                 let kind: u8 = if self.probe.to.is_ipv4() { 8 } else { 128 };

@@ -108,14 +108,17 @@ impl Daemon {
     /// Opens a flow and keeps it, also when nobody answered: the socket stays in use.
     fn open(&self, id: String, probe: &Probe) -> Outcome {
         lock(&self.flows).remove(&id);
-        match Attempt::start(probe, Instant::now()) {
-            Ok(mut flow) => {
-                let outcome = crate::batch::finish(&mut flow);
-                lock(&self.flows).insert(id, flow);
-                outcome
-            }
+        let now = Instant::now();
+        let mut flow = match Attempt::open(probe, now) {
+            Ok(flow) => flow,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        let outcome = match flow.begin(now) {
+            Ok(()) => crate::batch::finish(&mut flow),
             Err(failure) => Outcome::Failed(failure),
-        }
+        };
+        lock(&self.flows).insert(id, flow);
+        outcome
     }
 }
 
