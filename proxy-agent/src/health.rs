@@ -75,6 +75,7 @@ struct Body {
     ready: bool,
     source_age_seconds: u64,
     objects_with_problems: usize,
+    unreadable_files: usize,
     refused_frontends: usize,
 }
 
@@ -90,6 +91,7 @@ fn body(snapshot: &Snapshot, healthy: bool, now: SystemTime) -> Response {
         ready: snapshot.is_ready(),
         source_age_seconds: snapshot.source_age(now).as_secs(),
         objects_with_problems: snapshot.problems.values().sum(),
+        unreadable_files: snapshot.unreadable_files,
         refused_frontends: snapshot.refused,
     };
     const NOSNIFF: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");

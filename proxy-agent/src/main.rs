@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("proxy-agent: {error:#}");
+            eprintln!("proxy-agent: {}", observe::causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use proxy_agent::ctl::{self, Cli};
+use proxy_agent::observe::causes;
 
 fn main() -> ExitCode {
     match ctl::run(&Cli::parse()) {
@@ -13,7 +14,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("proxyctl: {error:#}");
+            eprintln!("proxyctl: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

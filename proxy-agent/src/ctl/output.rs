@@ -100,7 +100,7 @@ mod tests {
         let rows = [Pair("a", 100), Pair("\x1b[31mred\n", 2)];
         assert_eq!(
             Format::Table.rows(&rows).unwrap(),
-            "NAME                  COUNT\na                     100\n\\u{1b}[31mred\\n       2\n"
+            "NAME             COUNT\na                100\n\\u{1b}[31mred\\n  2\n"
         );
         assert_eq!(Format::Table.rows::<Pair>(&[]).unwrap(), "NAME  COUNT\n");
         assert_eq!(Format::Json.rows(&[Pair("a", 1)]).unwrap(), "[\n  [\n    \"a\",\n    1\n  ]\n]\n");

@@ -1,9 +1,10 @@
 //! The pinned maps of one root with the names that the agent wrote down, opened for reading.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use proxy_common::ServiceId;
 use proxy_model::{ObjectKey, ServiceName};
 
@@ -21,16 +22,18 @@ impl Reader {
     /// Opens the maps.
     pub(super) fn open(bpf_root: &Path) -> anyhow::Result<Self> {
         let root = bpf_root.display();
-        if !rustix::process::geteuid().is_root() && std::fs::read_dir(bpf_root).is_err() {
-            bail!("{root} cannot be read by this user: run as root");
-        }
-        if !Pins::below(bpf_root).maps_dir().is_dir() {
+        // A directory that may not be looked at is another matter: opening the maps says so.
+        let maps = std::fs::metadata(Pins::below(bpf_root).maps_dir());
+        if maps.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             bail!(
                 "nothing is pinned below {root}: no agent has run with this --bpf-root (give another one, or set \
                  SLUICE_BPF_ROOT; agents print theirs when they start)"
             );
         }
-        let pinned = pins::open(bpf_root).with_context(|| format!("the maps below {root} cannot be read"))?;
+        let pinned = pins::open(bpf_root).map_err(|error| {
+            let remedy = if is_forbidden(&error) { " (run as root, or with CAP_BPF)" } else { "" };
+            anyhow::Error::new(error).context(format!("the maps below {root} cannot be read{remedy}"))
+        })?;
         let record = Record::of(Path::new(RUN_ROOT), bpf_root);
         let names = record.names();
         Ok(Self { pinned, record, names })
@@ -56,6 +59,11 @@ impl Reader {
         let key = service.map(object_key).transpose()?;
         Ok(Only { reader: self, key })
     }
+}
+
+fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// A choice of one Service, or of all.

@@ -6,6 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{LogArgs, LogFormat};
 
+/// Crates that log each failed request at the level of errors; `source` says once that a watch failed, and why.
+const QUIET: &str = "kube_client=off,kube_runtime=off";
+
 /// The filter makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("--log-level: {filter:?} is not a filter such as info or warn,proxy_agent::source=debug")]
@@ -19,7 +22,8 @@ pub struct BadFilter {
 /// # Errors
 /// When the filter cannot be read.
 pub fn init(args: &LogArgs) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(&args.log_level)
+    // Said before what was asked for, so that a filter that names a crate has the last word.
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log_level))
         .map_err(|source| BadFilter { filter: args.log_level.clone(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {

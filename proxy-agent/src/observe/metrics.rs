@@ -54,6 +54,7 @@ pub struct Metrics {
     collected: Family<KindLabel, Counter>,
     problems: Family<KindLabel, Gauge>,
     refused: Gauge,
+    unreadable_files: Gauge,
     source_age: Seconds,
     ready: Gauge,
     adopted: Family<WriteLabel, Gauge>,
@@ -85,6 +86,7 @@ impl Metrics {
             collected: Family::default(),
             problems: Family::default(),
             refused: Gauge::default(),
+            unreadable_files: Gauge::default(),
             source_age: Gauge::default(),
             ready: Gauge::default(),
             adopted: Family::default(),
@@ -139,6 +141,7 @@ impl Metrics {
         own.register("collected_entries", "Entries removed because they were over", self.collected.clone());
         own.register("object_problems", "Objects of which part was left out", self.problems.clone());
         own.register("refused_frontends", "Frontends that could not be served as asked", self.refused.clone());
+        own.register("unreadable_files", "Manifests that cannot be read in full", self.unreadable_files.clone());
         own.register("source_age_seconds", "Time since the source last answered", self.source_age.clone());
         own.register("ready", "1 once the first full plan is in the kernel", self.ready.clone());
         own.register("adoption_frontends", "What the start did to the frontends it found", self.adopted.clone());
@@ -214,6 +217,7 @@ impl Metrics {
         self.source_age.set(status.source_age(now).as_secs_f64());
         self.ready.set(i64::from(status.is_ready()));
         self.refused.set(gauge(status.refused));
+        self.unreadable_files.set(gauge(status.unreadable_files));
         for kind in Kind::ALL {
             let count = status.problems.get(&kind).copied().unwrap_or(0);
             self.problems.get_or_create(&KindLabel { kind: kind.name() }).set(gauge(count));

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub contact: Option<Contact>,
     /// Objects of which part was left out, by kind.
     pub problems: BTreeMap<Kind, usize>,
+    /// Files that cannot be read in full.
+    pub unreadable_files: usize,
     /// Frontends that had to be refused.
     pub refused: usize,
 }

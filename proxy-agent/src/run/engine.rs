@@ -21,6 +21,8 @@ use crate::source::{Key, Kind, Update};
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Least time between two writings of the names.
+const NAMES: Duration = Duration::from_secs(1);
 /// Changes of pods whose programming time is remembered between two writes.
 const TRIGGERS: usize = 4_096;
 
@@ -44,7 +46,8 @@ pub(super) struct Engine<D> {
     /// Something is not in the kernel yet.
     pending: Pending,
     retry: Duration,
-    names_version: Option<u64>,
+    /// Version of the names that were written down last, and when.
+    names_written: Option<(u64, Instant)>,
     last_write: Option<Instant>,
     applied_first: bool,
 }
@@ -99,7 +102,7 @@ impl<D: Dataplane> Engine<D> {
             node: None,
             pending: Pending::Yes,
             retry: SHORTEST_RETRY,
-            names_version: None,
+            names_written: None,
             last_write: None,
             applied_first: false,
         })
@@ -155,6 +158,10 @@ impl<D: Dataplane> Engine<D> {
                 Some(kind) => self.world.apply(Event::Synced(kind)),
                 None => Changed::No,
             },
+            Update::UnreadableFiles(count) => {
+                self.status.update(|status| status.unreadable_files = count);
+                Changed::No
+            }
             Update::Contact(contact) => {
                 self.status.update(|status| status.contact = Some(contact));
                 Changed::No
@@ -203,6 +210,7 @@ impl<D: Dataplane> Engine<D> {
         if complete {
             self.agreed();
         }
+        self.write_names(now);
         let release = plan.next_release.map(|Tick(millis)| self.started + Duration::from_millis(millis));
         if release.is_some() {
             self.pending = Pending::Yes;
@@ -247,13 +255,14 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
-    /// Writes down whose each id is, if that changed. The file is a convenience: it is not worth a retry.
-    pub(super) fn write_names(&mut self) {
-        let version = Some(self.planner.names_version());
-        if version == self.names_version {
+    /// Writes down whose each id is, if that changed, at most once in [`NAMES`]: the file is written as a whole.
+    /// It is a convenience, and not worth a retry.
+    pub(super) fn write_names(&mut self, now: Instant) {
+        let version = self.planner.names_version();
+        if self.names_written.is_some_and(|(written, at)| written == version || now < at + NAMES) {
             return;
         }
-        self.names_version = version;
+        self.names_written = Some((version, now));
         if let Err(error) = self.dataplane.write_names(self.planner.names()) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the names of Services could not be written down");
         }

@@ -42,7 +42,7 @@ const BATCH: usize = 8_192;
 const COLLECT: Duration = Duration::from_secs(10);
 /// How often the kernel is compared with what it should hold.
 const AUDIT: Duration = Duration::from_secs(60);
-/// How often the names of Services are written down, if they changed.
+/// How often it is checked whether the names of Services must be written down.
 const NAMES: Duration = Duration::from_secs(1);
 
 /// A source that can be used, not started yet.
@@ -146,7 +146,7 @@ async fn follow<D: Dataplane>(
                 next = Next::At(Instant::now());
             }
             _ = collect.tick() => engine.collect(Instant::now()),
-            _ = names.tick() => engine.write_names(),
+            _ = names.tick() => engine.write_names(Instant::now()),
             _ = audit.tick() => {
                 if let Next::At(at) = engine.audit(Instant::now()) {
                     next = Next::At(at);
@@ -154,7 +154,7 @@ async fn follow<D: Dataplane>(
             }
         }
     }
-    engine.write_names();
+    engine.write_names(Instant::now() + NAMES);
     tracing::info!("stopping; what is in the kernel goes on serving");
     Ok(())
 }

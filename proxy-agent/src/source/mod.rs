@@ -152,6 +152,8 @@ pub enum Update {
     Synced(Kind),
     /// Whether the source can still be asked.
     Contact(Contact),
+    /// So many files cannot be read in full now.
+    UnreadableFiles(usize),
 }
 
 /// Whether a source can still be asked.

@@ -23,11 +23,21 @@ struct Shared {
     feed: Feed,
     lost: Mutex<Option<SystemTime>>,
     failed: Notify,
+    back: Notify,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waited {
+    /// The time is over.
+    Out,
+    /// The server has answered somebody meanwhile.
+    UntilBack,
 }
 
 impl Contacts {
     pub(super) fn new(client: Client, feed: Feed) -> Self {
-        let shared = Shared { client, feed, lost: Mutex::new(None), failed: Notify::new() };
+        let shared = Shared { client, feed, lost: Mutex::new(None), failed: Notify::new(), back: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -37,6 +47,7 @@ impl Contacts {
         if let Some(since) = was_lost {
             let seconds = since.elapsed().unwrap_or_default().as_secs_f32();
             tracing::info!(seconds, "the API server answers again");
+            self.shared.back.notify_waiters();
             self.shared.feed.send(Update::Contact(Contact::Current)).await?;
         }
         Ok(())
@@ -53,6 +64,14 @@ impl Contacts {
         };
         self.shared.failed.notify_one();
         self.shared.feed.send(Update::Contact(Contact::LostSince(since))).await
+    }
+
+    /// Waits before another try, but not once the server is back.
+    pub(super) async fn wait(&self, time: Duration) -> Waited {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Waited::Out,
+            () = self.shared.back.notified() => Waited::UntilBack,
+        }
     }
 
     /// Asks a server that did not answer until it does. Runs for as long as the watches.

@@ -6,6 +6,8 @@
 
 mod contact;
 mod strategy;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::path::{Path, PathBuf};

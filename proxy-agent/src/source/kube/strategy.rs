@@ -7,7 +7,7 @@ use kube::runtime::watcher;
 
 const SHORTEST: Duration = Duration::from_millis(200);
 /// Short enough that a cluster whose API server is back is served again before anybody looks.
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// How a first list is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,8 +8,9 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 
-use super::contact::Contacts;
+use super::contact::{Contacts, Waited};
 use super::strategy::{Backoff, Listing, status};
+use crate::observe::causes;
 use crate::source::{Closed, Feed, Key, Kind, Object, Update};
 
 /// How many more of the same failure pass before it is logged again.
@@ -127,7 +128,9 @@ impl Watch {
                     Err(error) => {
                         let wait = backoff.step();
                         self.failed(&error, &mut failures).await?;
-                        tokio::time::sleep(wait).await;
+                        if self.contacts.wait(wait).await == Waited::UntilBack {
+                            backoff.reset();
+                        }
                         let next = listing.after(&error);
                         if next != listing {
                             tracing::info!(kind = self.kind.name(), "the API server offers no streaming lists; listing in pages");
@@ -188,8 +191,8 @@ impl Watch {
         }
         // 410: the place in the history is gone; the watcher lists anew by itself.
         if code != Some(410) && failures.is_multiple_of(QUIET) {
-            let error = anyhow::Error::msg(error.to_string());
-            tracing::warn!(kind = self.kind.name(), error = %error, "the watch failed; what it told last stays in force");
+            let kind = self.kind.name();
+            tracing::warn!(kind, error = causes(error), "the watch failed; what it told last stays in force");
         }
         *failures += 1;
         match code {

@@ -20,6 +20,8 @@ pub(super) struct Directory {
     files: BTreeMap<String, File>,
     /// Which file each object was told from.
     told: BTreeMap<Key, (String, Parsed)>,
+    /// How many files could not be read in full.
+    unreadable: usize,
 }
 
 /// One file.
@@ -27,6 +29,15 @@ pub(super) struct Directory {
 struct File {
     stamp: Option<Stamp>,
     objects: BTreeMap<Key, Parsed>,
+    reading: Reading,
+}
+
+/// How the last reading of a file went.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Full,
+    Failed,
 }
 
 /// Tells whether a file may have changed.
@@ -89,7 +100,7 @@ pub(super) struct Outcome {
 impl Directory {
     /// Nothing read yet.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), files: BTreeMap::new(), told: BTreeMap::new() }
+        Self { path: path.to_owned(), files: BTreeMap::new(), told: BTreeMap::new(), unreadable: 0 }
     }
 
     /// Reads what may have changed and gives the difference to what was told before.
@@ -112,6 +123,10 @@ impl Directory {
         }
         for key in affected {
             self.tell(key, &mut outcome);
+        }
+        let unreadable = self.files.values().filter(|file| file.reading == Reading::Failed).count();
+        if std::mem::replace(&mut self.unreadable, unreadable) != unreadable {
+            outcome.updates.push(Update::UnreadableFiles(unreadable));
         }
         Ok(outcome)
     }
@@ -150,6 +165,7 @@ impl Directory {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
+                file.reading = Reading::Failed;
                 let cause = error.to_string();
                 return problems.push(FileProblem::Unreadable { file: name.to_owned(), cause });
             }
@@ -166,7 +182,8 @@ impl Directory {
                 now.insert(key, parsed);
             }
         }
-        if !found.is_empty() {
+        file.reading = if found.is_empty() { Reading::Full } else { Reading::Failed };
+        if file.reading == Reading::Failed {
             for (key, parsed) in &file.objects {
                 now.entry(key.clone()).or_insert_with(|| parsed.clone());
             }

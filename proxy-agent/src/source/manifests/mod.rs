@@ -78,7 +78,7 @@ impl Manifests {
             match self.directory.refresh(&touched) {
                 Ok(outcome) => {
                     for problem in outcome.problems {
-                        tracing::warn!(directory = %self.path.display(), "{problem}");
+                        tracing::error!(directory = %self.path.display(), "{problem}");
                     }
                     for update in outcome.updates {
                         feed.send(update).await?;

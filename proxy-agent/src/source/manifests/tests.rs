@@ -29,6 +29,7 @@ fn told(update: &Update) -> String {
         }
         Update::Delete(key) => format!("-{key}"),
         Update::Synced(kind) => format!("synced {}", kind.name()),
+        Update::UnreadableFiles(count) => format!("unreadable {count}"),
         Update::Contact(Contact::Current) => "current".into(),
         Update::Contact(Contact::LostSince(_)) => "lost".into(),
     }
@@ -75,14 +76,14 @@ fn a_file_that_cannot_be_read_in_full_takes_nothing_away() {
     // `one` changes, `two` has become unreadable.
     replace(dir.path(), "a.yaml", &(service("one", "10.0.0.7") + "kind: Service\nmetadata: [\n"));
     let (updates, problems) = refresh(&mut directory);
-    assert_eq!(updates, ["Service default/one [10.0.0.7]"]);
+    assert_eq!(updates, ["Service default/one [10.0.0.7]", "unreadable 1"]);
     let [problem] = &problems[..] else { panic!("{problems:?}") };
     assert!(problem.starts_with("a.yaml, document 2: "), "{problem}");
     assert!(problem.ends_with("; what it said last stays"), "{problem}");
 
     // Repaired without `two`: now it is really gone.
     replace(dir.path(), "a.yaml", &service("one", "10.0.0.7"));
-    assert_eq!(refresh(&mut directory), (vec!["-Service default/two".into()], none()));
+    assert_eq!(refresh(&mut directory), (vec!["-Service default/two".into(), "unreadable 0".into()], none()));
 }
 
 #[test]
@@ -129,6 +130,7 @@ async fn changes_are_told_as_they_happen_and_a_lost_directory_loses_nothing() {
     std::fs::write(dir.join("b.json"), r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"}}"#).unwrap();
     assert_eq!(next(&mut updates).await, "Node n1 ");
     std::os::unix::fs::symlink(dir.join("missing"), dir.join("c.yaml")).unwrap();
+    assert_eq!(next(&mut updates).await, "unreadable 1");
     std::fs::remove_file(dir.join("b.json")).unwrap();
     assert_eq!(next(&mut updates).await, "-Node n1");
 

@@ -1,0 +1,212 @@
+//! The source against an API server of a few lines, which can be told to misbehave.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::Cluster;
+use crate::source::{Contact, Update, channel};
+
+/// What the server holds and how it behaves. Only Services exist; lists of other kinds are empty.
+#[derive(Default)]
+struct Script {
+    services: Vec<&'static str>,
+    streaming: Streaming,
+    /// Bodies of the watches that follow a list, one each; a watch without a body stays silent.
+    watches: VecDeque<Value>,
+    /// Requests for Services so far.
+    seen: Vec<String>,
+}
+
+#[derive(Default, PartialEq)]
+enum Streaming {
+    #[default]
+    Offered,
+    Unknown,
+}
+
+/// The server.
+struct Server {
+    script: Mutex<Script>,
+    /// While it is away every answer breaks off, and so do the watches that are open.
+    away: watch::Sender<bool>,
+}
+
+fn service(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service",
+           "metadata": {"name": name, "namespace": "default", "resourceVersion": "5"}})
+}
+
+async fn answer(
+    State(server): State<Arc<Server>>,
+    Path(resource): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if *server.away.borrow() {
+        return server.lasting(Vec::new());
+    }
+    let query = query.unwrap_or_default();
+    let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let mut script = server.script.lock().unwrap();
+    let is_services = resource.ends_with("services");
+    let streaming = parameter("sendInitialEvents").is_some();
+    let watch = parameter("watch").is_some();
+    if is_services {
+        script.seen.push(match (watch, streaming) {
+            (true, true) => "stream".into(),
+            (true, false) => format!("watch from {}", parameter("resourceVersion").unwrap()),
+            (false, _) => "list".into(),
+        });
+    }
+    let names = if is_services { script.services.clone() } else { Vec::new() };
+    match (watch, streaming) {
+        (true, true) if script.streaming == Streaming::Unknown => {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422,
+                "reason": "Invalid", "message": "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"});
+            (StatusCode::UNPROCESSABLE_ENTITY, status.to_string()).into_response()
+        }
+        (true, true) => {
+            let mut lines: Vec<Value> =
+                names.iter().map(|name| json!({"type": "ADDED", "object": service(name)})).collect();
+            lines.push(json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Service", "metadata":
+                {"resourceVersion": "10", "annotations": {"k8s.io/initial-events-end": "true"}}}}));
+            if is_services && let Some(more) = script.watches.pop_front() {
+                lines.extend(more.as_array().unwrap().iter().cloned());
+            }
+            server.lasting(lines)
+        }
+        (true, false) => {
+            let more = if is_services { script.watches.pop_front() } else { None };
+            server.lasting(more.map_or(Vec::new(), |lines| lines.as_array().unwrap().clone()))
+        }
+        (false, _) => {
+            let items: Vec<Value> = names.iter().map(|name| service(name)).collect();
+            json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "10"}, "items": items})
+                .to_string()
+                .into_response()
+        }
+    }
+}
+
+impl Server {
+    /// A watch that says these lines and then stays open until the server goes away.
+    fn lasting(&self, lines: Vec<Value>) -> Response {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let mut away = self.away.subscribe();
+        let said = stream::once(async move { Ok(text) });
+        let broken = stream::once(async move {
+            let _ = away.wait_for(|away| *away).await;
+            Err(std::io::Error::other("away"))
+        });
+        Body::from_stream(said.chain(broken)).into_response()
+    }
+}
+
+/// A server with that script, and the source that watches it.
+async fn start(script: Script) -> (Arc<Server>, mpsc::Receiver<Update>) {
+    let server = Arc::new(Server { script: Mutex::new(script), away: watch::channel(false).0 });
+    let routes = Router::new()
+        .route("/version", get(version))
+        .route("/{*resource}", get(answer))
+        .with_state(server.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let cluster = Cluster::new(kube::Config::new(url.parse().unwrap()), "n1").unwrap();
+    let (feed, updates) = channel();
+    tokio::spawn(cluster.run(feed));
+    (server, updates)
+}
+
+async fn version(State(server): State<Arc<Server>>) -> Response {
+    if *server.away.borrow() {
+        return server.lasting(Vec::new());
+    }
+    let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "",
+        "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+    version.to_string().into_response()
+}
+
+/// The next that concerns Services or the contact; a deadline instead of a sleep.
+async fn next(updates: &mut mpsc::Receiver<Update>) -> String {
+    loop {
+        let update = tokio::time::timeout(Duration::from_secs(20), updates.recv()).await;
+        let text = match update.expect("an update in time").expect("the source runs") {
+            Update::Put(key, _) => key.to_string(),
+            Update::Delete(key) => format!("-{key}"),
+            Update::Synced(kind) => format!("synced {}", kind.name()),
+            Update::Contact(Contact::Current) => "current".into(),
+            Update::Contact(Contact::LostSince(_)) => "lost".into(),
+            Update::UnreadableFiles(_) => unreachable!("no files here"),
+        };
+        if text.contains("Service ") || text.ends_with(" Service") || text == "current" || text == "lost" {
+            return text;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_list_is_followed_by_its_changes() {
+    let changes = json!([
+        {"type": "ADDED", "object": service("c")},
+        {"type": "DELETED", "object": service("a")},
+    ]);
+    let script = Script { services: vec!["a", "b"], watches: [changes].into(), ..Script::default() };
+    let (server, mut updates) = start(script).await;
+    for expected in
+        ["Service default/a", "Service default/b", "synced Service", "Service default/c", "-Service default/a"]
+    {
+        assert_eq!(next(&mut updates).await, expected);
+    }
+    assert_eq!(server.script.lock().unwrap().seen, ["stream"]);
+}
+
+#[tokio::test]
+async fn a_server_without_streamed_lists_is_asked_for_pages() {
+    let script = Script { services: vec!["a"], streaming: Streaming::Unknown, ..Script::default() };
+    let (server, mut updates) = start(script).await;
+    assert_eq!(next(&mut updates).await, "Service default/a");
+    assert_eq!(next(&mut updates).await, "synced Service");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while server.script.lock().unwrap().seen != ["stream", "list", "watch from 10"] {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", server.script.lock().unwrap().seen);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn when_history_is_gone_the_new_list_deletes_what_it_lacks() {
+    let gone = json!([{"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "code": 410, "reason": "Expired", "message": "too old resource version"}}]);
+    let script = Script { services: vec!["a", "b"], watches: [gone].into(), ..Script::default() };
+    let (server, mut updates) = start(script).await;
+    assert_eq!(next(&mut updates).await, "Service default/a");
+    server.script.lock().unwrap().services = vec!["b", "c"];
+    assert_eq!(next(&mut updates).await, "Service default/b");
+    assert_eq!(next(&mut updates).await, "synced Service");
+    for expected in ["Service default/b", "Service default/c", "-Service default/a", "synced Service"] {
+        assert_eq!(next(&mut updates).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_noticed_and_nothing_is_deleted() {
+    let script = Script { services: vec!["a"], streaming: Streaming::Unknown, ..Script::default() };
+    let (server, mut updates) = start(script).await;
+    assert_eq!(next(&mut updates).await, "Service default/a");
+    assert_eq!(next(&mut updates).await, "synced Service");
+    server.away.send_replace(true);
+    assert_eq!(next(&mut updates).await, "lost");
+    server.away.send_replace(false);
+    assert_eq!(next(&mut updates).await, "current");
+}
