@@ -147,9 +147,13 @@ impl Attempt {
     }
 
     /// A kept UDP flow that may ask more often survives a refusal: the sender of a datagram learns of it later and tries
-    /// again. Everything else ends here.
+    /// again. If the kernel has closed the socket under it (a proxy that sends clients of a gone backend elsewhere does so),
+    /// it connects again. Everything else ends here.
     fn on_error(&mut self, error: &io::Error) -> Option<Outcome> {
         if self.probe.protocol == Protocol::Udp && self.tries_left > 2 {
+            if error.kind() != io::ErrorKind::ConnectionRefused {
+                self.stage = Stage::Fresh;
+            }
             // The next try is made at the deadline of this one, so that a refused flow does not spin.
             return None;
         }
