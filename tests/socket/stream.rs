@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_common::{Proto, Reason};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{room, server, view::View};
+use crate::{
+    room,
+    server::{self, PATIENCE},
+    view::View,
+};
 
 const PORT: u16 = 80;
 
@@ -65,6 +69,8 @@ fn a_socket_that_was_refused_by_a_backend_forgets_the_frontend() {
             nobody.set_port(1);
             room.serve(view.frontend(1, PORT), Proto::TCP, &[nobody]);
             let socket = Socket::new(Domain::for_address(view.any()), Type::STREAM, None).expect("a socket");
+            // A blocking call waits as long as for a write.
+            socket.set_write_timeout(Some(PATIENCE)).expect("a time-out can be set");
             let refused =
                 socket.connect(&view.named(view.frontend(1, PORT)).into()).expect_err("nobody listens");
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -84,7 +90,9 @@ fn multipath_tcp_is_tcp_to_a_service() {
             room.serve(view.frontend(1, PORT), Proto::TCP, &[backend]);
             let domain = Domain::for_address(view.any());
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)).expect("CONFIG_MPTCP");
-            socket.connect(&view.named(view.frontend(1, PORT)).into()).expect("the backend listens");
+            socket
+                .connect_timeout(&view.named(view.frontend(1, PORT)).into(), PATIENCE)
+                .expect("the backend listens");
             assert_eq!(server::reached(&mut socket.into()), backend, "{view:?}");
         }
     });
