@@ -2,15 +2,15 @@
 //! on, unless the answers would be taken for those of a translated connection. Makes no entry.
 
 use proxy_common::{
-    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendFlags, FrontendKey,
-    Proto, Reason, ServiceId,
+    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendKey, Proto, Reason,
+    ServiceId,
     affinity::ClientKind,
     decide::{self, Ownership, Source},
 };
 
 use super::table;
 use crate::family::Wired;
-use crate::lookup::backend;
+use crate::lookup::{backend, owner};
 use crate::road::{Direction, Hook, Service};
 
 /// What a new connection is to become. Written by one function and read by another, each verified on its own,
@@ -46,30 +46,10 @@ pub fn plan<F: Wired>(
     // SAFETY: an element without preallocation is freed only after the program is done.
     match unsafe { F::frontends().get(asked) } {
         Some(frontend) => serve::<F>(key, frontend, hook, plan),
-        None => {
-            refuse_unowned::<F>(key.dst)?;
-            direct::<F>(key, plan)
-        }
-    }
-}
-
-/// Rejects an unknown port of a cluster address, drops what nobody owns in the range of cluster addresses
-/// (items 52, 53). One comparison for everybody else's packets.
-#[inline(always)]
-fn refuse_unowned<F: Wired>(dst: F::Addr) -> Result<(), Reason> {
-    let Some(node) = F::node().get(0) else { return Ok(()) };
-    if !node.may_be_cluster_address(dst) {
-        return Ok(());
-    }
-    // SAFETY: as in `open`.
-    if let Some(owner) = unsafe { F::frontends().get(FrontendKey::wildcard(dst)) }
-        && owner.flags.has(FrontendFlags::WILDCARD)
-    {
-        return Err(Reason::UnknownPort);
-    }
-    match decide::unowned(node, dst) {
-        Reason::NotAService => Ok(()),
-        reason => Err(reason),
+        None => match owner::unserved::<F>(key.dst) {
+            Reason::NotAService => direct::<F>(key, plan),
+            reason => Err(reason),
+        },
     }
 }
 

@@ -1,3 +1,4 @@
 //! Looks things up in the maps: what is asked of them is one question per file, whatever road asks.
 
 pub mod backend;
+pub mod owner;

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_netns_cookie, programs::SockAddrContext};
 use proxy_common::{
-    Cidr, ClientClass, Frontend, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind, decide,
+    ClientClass, Frontend, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind, decide,
 };
 
 use super::view::{AddrOf, Endpoint, View};
@@ -34,24 +34,7 @@ pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Resu
     // another key at once, so the value is copied here, before anything else is done.
     match unsafe { V::Family::frontends().get(key) } {
         Some(frontend) => Ok(*frontend),
-        None => Err(unknown::<V::Family>(to.addr)),
-    }
-}
-
-/// Why there is no frontend at an address: items 52 and 53.
-#[inline(always)]
-fn unknown<F: Tables>(addr: F::Addr) -> Reason {
-    let Some(node) = F::node().get(0) else { return Reason::NotAService };
-    let owned = decide::unowned(node, addr);
-    // Where ranges are known, a cluster address is inside of them, and all others are spared the second lookup.
-    let ranges_known = node.service_cidrs[0] != Cidr::unused();
-    if ranges_known && owned == Reason::NotAService {
-        return owned;
-    }
-    // SAFETY: the value is not read, only that there is one.
-    match unsafe { F::frontends().get(FrontendKey::wildcard(addr)) } {
-        Some(_) => Reason::UnknownPort,
-        None => owned,
+        None => Err(lookup::owner::unserved::<V::Family>(to.addr)),
     }
 }
 

@@ -1,0 +1,22 @@
+//! Whose an address is that is no frontend with this port (items 52, 53). Both roads ask here.
+
+use proxy_common::{FrontendFlags, FrontendKey, Reason, decide};
+
+use crate::maps::Tables;
+
+/// [`Reason::UnknownPort`] for a cluster address, [`Reason::UnallocatedAddress`] for what nobody owns in the ranges
+/// of cluster addresses, [`Reason::NotAService`] for everybody else: that costs an array lookup and a few
+/// comparisons where the ranges are known, a second hash lookup where they are not.
+#[inline(always)]
+pub fn unserved<F: Tables>(addr: F::Addr) -> Reason {
+    let Some(node) = F::node().get(0) else { return Reason::NotAService };
+    if !node.may_be_cluster_address(addr) {
+        return Reason::NotAService;
+    }
+    // SAFETY: elements stay elements of this map while the program runs; one byte is read, and only of an element
+    // that was found by this key.
+    match unsafe { F::frontends().get(FrontendKey::wildcard(addr)) } {
+        Some(owner) if owner.flags.has(FrontendFlags::WILDCARD) => Reason::UnknownPort,
+        Some(_) | None => decide::unowned(node, addr),
+    }
+}
