@@ -6,35 +6,35 @@ use tests::packet::Packet;
 use proxy_common::Reason;
 
 /// Addresses of one family. Ports are in the text: they differ where a rewrite should be seen.
-pub struct Names {
+pub(crate) struct Names {
     /// A pod of this node that is a client.
-    pub client: &'static str,
+    pub(crate) client: &'static str,
     /// The same pod with port 80, which is privileged.
-    pub low_client: &'static str,
+    pub(crate) low_client: &'static str,
     /// A client outside of the cluster.
-    pub outside: &'static str,
+    pub(crate) outside: &'static str,
     /// This node, port 40000.
-    pub node: &'static str,
+    pub(crate) node: &'static str,
     /// The frontend's address, port 80.
-    pub vip: &'static str,
+    pub(crate) vip: &'static str,
     /// The frontend's address, a port that it does not have.
-    pub vip_other_port: &'static str,
+    pub(crate) vip_other_port: &'static str,
     /// In the range of Services, nobody's.
-    pub unowned: &'static str,
+    pub(crate) unowned: &'static str,
     /// A backend, port 8080.
-    pub backend: &'static str,
+    pub(crate) backend: &'static str,
     /// Another backend.
-    pub other_backend: &'static str,
+    pub(crate) other_backend: &'static str,
     /// The client's own pod as a backend.
-    pub own_backend: &'static str,
+    pub(crate) own_backend: &'static str,
     /// A process of this node as a backend.
-    pub host_backend: &'static str,
+    pub(crate) host_backend: &'static str,
     /// Somebody who is no Service.
-    pub stranger: &'static str,
+    pub(crate) stranger: &'static str,
 }
 
 /// Both families.
-pub const FAMILIES: [Names; 2] = [
+pub(crate) const FAMILIES: [Names; 2] = [
     Names {
         client: "10.244.1.2:40000",
         low_client: "10.244.1.2:80",
@@ -66,16 +66,16 @@ pub const FAMILIES: [Names; 2] = [
 ];
 
 /// Through the stack, as this packet.
-pub fn next(reason: Reason, packet: &Packet) -> Run {
+pub(crate) fn next(reason: Reason, packet: &Packet) -> Run {
     Run { reason, code: code::NEXT, bytes: packet.bytes() }
 }
 
 /// Gone; the bytes are as they came.
-pub fn dropped(reason: Reason, packet: &Packet) -> Run {
+pub(crate) fn dropped(reason: Reason, packet: &Packet) -> Run {
     Run { reason, code: code::DROP, bytes: packet.bytes() }
 }
 
 /// Answered by "port unreachable".
-pub fn rejected(reason: Reason, packet: &Packet) -> Run {
+pub(crate) fn rejected(reason: Reason, packet: &Packet) -> Run {
     Run { reason, code: code::REDIRECT, bytes: packet.port_unreachable() }
 }

@@ -2,10 +2,12 @@
 //!
 //! Each test runs in a network namespace of its own, in the thread that the test harness gives it. Both families run
 //! through the same cases: a [`family::Names`] holds the addresses.
+//! [`live`] alone sends anything: through attached programs, between namespaces.
 
 mod clash;
 mod family;
 mod forward;
+mod live;
 mod parse;
 mod programs;
 mod refuse;

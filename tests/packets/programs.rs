@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_common::DatapathConfig;
 use tests::dataplane::{Dataplane, config};
 
@@ -31,5 +32,28 @@ fn a_family_that_is_not_served_costs_nothing() {
         for name in ["from_pod", "to_pod", "from_wire", "to_wire"] {
             assert!(one[name] * 4 < both[name] * 3, "{name}: {} of {}", one[name], both[name]);
         }
+    }
+}
+
+#[test]
+fn the_clock_tells_the_tick_that_flows_are_stamped_with_and_the_time_since_boot() {
+    let mut dataplane = Dataplane::new(config());
+    let read = |dataplane: &mut Dataplane| {
+        let mut out = [0; 64];
+        let options = TestRunOptions { data_in: Some(&[0; 64]), data_out: Some(&mut out), ..TestRunOptions::default() };
+        dataplane.program("clock").test_run(options).expect("the program runs");
+        [0, 8].map(|at| u64::from_ne_bytes(out[at..at + 8].try_into().expect("eight bytes")))
+    };
+    let boot = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        (time.tv_sec * 1_000_000_000 + time.tv_nsec).cast_unsigned()
+    };
+    let before = boot();
+    let [tick, nanoseconds] = read(&mut dataplane);
+    let after = boot();
+    assert!((before..=after).contains(&nanoseconds), "{before} {nanoseconds} {after}");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while read(&mut dataplane)[0] == tick {
+        assert!(std::time::Instant::now() < deadline, "the tick advances");
     }
 }

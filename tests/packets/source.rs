@@ -2,8 +2,8 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use proxy_common::{ClientRule, Proto, Reason, V4, V6};
-use tests::dataplane::{Dataplane, config, ip};
+use proxy_common::{ClientRule, Flow, FlowFlags, FlowKey, Port, Proto, Reason, V4, V6, maps::MapType};
+use tests::dataplane::{Dataplane, Named, config, endpoint, ip};
 use tests::packet::{Packet, addr, flags};
 
 use crate::family::{FAMILIES, Names, dropped, next};
@@ -133,18 +133,42 @@ fn a_port_of_a_socket_of_the_node_is_left_to_it() {
 }
 
 #[test]
-fn no_free_port_drops_and_says_so() {
+fn a_node_without_an_address_cannot_masquerade() {
     for n in &FAMILIES {
         let mut dataplane = masquerading(n, &[n.backend]);
-        // A socket without an address takes each port it is bound to; too many for a test. The search looks
-        // at the flows first, so a table that holds nothing will do.
-        let mut dropped_once = false;
-        let _ = &mut dropped_once;
         dataplane.set_node::<V4>("0.0.0.0", "10.244.0.0/16", "10.96.0.0/16");
         dataplane.set_node::<V6>("::", "fd00:244::/32", "fd00:96::/64");
         let syn = Packet::tcp(flags::SYN, n.outside, n.vip);
         assert_eq!(dataplane.run("from_wire", &syn.bytes()), dropped(Reason::NoNodeAddress, &syn));
     }
+}
+
+#[test]
+fn a_node_whose_ports_are_all_taken_drops_and_says_so() {
+    exhaust::<V4>(&FAMILIES[0]);
+    exhaust::<V6>(&FAMILIES[1]);
+}
+
+/// Every port that the search may try leads from the node to the backend already.
+fn exhaust<F: Named>(n: &Names)
+where
+    FlowKey<F::Addr>: MapType,
+    Flow<F::Addr>: MapType,
+{
+    let mut dataplane = Dataplane::with_entries(config(), 1 << 18);
+    dataplane.serve(Proto::TCP, n.vip, &[n.backend], |frontend| frontend.rules = [ClientRule::MASQUERADE; 3]);
+    let (backend, node) = (endpoint::<F>(n.backend), endpoint::<F>(n.node).0);
+    let (somebody, vip) = (endpoint::<F>(n.stranger).0, endpoint::<F>(n.vip));
+    for port in (1024..=u16::MAX).map(Port::new) {
+        let key = FlowKey::new(backend.0, backend.1, node, port, Proto::TCP);
+        let (src, sport, dst, dport) = (vip.0, vip.1, somebody, port);
+        let reply = Flow { src, sport, dst, dport, flags: FlowFlags::REPLY, ..Flow::default() };
+        dataplane.add_flow::<F>(reply.other(Proto::TCP), reply.twin(&key));
+        dataplane.add_flow::<F>(key, reply);
+    }
+    let syn = Packet::tcp(flags::SYN, n.outside, n.vip);
+    assert_eq!(dataplane.run("from_wire", &syn.bytes()), dropped(Reason::NoSourcePort, &syn));
+    assert_eq!(dataplane.half_open(), [""; 0]);
 }
 
 #[test]
