@@ -123,7 +123,12 @@ fn put_run<F: Family>(
 }
 
 /// Makes the run of deletions that begins at `first`; gives the index after it.
-fn delete_run<F: Family>(writes: &[Write<F>], first: usize, io: &mut impl MapIo<F>, made: &mut Made) -> usize {
+fn delete_run<F: Family>(
+    writes: &[Write<F>],
+    first: usize,
+    io: &mut impl MapIo<F>,
+    made: &mut Made,
+) -> usize {
     let deletions = writes[first..].iter().map_while(|write| match write {
         Write::DeleteFrontend { key } => Some(*key),
         Write::Slots { .. } | Write::PutFrontend { .. } => None,
@@ -196,7 +201,11 @@ mod tests {
             self.unpublished = false;
         }
 
-        fn put_frontends(&mut self, keys: &[FrontendKey<Addr4>], values: &[Frontend]) -> (usize, io::Result<()>) {
+        fn put_frontends(
+            &mut self,
+            keys: &[FrontendKey<Addr4>],
+            values: &[Frontend],
+        ) -> (usize, io::Result<()>) {
             self.calls += 1;
             assert!(!self.unpublished, "a frontend before its slots");
             let fault = self.puts.pop_front().flatten();
@@ -225,21 +234,22 @@ mod tests {
     }
 
     fn slots(start: u32, len: u8) -> Write<V4> {
-        let slot = |host| {
-            Backend::new(Ipv4Addr::new(10, 1, 0, host).into(), Port::new(8080), BackendFlags::LOCAL)
-        };
+        let slot =
+            |host| Backend::new(Ipv4Addr::new(10, 1, 0, host).into(), Port::new(8080), BackendFlags::LOCAL);
         Write::Slots { start, slots: (0..len).map(slot).collect() }
     }
 
     fn outline(made: &Made) -> (usize, usize, usize, Vec<(usize, Option<i32>)>) {
-        let failures = made.failures.iter().map(|f| (f.index, f.error.as_ref().and_then(io::Error::raw_os_error)));
+        let failures =
+            made.failures.iter().map(|f| (f.index, f.error.as_ref().and_then(io::Error::raw_os_error)));
         (made.slots, made.written, made.deleted, failures.collect())
     }
 
     #[test]
     fn a_whole_plan_is_made_with_one_call_a_run() {
         let mut fake = Fake::default();
-        let writes = [slots(0, 2), slots(2, 1), put(1, 0, 2), put(2, 2, 1), Write::DeleteFrontend { key: key(9) }];
+        let writes =
+            [slots(0, 2), slots(2, 1), put(1, 0, 2), put(2, 2, 1), Write::DeleteFrontend { key: key(9) }];
         let made = apply(&writes, &mut fake);
         assert_eq!(outline(&made), (3, 2, 1, vec![]));
         assert_eq!((fake.slots.len(), fake.frontends.len(), fake.calls), (3, 2, 2));

@@ -3,14 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{
-    clsact,
-    error::Error,
-    links,
-    lock::Lock,
-    pins::Pins,
-    record::Record,
-};
+use super::{clsact, error::Error, links, lock::Lock, pins::Pins, record::Record};
 
 /// What was there and is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn the_rate_is_the_nearest_that_exists() {
         let second = Duration::from_millis(1_003);
-        for (ticks, rate) in [(100, 100), (101, 100), (250, 250), (273, 250), (276, 300), (300, 300), (990, 1_000)] {
+        for (ticks, rate) in
+            [(100, 100), (101, 100), (250, 250), (273, 250), (276, 300), (300, 300), (990, 1_000)]
+        {
             assert_eq!(nearest(ticks, second), rate, "{ticks} in a second");
         }
     }

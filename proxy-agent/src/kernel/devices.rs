@@ -16,7 +16,7 @@ use super::{
     links,
     load::Programs,
     map::Table,
-    pins::{PinnedLink, Pinned, Target},
+    pins::{Pinned, PinnedLink, Target},
     topology::{IfIndex, Role, Topology},
 };
 
@@ -90,7 +90,13 @@ impl Devices {
     }
 }
 
-fn attach(hook: Hook, index: IfIndex, name: &str, maps: &Pinned, programs: &mut Programs) -> Result<(), Error> {
+fn attach(
+    hook: Hook,
+    index: IfIndex,
+    name: &str,
+    maps: &Pinned,
+    programs: &mut Programs,
+) -> Result<(), Error> {
     if clsact::needed() {
         return clsact::attach(hook, name, programs);
     }
@@ -105,7 +111,7 @@ fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
     }
     let target = Target::Device(index);
     let link = PinnedLink { hook, target, path: maps.pins.link(hook, target) };
-    super::pins::link_facts(&link).is_ok_and(|facts| facts.target == u64::from(index.0))
+    super::pins::link_facts(&link).is_ok_and(|facts| facts.ifindex == index.0)
 }
 
 const fn kind(role: Role) -> DeviceKind {
@@ -132,7 +138,8 @@ pub fn local_addresses<F: MapFamily>(maps: &Maps<F>, topology: &Topology) -> Opt
 pub fn first_node<F: MapFamily>(maps: &Maps<F>) -> Result<(), Error> {
     let all = Cidr { net: F::Addr::default(), mask: F::Addr::default() };
     let unwritten = NodeConfig { address: all.net, cluster_cidrs: [all; CIDRS], service_cidrs: [all; CIDRS] };
-    let found = maps.node.get(&0).map_err(|source| Error::Map { verb: "read", map: F::NAMES.node, source })?;
+    let found =
+        maps.node.get(&0).map_err(|source| Error::Map { verb: "read", map: F::NAMES.node, source })?;
     if found == Some(unwritten) { set_node(maps, &NodeConfig::default()) } else { Ok(()) }
 }
 

@@ -36,7 +36,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A pinned map that is not what the table of maps says.
-    #[error("the pinned map {name} is not of this version ({difference}); run `proxy-agent cleanup`, or start the agent to migrate it")]
+    #[error(
+        "the pinned map {name} is not of this version ({difference}); run `proxy-agent cleanup`, or start the agent to migrate it"
+    )]
     Shape {
         /// The map.
         name: &'static str,

@@ -3,18 +3,10 @@
 use std::io;
 
 use proxy_common::{
-    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, V4, V6,
-    maps::MapType,
+    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, V4, V6, maps::MapType,
 };
 
-use super::{
-    error::Error,
-    map::Table,
-    memory::Slots,
-    pins::Pins,
-    settings::Families,
-    sys::Access,
-};
+use super::{error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access};
 use std::os::fd::AsFd;
 
 /// All maps of one family.
@@ -115,8 +107,11 @@ where
     // The kernel maps the memory of an array only through a descriptor that may write; for readers the mapping
     // itself is read-only.
     let array = pins.open(names.backends, Access::Write)?;
-    let backends = Slots::map(array.as_fd(), array.max_entries(), access)
-        .map_err(|source| Error::Map { verb: "map the memory of", map: names.backends, source })?;
+    let backends = Slots::map(array.as_fd(), array.max_entries(), access).map_err(|source| Error::Map {
+        verb: "map the memory of",
+        map: names.backends,
+        source,
+    })?;
     Ok(Maps {
         frontends: table(pins, names.frontends, access)?,
         backends,

@@ -3,9 +3,7 @@
 
 use std::{collections::BTreeMap, io, time::Instant};
 
-use proxy_common::{
-    AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, Proto, ServiceId, tcp,
-};
+use proxy_common::{AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, Proto, ServiceId, tcp};
 
 use super::{
     clock::{Clock, Jiffies},
@@ -25,6 +23,8 @@ mod timeout {
     pub(super) const HALF_CLOSED: u32 = 3_600;
     /// Both have closed or one has aborted: time for stray packets.
     pub(super) const OVER: u32 = 10;
+    /// The same while the table is more than half full: room for the next connection counts for more.
+    pub(super) const OVER_UNDER_PRESSURE: u32 = 1;
     /// `nf_conntrack_udp_timeout_stream`.
     pub(super) const DATAGRAMS: u32 = 120;
     /// `nf_conntrack_sctp_timeout_established`.
@@ -45,6 +45,8 @@ pub enum Stage {
     HalfOpen,
     /// `flows`.
     Answered,
+    /// `flows`, which is more than half full.
+    Crowded,
 }
 
 /// How many entries were removed.
@@ -63,20 +65,20 @@ fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFlags) -> u32 
     match (stage, proto) {
         (Stage::HalfOpen, _) => timeout::UNANSWERED,
         (Stage::Answered, Proto::TCP) if tcp::is_over(one, other) => timeout::OVER,
-        (Stage::Answered, Proto::TCP) if one.has(FlowFlags::FIN) || other.has(FlowFlags::FIN) => timeout::HALF_CLOSED,
-        (Stage::Answered, Proto::TCP) => timeout::ESTABLISHED,
-        (Stage::Answered, Proto::SCTP) => timeout::SCTP,
-        (Stage::Answered, Proto(_)) => timeout::DATAGRAMS,
+        (Stage::Crowded, Proto::TCP) if tcp::is_over(one, other) => timeout::OVER_UNDER_PRESSURE,
+        (_, Proto::TCP) if one.has(FlowFlags::FIN) || other.has(FlowFlags::FIN) => timeout::HALF_CLOSED,
+        (_, Proto::TCP) => timeout::ESTABLISHED,
+        (_, Proto::SCTP) => timeout::SCTP,
+        (_, Proto(_)) => timeout::DATAGRAMS,
     }
 }
 
 /// Whether an entry may be over as far as it says itself: only then its other half is looked up.
 #[must_use]
 pub fn is_doubtful<A>(proto: Proto, stage: Stage, flow: &Flow<A>, now: Jiffies) -> bool {
-    let closing = FlowFlags::FIN.0 | FlowFlags::RST.0;
     let age = now.since(flow.seen);
-    age >= timeout(proto, stage, flow.flags, FlowFlags::default())
-        || (flow.flags.0 & closing != 0 && age >= timeout::OVER)
+    // A direction that has closed cannot tell whether the other one has: the least time-out that may apply.
+    age >= timeout(proto, stage, flow.flags, flow.flags)
 }
 
 /// Whether a flow is over; `other` is the other direction's entry.
@@ -107,26 +109,40 @@ pub(super) fn collect(
         collect_family(&maps.v4, now, &mut collected)?;
         collect_family(&maps.v6, now, &mut collected)?;
     }
-    collected.affinity = collect_affinity(maps, boot_seconds())
-        .map_err(|source| Error::Map { verb: "clean", map: "affinity", source })?;
+    collected.affinity = collect_affinity(maps, boot_seconds()).map_err(|source| Error::Map {
+        verb: "clean",
+        map: "affinity",
+        source,
+    })?;
     Ok(collected)
 }
 
-fn collect_family<F: MapFamily>(maps: &Maps<F>, now: Jiffies, collected: &mut Collected) -> Result<(), Error> {
+fn collect_family<F: MapFamily>(
+    maps: &Maps<F>,
+    now: Jiffies,
+    collected: &mut Collected,
+) -> Result<(), Error> {
     let failed = |map| move |source| Error::Map { verb: "clean", map, source };
     let (answered, half_open) = (Stage::Answered, Stage::HalfOpen);
-    collected.flows += collect_flows::<F>(&maps.flows, answered, now).map_err(failed(F::NAMES.flows))?;
+    let (removed, left) = collect_flows::<F>(&maps.flows, answered, now).map_err(failed(F::NAMES.flows))?;
+    collected.flows += removed;
+    if left > maps.flows.raw().max_entries() as usize / 2 {
+        let again = collect_flows::<F>(&maps.flows, Stage::Crowded, now).map_err(failed(F::NAMES.flows))?;
+        collected.flows += again.0;
+    }
     collected.half_open +=
-        collect_flows::<F>(&maps.half_open, half_open, now).map_err(failed(F::NAMES.half_open))?;
+        collect_flows::<F>(&maps.half_open, half_open, now).map_err(failed(F::NAMES.half_open))?.0;
     Ok(())
 }
 
 type Flows<F> = Table<FlowKey<<F as proxy_common::Family>::Addr>, Flow<<F as proxy_common::Family>::Addr>>;
 
-fn collect_flows<F: MapFamily>(table: &Flows<F>, stage: Stage, now: Jiffies) -> io::Result<usize> {
-    let mut doubtful = Vec::new();
+/// Gives how many entries were removed, and how many are left.
+fn collect_flows<F: MapFamily>(table: &Flows<F>, stage: Stage, now: Jiffies) -> io::Result<(usize, usize)> {
+    let (mut doubtful, mut all) = (Vec::new(), 0);
     let turn = (now.now / now.rate / 10) % ROTA;
     table.scan(|keys, values| {
+        all += keys.len();
         for (key, flow) in keys.iter().zip(values) {
             let its_turn = u32::from(key.sport.number() ^ key.dport.number()) % ROTA == turn;
             if its_turn || is_doubtful(key.proto, stage, flow, now) {
@@ -146,7 +162,7 @@ fn collect_flows<F: MapFamily>(table: &Flows<F>, stage: Stage, now: Jiffies) -> 
             }
         }
     }
-    Ok(removed)
+    Ok((removed, all.saturating_sub(removed)))
 }
 
 fn collect_affinity(maps: &Pinned, now_seconds: u32) -> io::Result<usize> {
@@ -177,4 +193,80 @@ fn note_timeouts(timeouts: &mut BTreeMap<ServiceId, u32>, frontends: &[Frontend]
 /// `CLOCK_BOOTTIME` in seconds, as [`AffinityValue::seen`] has it.
 fn boot_seconds() -> u32 {
     rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proxy_common::Addr4;
+
+    const NOW: Jiffies = Jiffies { now: 40_000_000, rate: 250 };
+
+    fn seen(seconds_ago: u32, flags: FlowFlags) -> Flow<Addr4> {
+        Flow { seen: NOW.now - seconds_ago * NOW.rate, flags, ..Flow::default() }
+    }
+
+    #[test]
+    fn each_state_has_its_own_time_and_the_younger_direction_counts() {
+        use Stage::{Answered, Crowded, HalfOpen};
+        let (none, fin, rst) = (FlowFlags::default(), FlowFlags::FIN, FlowFlags::RST);
+        let cases = [
+            (Proto::TCP, Answered, none, none, 86_400),
+            (Proto::TCP, Answered, fin, none, 3_600),
+            (Proto::TCP, Answered, none, fin, 3_600),
+            (Proto::TCP, Answered, fin, fin, 10),
+            (Proto::TCP, Answered, none, rst, 10),
+            (Proto::TCP, Crowded, fin, fin, 1),
+            (Proto::TCP, Crowded, none, none, 86_400),
+            (Proto::TCP, HalfOpen, none, none, 60),
+            (Proto::UDP, Answered, none, none, 120),
+            (Proto::UDP, HalfOpen, none, none, 60),
+            (Proto::SCTP, Answered, none, none, 210),
+        ];
+        for (proto, stage, one, other, after) in cases {
+            let judge =
+                |mine, theirs| is_over(proto, stage, &seen(mine, one), Some(&seen(theirs, other)), NOW);
+            assert!(judge(after, after) && judge(after + 5, after), "{proto} {stage:?} {one:?} {other:?}");
+            assert!(
+                !judge(after - 1, after) && !judge(after, after - 1),
+                "{proto} {stage:?} {one:?} {other:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_is_over_raises_a_doubt_in_one_of_its_directions() {
+        use Stage::{Answered, Crowded, HalfOpen};
+        let flags =
+            [0, FlowFlags::FIN.0, FlowFlags::RST.0, FlowFlags::FIN.0 | FlowFlags::RST.0].map(FlowFlags);
+        let ages = [0, 1, 9, 10, 60, 120, 210, 3_600, 86_400, 100_000];
+        for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
+            for stage in [Answered, Crowded, HalfOpen] {
+                for (one, other) in flags.into_iter().flat_map(|one| flags.map(|other| (one, other))) {
+                    for (a, b) in ages.into_iter().flat_map(|a| ages.map(|b| (a, b))) {
+                        let (mine, theirs) = (seen(a, one), seen(b, other));
+                        let over = is_over(proto, stage, &mine, Some(&theirs), NOW);
+                        let doubt =
+                            is_doubtful(proto, stage, &mine, NOW) || is_doubtful(proto, stage, &theirs, NOW);
+                        assert!(!over || doubt, "{proto} {stage:?} {mine:?} {theirs:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_flow_lives_only_as_long_as_its_other_half_may_be_on_the_way() {
+        let half = |age| is_over(Proto::TCP, Stage::Answered, &seen(age, FlowFlags::default()), None, NOW);
+        assert!(half(10) && !half(9));
+    }
+
+    #[test]
+    fn an_affinity_ends_with_its_time_or_its_service() {
+        let value = AffinityValue { seen: 1_000, ..AffinityValue::default() };
+        assert!(!is_forgotten(&value, Some(10), 1_010));
+        assert!(is_forgotten(&value, Some(10), 1_011));
+        assert!(is_forgotten(&value, None, 1_000));
+        assert!(!is_forgotten(&value, Some(10), 999), "written after the clock was read");
+    }
 }

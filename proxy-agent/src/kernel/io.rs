@@ -5,7 +5,10 @@ use std::io;
 
 use proxy_common::{Backend, Family, Frontend, FrontendKey};
 
-use super::{family::{MapFamily, Maps}, sys::Update};
+use super::{
+    family::{MapFamily, Maps},
+    sys::Update,
+};
 
 /// The maps that a plan writes.
 pub trait MapIo<F: Family> {
@@ -19,7 +22,11 @@ pub trait MapIo<F: Family> {
     fn publish_slots(&mut self);
 
     /// Inserts or replaces frontends in order; gives how many were written before an error.
-    fn put_frontends(&mut self, keys: &[FrontendKey<F::Addr>], values: &[Frontend]) -> (usize, io::Result<()>);
+    fn put_frontends(
+        &mut self,
+        keys: &[FrontendKey<F::Addr>],
+        values: &[Frontend],
+    ) -> (usize, io::Result<()>);
 
     /// Deletes frontends in order; gives how many are gone before an error. One that is not there is gone.
     fn delete_frontends(&mut self, keys: &[FrontendKey<F::Addr>]) -> (usize, io::Result<()>);
@@ -27,14 +34,20 @@ pub trait MapIo<F: Family> {
 
 impl<F: MapFamily> MapIo<F> for Maps<F> {
     fn write_slots(&mut self, start: u32, slots: &[Backend<F::Addr>]) -> io::Result<()> {
-        self.backends.write(start, slots).map_err(|outside| io::Error::new(io::ErrorKind::InvalidInput, outside))
+        self.backends
+            .write(start, slots)
+            .map_err(|outside| io::Error::new(io::ErrorKind::InvalidInput, outside))
     }
 
     fn publish_slots(&mut self) {
         self.backends.publish();
     }
 
-    fn put_frontends(&mut self, keys: &[FrontendKey<F::Addr>], values: &[Frontend]) -> (usize, io::Result<()>) {
+    fn put_frontends(
+        &mut self,
+        keys: &[FrontendKey<F::Addr>],
+        values: &[Frontend],
+    ) -> (usize, io::Result<()>) {
         match (keys, values) {
             // A batch call costs more than a single one.
             ([key], [value]) => match self.frontends.put(key, value) {

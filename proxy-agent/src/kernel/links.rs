@@ -7,7 +7,10 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -114,7 +117,15 @@ pub fn detach(link: &PinnedLink) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Attach`]; links made before the error are let go, so that no half of a road is served.
 pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Result<usize, Error> {
-    let cgroup = fs::File::open(cgroup_root).map_err(Error::path("open the cgroup", cgroup_root))?;
+    let opened = fs::File::open(cgroup_root).and_then(|file| Ok((file.metadata()?.ino(), file)));
+    let (inode, cgroup) = opened.map_err(Error::path("open the cgroup", cgroup_root))?;
+    let pinned = pins.links()?;
+    for link in pinned.iter().filter(|link| link.target == Target::Cgroup) {
+        // The operator named another cgroup, or this one was made anew.
+        if super::pins::link_facts(link)?.cgroup != inode {
+            detach(link)?;
+        }
+    }
     let mut created = Vec::new();
     for hook in programs.hooks().filter(|hook| hook.anchor() == Anchor::Cgroup) {
         match attach(pins, programs, hook, Target::Cgroup, Some(cgroup.as_fd())) {

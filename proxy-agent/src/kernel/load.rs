@@ -57,7 +57,8 @@ impl Programs {
                 loader.map_max_entries(spec.name, entries);
             }
         }
-        let mut programs = Self { object: loader.load(object::BYTES).map_err(Error::Load)?, loaded: BTreeMap::new() };
+        let mut programs =
+            Self { object: loader.load(object::BYTES).map_err(Error::Load)?, loaded: BTreeMap::new() };
         for hook in Hook::ALL.into_iter().filter(|hook| hook.needed(settings.families, road)) {
             programs.load_one(hook.name())?;
             programs.loaded.insert(hook, hook.name());

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -32,7 +33,7 @@ impl Lock {
             .write(true)
             .open(path(dir))
             .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match patiently(&file) {
             Ok(()) => {
                 let write = |file: &mut File| -> io::Result<()> {
                     file.set_len(0)?;
@@ -42,10 +43,26 @@ impl Lock {
                 write(&mut file).map_err(failed)?;
                 Ok(Self { file })
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { root: bpf_root.into(), pid: holder(&mut file) }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(Error::Locked { root: bpf_root.into(), pid: holder(&mut file) })
+            }
             Err(error) => Err(failed(error.into())),
         }
     }
+}
+
+/// Tries for half a second: an agent that was just killed holds its lock until the kernel has torn it down, and a
+/// process that was forked from it until it has become another program.
+fn patiently(file: &File) -> rustix::io::Result<()> {
+    let mut result = flock(file, FlockOperation::NonBlockingLockExclusive);
+    for _ in 0..10 {
+        if result != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        result = flock(file, FlockOperation::NonBlockingLockExclusive);
+    }
+    result
 }
 
 fn path(dir: &Path) -> PathBuf {
@@ -71,7 +88,9 @@ mod tests {
         let pid = std::process::id();
         assert_eq!(
             refused,
-            format!("another agent (pid {pid}) serves /sys/fs/bpf/x: stop it, or give this one another --bpf-root")
+            format!(
+                "another agent (pid {pid}) serves /sys/fs/bpf/x: stop it, or give this one another --bpf-root"
+            )
         );
         drop(first);
         Lock::take(&dir, root).unwrap();

@@ -45,7 +45,9 @@ pub fn set_aside(pins: &Pins, settings: &Settings) -> Result<Migration, Error> {
         let wanted = Shape::of_spec(spec, shape::entries(spec, settings.families, settings.sizes));
         let Some(difference) = found.difference(wanted) else { continue };
         match difference {
-            Difference::Size { .. } => tracing::info!(map = spec.name, %difference, "a pinned map gets another size"),
+            Difference::Size { .. } => {
+                tracing::info!(map = spec.name, %difference, "a pinned map gets another size")
+            }
             Difference::Layout { .. } => {
                 tracing::warn!(map = spec.name, %difference, "a pinned map is of another layout and starts empty");
             }
@@ -116,9 +118,11 @@ fn restore(pins: &Pins, spec: &MapSpec) -> Result<(), Error> {
 fn shape_of(pins: &Pins, spec: &MapSpec) -> Result<Option<Shape>, Error> {
     let path = pins.map(spec.name);
     match sys::open_pin(&path, Access::Read) {
-        Ok(fd) => Shape::of_map(fd.as_fd())
-            .map(Some)
-            .map_err(|source| Error::Map { verb: "read the layout of", map: spec.name, source }),
+        Ok(fd) => Shape::of_map(fd.as_fd()).map(Some).map_err(|source| Error::Map {
+            verb: "read the layout of",
+            map: spec.name,
+            source,
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::path("open the pinned map", path)(error)),
     }

@@ -154,8 +154,10 @@ impl Kernel {
     /// that cannot be written stops no other. The first plan must come here even when it is empty: it says how
     /// much of what was found is kept.
     pub fn apply(&mut self, plan: &Plan) -> Outcome {
-        let outcome =
-            Outcome { v4: apply::apply(&plan.v4, &mut self.maps.v4), v6: apply::apply(&plan.v6, &mut self.maps.v6) };
+        let outcome = Outcome {
+            v4: apply::apply(&plan.v4, &mut self.maps.v4),
+            v6: apply::apply(&plan.v6, &mut self.maps.v6),
+        };
         let written = outcome.v4.written + outcome.v6.written;
         let deleted = outcome.v4.deleted + outcome.v6.deleted;
         if let Some(found) = self.found.take() {
@@ -272,7 +274,10 @@ fn attach_sockets(
     match links::attach_cgroup(pins, &programs, &settings.cgroup_root) {
         Ok(created) => Ok((road, programs, created)),
         Err(error) if settings.socket_road == SocketRoad::Auto => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "sockets cannot be served, pods' packets are");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "sockets cannot be served, pods' packets are"
+            );
             let programs = Programs::load(pins, settings, SocketRoad::Off)?;
             links::replace_all(pins, &programs)?;
             Ok((SocketRoad::Off, programs, 0))

@@ -1,7 +1,10 @@
 //! Follows the node's devices, addresses and default routes through rtnetlink, and publishes a [`Topology`]
 //! whenever one of them changes. When messages were lost, or a change may have taken routes along without a
 //! word, everything is read anew. Knows what messages mean, not what follows from them.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the enums of netlink grow with the kernel; one or two arms matter")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums of netlink grow with the kernel; one or two arms matter"
+)]
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -156,7 +159,13 @@ impl Feed {
             }
             NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-            ) => if is_default(&route) { Stale::Routes } else { Stale::Nothing },
+            ) => {
+                if is_default(&route) {
+                    Stale::Routes
+                } else {
+                    Stale::Nothing
+                }
+            }
             NetlinkPayload::Overrun(_) => Stale::Everything,
             _ => Stale::Nothing,
         }
@@ -172,7 +181,8 @@ impl Feed {
     }
 
     async fn read_all(&mut self) -> Result<(), Error> {
-        let failed = |error| Error::Netlink { verb: "list the node's devices", source: io::Error::other(error) };
+        let failed =
+            |error| Error::Netlink { verb: "list the node's devices", source: io::Error::other(error) };
         let links: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(failed)?;
         let addresses: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(failed)?;
         // Messages were lost, or there are none yet: whatever is here may be another device of the same number.
@@ -185,7 +195,8 @@ impl Feed {
     }
 
     async fn read_routes(&mut self) -> Result<(), Error> {
-        let failed = |error| Error::Netlink { verb: "list the node's routes", source: io::Error::other(error) };
+        let failed =
+            |error| Error::Netlink { verb: "list the node's routes", source: io::Error::other(error) };
         let mut found = Vec::new();
         let four = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let six = RouteMessageBuilder::<Ipv6Addr>::new().build();

@@ -125,7 +125,10 @@ impl Pins {
     /// # Panics
     /// For a name that is not in the table of maps.
     pub fn open(&self, name: &'static str, access: Access) -> Result<RawMap, Error> {
-        #[expect(clippy::expect_used, reason = "every caller names a map of the table; the tests open them all")]
+        #[expect(
+            clippy::expect_used,
+            reason = "every caller names a map of the table; the tests open them all"
+        )]
         let spec = spec(name).expect("a map of the table");
         let fd = self.open_fd(spec, access)?;
         let failed = |source| Error::Map { verb: "read the layout of", map: name, source };

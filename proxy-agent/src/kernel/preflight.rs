@@ -1,6 +1,9 @@
 //! What the node must offer before anything is tried: each thing that is missing is one clear error with its remedy.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::{StatVfsMountFlags, statfs, statvfs},
@@ -39,7 +42,9 @@ pub enum Missing {
     #[error("{} is not a cgroup of version 2; mount one (mount -t cgroup2 none /sys/fs/cgroup), give its path with --cgroup-root, or use --socket-lb=off", .0.display())]
     Cgroup(PathBuf),
     /// The kernel tells no types.
-    #[error("the kernel has no type information (/sys/kernel/btf/vmlinux); it must be built with CONFIG_DEBUG_INFO_BTF")]
+    #[error(
+        "the kernel has no type information (/sys/kernel/btf/vmlinux); it must be built with CONFIG_DEBUG_INFO_BTF"
+    )]
     Btf,
 }
 
@@ -83,7 +88,8 @@ fn capabilities() -> Result<(), Missing> {
     // CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON for bpf(2).
     let admin = held.contains(CapabilitySet::SYS_ADMIN);
     let granted = |capability| held.contains(capability) || (admin && capability != CapabilitySet::NET_ADMIN);
-    let missing: Vec<_> = needed.into_iter().filter(|(one, _)| !granted(*one)).map(|(_, name)| name).collect();
+    let missing: Vec<_> =
+        needed.into_iter().filter(|(one, _)| !granted(*one)).map(|(_, name)| name).collect();
     if missing.is_empty() { Ok(()) } else { Err(Missing::Capabilities(missing)) }
 }
 
@@ -103,4 +109,25 @@ fn bpf_root(root: &Path) -> Result<(), Missing> {
 fn cgroup_root(root: &Path) -> Result<(), Missing> {
     let is_cgroup2 = statfs(root).is_ok_and(|fs| fs.f_type as u32 == CGROUP2_FS);
     if is_cgroup2 { Ok(()) } else { Err(Missing::Cgroup(root.into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_before_6_1_are_too_old() {
+        for (release, recent) in [
+            ("6.1.0-13-amd64", true),
+            ("6.18.44", true),
+            ("7.0-rc1", true),
+            ("6.0.19", false),
+            ("5.15.0-119-generic", false),
+            ("odd", true),
+        ] {
+            assert_eq!(is_recent(release), recent, "{release}");
+        }
+        let text = Missing::Kernel { found: "5.15.0".into() }.to_string();
+        assert_eq!(text, "this kernel is 5.15.0; Sluice needs Linux 6.1 or newer");
+    }
 }

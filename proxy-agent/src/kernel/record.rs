@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn different_roots_have_different_records() {
-        let roots = ["/sys/fs/bpf/sluice", "/sys/fs/bpf-sluice", "/sys/fs/bpf--sluice", "/sys/fs/bpf/sluice-a"];
+        let roots =
+            ["/sys/fs/bpf/sluice", "/sys/fs/bpf-sluice", "/sys/fs/bpf--sluice", "/sys/fs/bpf/sluice-a"];
         let ids: std::collections::BTreeSet<_> = roots.iter().map(|root| id(Path::new(root))).collect();
         assert_eq!(ids.len(), roots.len());
         assert_eq!(id(Path::new("/sys/fs/bpf/sluice/")), id(Path::new("/sys/fs/bpf/sluice")));

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info};
 
 /// Whether a descriptor may be used to change the object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +85,12 @@ pub enum Place {
 ///
 /// # Errors
 /// `EINVAL` where the kernel has no such link type, `ENODEV` for a device that is gone.
-pub fn create_link(program: BorrowedFd<'_>, target: u32, attach_type: u32, place: Place) -> io::Result<OwnedFd> {
+pub fn create_link(
+    program: BorrowedFd<'_>,
+    target: u32,
+    attach_type: u32,
+    place: Place,
+) -> io::Result<OwnedFd> {
     let mut attr = attr();
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
     // `target_ifindex` is the same word.
@@ -128,7 +133,7 @@ pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<bpf_map_info> {
     Ok(out)
 }
 
-/// Facts about a link. A tcx link of a device that is gone has index 0.
+/// Facts about a link. One of a device or cgroup that is gone has 0 for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkFacts {
     /// The kernel's number of the link, never used twice.
@@ -137,6 +142,8 @@ pub struct LinkFacts {
     pub program: u32,
     /// The device, for a tcx link.
     pub ifindex: u32,
+    /// The cgroup, for a cgroup link: the inode of its directory.
+    pub cgroup: u64,
 }
 
 /// Facts about a link.
@@ -147,14 +154,16 @@ pub fn link_facts(fd: BorrowedFd<'_>) -> io::Result<LinkFacts> {
     // SAFETY: bpf_link_info is plain integers in a union.
     let mut out: bpf_link_info = unsafe { mem::zeroed() };
     info(fd, &mut out)?;
-    const TCX: u32 = aya_obj::generated::bpf_link_type::BPF_LINK_TYPE_TCX as u32;
-    let ifindex = if out.type_ == TCX {
-        // SAFETY: the type says that the kernel filled the tcx member of the union, at whose start is the index.
-        unsafe { out.__bindgen_anon_1.tcx.ifindex }
-    } else {
-        0
+    const TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
+    const CGROUP: u32 = bpf_link_type::BPF_LINK_TYPE_CGROUP as u32;
+    let (ifindex, cgroup) = match out.type_ {
+        // SAFETY: the type says which member of the union the kernel filled.
+        TCX => (unsafe { out.__bindgen_anon_1.tcx.ifindex }, 0),
+        // SAFETY: the type says which member of the union the kernel filled; here it is another one.
+        CGROUP => (0, unsafe { out.__bindgen_anon_1.cgroup.cgroup_id }),
+        _ => (0, 0),
     };
-    Ok(LinkFacts { id: out.id, program: out.prog_id, ifindex })
+    Ok(LinkFacts { id: out.id, program: out.prog_id, ifindex, cgroup })
 }
 
 /// Bytes of one key and one value of a map, as the kernel sees them.

@@ -123,7 +123,8 @@ impl Topology {
     /// The families this node has global addresses of; `None` without any.
     #[must_use]
     pub fn families(&self) -> Option<Families> {
-        let has = |version| self.addresses.iter().any(|(ip, _)| Version::of(*ip) == version && is_global(*ip));
+        let has =
+            |version| self.addresses.iter().any(|(ip, _)| Version::of(*ip) == version && is_global(*ip));
         match (has(Version::V4), has(Version::V6)) {
             (true, true) => Some(Families::Dual),
             (true, false) => Some(Families::Ipv4),
@@ -189,7 +190,8 @@ mod tests {
 
     #[test]
     fn addresses_towards_other_nodes_come_before_gateways_that_pods_see() {
-        let texts = |node: Topology| -> Vec<_> { node.local_addresses().iter().map(IpAddr::to_string).collect() };
+        let texts =
+            |node: Topology| -> Vec<_> { node.local_addresses().iter().map(IpAddr::to_string).collect() };
         let rest = ["10.244.1.1", "10.244.0.1", "192.168.2.2", "fe80::1"];
         assert_eq!(texts(node()), [["192.168.1.2"].as_slice(), &rest].concat());
         let mut lonely = node();

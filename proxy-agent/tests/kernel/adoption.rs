@@ -10,7 +10,8 @@ use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto};
 use proxy_model::{
     Capacity, Change, Event, Kind, NodePortAddresses, ObjectKey, Plan, Planner, Settings, Tick, World,
     fact::{
-        Endpoint, EndpointSlice, Label, Service, ServiceKind, ServicePort, SliceFamily, SlicePort, TrafficPolicy,
+        Endpoint, EndpointSlice, Label, Service, ServiceKind, ServicePort, SliceFamily, SlicePort,
+        TrafficPolicy,
     },
     settings::{Masquerade, Serving},
 };
@@ -72,7 +73,12 @@ fn world() -> World {
     });
     let events = [
         Event::Service(Change::Put(service("four", "10.96.0.1", 60))),
-        Event::Slice(Change::Put(slice("four", SliceFamily::Ipv4, &["10.1.0.1", "10.1.0.2", "10.1.0.3"], 60))),
+        Event::Slice(Change::Put(slice(
+            "four",
+            SliceFamily::Ipv4,
+            &["10.1.0.1", "10.1.0.2", "10.1.0.3"],
+            60,
+        ))),
         Event::Service(Change::Put(service("six", "fd00::1", 2))),
         Event::Slice(Change::Put(slice("six", SliceFamily::Ipv6, &["fd01::1", "fd01::2"], 2))),
         Event::Service(Change::Put(service("none", "10.96.0.2", 1))),
@@ -141,7 +147,8 @@ fn a_restart_keeps_every_link_and_writes_nothing() {
         }
         assert_eq!(frontends(&kernel), before_frontends);
         let found = 63 + 2 + 1;
-        let State { adopted, kept, written, deleted, links_replaced, links_created, .. } = kernel.state().clone();
+        let State { adopted, kept, written, deleted, links_replaced, links_created, .. } =
+            kernel.state().clone();
         assert_eq!((adopted, kept, written, deleted), (true, found, 0, 0));
         assert_eq!((links_replaced, links_created), (8, 0));
     });
@@ -208,7 +215,8 @@ fn another_size_of_the_tables_keeps_their_content() {
         let plan = start(&mut kernel, &mut planner(stage), &mut world());
         assert!(plan.is_empty(), "{plan:?}");
         assert_eq!(frontends(&kernel), before);
-        let ids = |links: BTreeMap<String, (u32, u32)>| links.into_values().map(|(id, _)| id).collect::<Vec<_>>();
+        let ids =
+            |links: BTreeMap<String, (u32, u32)>| links.into_values().map(|(id, _)| id).collect::<Vec<_>>();
         assert_eq!(ids(links(stage)), ids(before_links));
         assert!(stage.pins("maps").iter().all(|pin| !pin.ends_with("-old")));
     });
@@ -222,5 +230,28 @@ fn another_road_lets_go_of_the_hooks_that_it_does_not_need() {
         stage.settings.socket_road = SocketRoad::Off;
         drop(stage.open());
         assert_eq!(stage.pins("links"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn sockets_are_served_in_the_cgroup_that_is_named_now() {
+    on_a_node(|stage| {
+        use std::os::unix::fs::MetadataExt;
+        drop(stage.open());
+        let before = links(stage);
+        let first = stage.settings.cgroup_root.clone();
+        stage.settings.cgroup_root = first.join("below");
+        std::fs::create_dir(&stage.settings.cgroup_root).unwrap();
+        drop(stage.open());
+        let inode = std::fs::metadata(&stage.settings.cgroup_root).unwrap().ino();
+        let pins = Pins::below(&stage.settings.bpf_root).links().unwrap();
+        let cgroups: Vec<_> = pins.iter().map(|link| pins::link_facts(link).unwrap().cgroup).collect();
+        std::fs::remove_dir(&stage.settings.cgroup_root).unwrap();
+        stage.settings.cgroup_root = first;
+        assert_eq!(cgroups, [inode; 8]);
+        assert!(links(stage).iter().all(|(pin, link)| before[pin].0 != link.0));
+        // That cgroup is gone: its links are dead, and no reason not to start.
+        let kernel = stage.open();
+        assert_eq!(kernel.state().links_created, 8);
     });
 }

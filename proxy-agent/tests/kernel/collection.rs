@@ -4,7 +4,8 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use proxy_agent::kernel::{Collected, Kernel};
 use proxy_common::{
-    Addr4, AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, FrontendKey, Port, Proto, ServiceId,
+    Addr4, AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, FrontendKey, Port, Proto,
+    ServiceId,
 };
 
 use crate::stage::{eventually, on_a_node};
@@ -74,7 +75,8 @@ fn flows_go_by_their_state_and_both_directions_together() {
         }
         let collected = collect(&mut kernel);
         assert_eq!(collected, Collected { flows: 11, half_open: 2, affinity: 0 });
-        let mut left: Vec<_> = kernel.maps().v4.flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+        let mut left: Vec<_> =
+            kernel.maps().v4.flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
         left.sort();
         let mut expected: Vec<_> = alive.iter().flatten().map(|(key, _)| *key).collect();
         expected.extend([key, other_key, fresh_key, idle_key]);
@@ -89,9 +91,15 @@ fn affinity_is_forgotten_after_its_services_own_time() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u32;
-        let frontend = |service, affinity| Frontend { service: ServiceId(service), affinity, ..Frontend::default() };
+        let frontend =
+            |service, affinity| Frontend { service: ServiceId(service), affinity, ..Frontend::default() };
         for (host, value) in [(1, frontend(1, 10)), (2, frontend(2, 100)), (3, frontend(3, 0))] {
-            kernel.maps().v4.frontends.put(&FrontendKey::new(ip(host), Port::new(80), Proto::TCP), &value).unwrap();
+            kernel
+                .maps()
+                .v4
+                .frontends
+                .put(&FrontendKey::new(ip(host), Port::new(80), Proto::TCP), &value)
+                .unwrap();
         }
         let key = |service| AffinityKey { service: ServiceId(service), ..AffinityKey::default() };
         for service in 1..=4 {
@@ -99,7 +107,8 @@ fn affinity_is_forgotten_after_its_services_own_time() {
             kernel.maps().affinity.put(&key(service), &value).unwrap();
         }
         assert_eq!(collect(&mut kernel).affinity, 3);
-        let left: Vec<_> = kernel.maps().affinity.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+        let left: Vec<_> =
+            kernel.maps().affinity.entries().unwrap().into_iter().map(|(key, _)| key).collect();
         assert_eq!(left, [key(2)]);
     });
 }

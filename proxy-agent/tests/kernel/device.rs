@@ -63,7 +63,10 @@ fn pods_and_uplinks_get_their_programs_and_the_maps_know_them() {
         let devices: BTreeSet<_> = kernel.maps().devices.entries().unwrap().into_iter().collect();
         assert_eq!(devices, BTreeSet::from([(pod, DeviceKind::POD), (uplink, DeviceKind::UPLINK)]));
         let four: Vec<_> = kernel.maps().v4.local_addrs.entries().unwrap();
-        assert_eq!(four.iter().map(|(ip, dev)| (ip.to_string(), *dev)).collect::<Vec<_>>(), [("192.0.2.1".into(), uplink)]);
+        assert_eq!(
+            four.iter().map(|(ip, dev)| (ip.to_string(), *dev)).collect::<Vec<_>>(),
+            [("192.0.2.1".into(), uplink)]
+        );
         let six = kernel.maps().v6.local_addrs.entries().unwrap();
         assert!(six.iter().any(|(ip, dev)| ip.to_string() == "fd00::1" && *dev == uplink), "{six:?}");
     });
@@ -113,7 +116,10 @@ fn a_device_that_comes_back_under_the_same_number_is_served_again() {
         let mut kernel = stage.open();
         let peer = stage.peer();
         let add = || {
-            run(&["ip", "link", "add", "pod0", "index", "77", "type", "veth", "peer", "name", "p", "netns", &peer]);
+            run(&[
+                "ip", "link", "add", "pod0", "index", "77", "type", "veth", "peer", "name", "p", "netns",
+                &peer,
+            ]);
         };
         add();
         follow(stage, &mut kernel, &[], &pins_of(77, POD));

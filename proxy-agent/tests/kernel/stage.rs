@@ -101,7 +101,8 @@ impl Stage {
     pub(crate) fn pins(&self, below: &str) -> Vec<String> {
         let dir = self.settings.bpf_root.join("v1").join(below);
         let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-        let mut names: Vec<_> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -115,7 +116,10 @@ pub(crate) fn index(device: &str) -> u32 {
 
 fn cgroup2() -> PathBuf {
     let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
-    let point = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("cgroup2")).find_map(|line| line.split(' ').nth(1));
+    let point = mounts
+        .lines()
+        .filter(|line| line.split(' ').nth(2) == Some("cgroup2"))
+        .find_map(|line| line.split(' ').nth(1));
     point.expect("cgroup2 is mounted").into()
 }
 

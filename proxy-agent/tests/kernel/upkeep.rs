@@ -2,7 +2,11 @@
 
 use std::{net::TcpListener, process::Command};
 
-use proxy_agent::kernel::{Error, Kernel, cleanup::{Removed, cleanup}, pins};
+use proxy_agent::kernel::{
+    Error, Kernel,
+    cleanup::{Removed, cleanup},
+    pins,
+};
 
 use crate::stage::on_a_node;
 
