@@ -97,7 +97,13 @@ pub struct RunArgs {
     )]
     pub nodeport_addresses: Vec<String>,
     /// Devices towards other nodes and clients: `auto`, or names
-    #[arg(long, env = "SLUICE_UPLINKS", value_name = "auto|IF", value_delimiter = ',', default_value = "auto")]
+    #[arg(
+        long,
+        env = "SLUICE_UPLINKS",
+        value_name = "auto|IF",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
     pub uplinks: Vec<String>,
     /// Address families to serve; auto: those the node has addresses of
     #[arg(long, env = "SLUICE_IP_FAMILY", value_enum, default_value_t = IpFamilyArg::Auto)]
@@ -114,10 +120,20 @@ pub struct RunArgs {
           default_value_t = proxy_common::limits::BACKENDS)]
     pub backend_table_size: u32,
     /// Address of /healthz, /livez and /readyz; `0` or empty: off
-    #[arg(long, env = "SLUICE_HEALTHZ_BIND_ADDRESS", value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    #[arg(
+        long,
+        env = "SLUICE_HEALTHZ_BIND_ADDRESS",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:10256"
+    )]
     pub healthz_bind_address: String,
     /// Address of /metrics and /proxyMode; `0` or empty: off
-    #[arg(long, env = "SLUICE_METRICS_BIND_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    #[arg(
+        long,
+        env = "SLUICE_METRICS_BIND_ADDRESS",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:10249"
+    )]
     pub metrics_bind_address: String,
     /// Least time between two writes to the kernel; changes in between are written together
     #[arg(long, env = "SLUICE_MIN_SYNC_PERIOD", value_name = "DURATION", default_value = "0ms")]

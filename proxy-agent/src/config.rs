@@ -148,7 +148,9 @@ pub enum ConfigError {
     #[error("no source of objects: give --manifests DIR or --kubeconfig FILE, or run in a pod of a cluster")]
     NoSource,
     /// No cgroup2 mount.
-    #[error("no cgroup2 file system is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup) or give --cgroup-root DIR")]
+    #[error(
+        "no cgroup2 file system is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup) or give --cgroup-root DIR"
+    )]
     NoCgroup,
     /// The node has no name.
     #[error("the host has no usable name: give --node-name NAME")]
@@ -232,7 +234,12 @@ fn node_name(given: Option<String>) -> Result<String, ConfigError> {
 }
 
 fn cidrs(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigError> {
-    values.iter().map(|value| value.trim()).filter(|value| !value.is_empty()).map(|value| cidr(flag, value)).collect()
+    values
+        .iter()
+        .map(|value| value.trim())
+        .filter(|value| !value.is_empty())
+        .map(|value| cidr(flag, value))
+        .collect()
 }
 
 fn cidr(flag: &'static str, value: &str) -> Result<IpNet, ConfigError> {
@@ -289,7 +296,11 @@ fn size(flag: &'static str, entries: u32) -> Result<u32, ConfigError> {
 }
 
 /// `IP:PORT`, `[IP]:PORT`, `:PORT`, or an address alone with the default port; empty or `0` is off.
-fn bind_address(flag: &'static str, value: &str, default_port: u16) -> Result<Option<SocketAddr>, ConfigError> {
+fn bind_address(
+    flag: &'static str,
+    value: &str,
+    default_port: u16,
+) -> Result<Option<SocketAddr>, ConfigError> {
     let value = value.trim();
     if value.is_empty() || value == "0" {
         return Ok(None);
@@ -333,83 +344,4 @@ fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    use crate::cli::{Cli, Command};
-
-    fn config(flags: &[&str]) -> Result<Config, String> {
-        let base = ["proxy-agent", "run", "--node-name", "n1", "--manifests", "/m", "--cgroup-root", "/c"];
-        let cli = Cli::try_parse_from(base.iter().chain(flags)).map_err(|error| error.to_string())?;
-        match cli.command {
-            Command::Run(args) => Config::from_args(*args).map_err(|error| error.to_string()),
-            Command::Cleanup(_) | Command::Version => Err("another command".into()),
-        }
-    }
-
-    #[test]
-    fn without_further_flags_the_defaults_hold() {
-        assert_eq!(
-            config(&[]).unwrap(),
-            Config {
-                node_name: "n1".into(),
-                source: SourceConfig::Manifests("/m".into()),
-                roots: Roots { bpf: "/sys/fs/bpf/sluice".into(), cgroup: "/c".into() },
-                socket_lb: SocketLb::Auto,
-                cluster_cidrs: vec![],
-                masquerade: Masquerade::WhereNeeded,
-                service_cidrs: vec![],
-                nodeport_addresses: NodePortAddresses::Primary,
-                uplinks: Uplinks::Auto,
-                families: Families::Auto,
-                tables: TableSizes { flows: 262_144, frontends: 262_144, backends: 1_048_576 },
-                healthz: Some("0.0.0.0:10256".parse().unwrap()),
-                metrics: Some("127.0.0.1:10249".parse().unwrap()),
-                min_sync_period: Duration::ZERO,
-            }
-        );
-    }
-
-    #[test]
-    fn lists_are_split_and_ranges_lose_their_host_bits() {
-        let config = config(&[
-            "--cluster-cidr=10.244.1.7/16,fd00:10::/56",
-            "--uplinks=eth0,eth1",
-            "--nodeport-addresses=192.0.2.0/24",
-            "--metrics-bind-address=",
-            "--healthz-bind-address=[::1]:9000",
-            "--min-sync-period=250ms",
-        ])
-        .unwrap();
-        assert_eq!(config.cluster_cidrs, ["10.244.0.0/16".parse().unwrap(), "fd00:10::/56".parse().unwrap()]);
-        assert_eq!(config.uplinks, Uplinks::Named(vec!["eth0".into(), "eth1".into()]));
-        assert_eq!(config.nodeport_addresses, NodePortAddresses::Ranges(vec!["192.0.2.0/24".parse().unwrap()]));
-        assert_eq!((config.metrics, config.healthz), (None, Some("[::1]:9000".parse().unwrap())));
-        assert_eq!(config.min_sync_period, Duration::from_millis(250));
-    }
-
-    #[test]
-    fn a_bad_flag_is_named_with_what_it_should_have_been() {
-        for (flag, expected) in [
-            ("--cluster-cidr=10.0.0.0", "--cluster-cidr: \"10.0.0.0\" is not an address range"),
-            ("--nodeport-addresses=primary,10.0.0.0/8", "--nodeport-addresses: \"primary,10.0.0.0/8\" is not either"),
-            ("--healthz-bind-address=here", "--healthz-bind-address: \"here\" is not an address and port"),
-            ("--flow-table-size=0", "--flow-table-size: \"0\" is not a number above zero"),
-            ("--min-sync-period=soon", "--min-sync-period: \"soon\" is not a duration"),
-            ("--socket-lb=maybe", "invalid value 'maybe' for '--socket-lb"),
-        ] {
-            let error = config(&[flag]).unwrap_err();
-            assert!(error.contains(expected), "{flag}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_cgroup2_mount_is_found_among_others() {
-        let text = "25 30 0:23 / /sys rw,nosuid - sysfs sysfs rw\n\
-                    36 25 0:31 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                    37 25 0:32 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup2_mount(text), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(cgroup2_mount("25 30 0:23 / /sys rw - sysfs cgroup2 rw\n"), None);
-    }
-}
+mod tests;

@@ -125,9 +125,8 @@ async fn readyz(State(shown): State<Shown>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(shown): State<Shown>) -> Response {
     // Reading the maps takes milliseconds of system calls: not on a thread that serves others.
-    let text = tokio::task::spawn_blocking(move || {
-        shown.metrics.text(&shown.status.snapshot(), SystemTime::now())
-    });
+    let text =
+        tokio::task::spawn_blocking(move || shown.metrics.text(&shown.status.snapshot(), SystemTime::now()));
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match text.await {
         Ok(text) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),

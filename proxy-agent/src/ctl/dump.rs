@@ -38,7 +38,10 @@ pub(super) fn dump(reader: &Reader, name: &str) -> anyhow::Result<Dump> {
     }
     if spec.kind == MapKind::PerCpuArray {
         let counters = reader.pinned.counters()?;
-        let entry = |(reason, sum): (proxy_common::Reason, u64)| Entry { key: reason.text().into(), value: sum.into() };
+        let entry = |(reason, sum): (proxy_common::Reason, u64)| Entry {
+            key: reason.text().into(),
+            value: sum.into(),
+        };
         return Ok(Dump { map: spec.name, entries: counters.into_iter().map(entry).collect() });
     }
     let map = reader.pinned.pins.open(spec.name, Access::Read)?;
@@ -121,7 +124,7 @@ fn line(value: &Value) -> String {
             fields.iter().map(|(name, value)| format!("{name}={}", line(value))).collect::<Vec<_>>().join(" ")
         }
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
     }
 }
 
@@ -138,6 +141,9 @@ mod tests {
         value[..4].copy_from_slice(&7_u32.to_ne_bytes());
         value[4..8].copy_from_slice(&3_u32.to_ne_bytes());
         assert_eq!(decode(&frontends.value, &value)["cluster"], Value::from("7+3"));
-        assert_eq!(field("Addr6", &[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), Value::from("fd00::1"));
+        assert_eq!(
+            field("Addr6", &[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+            Value::from("fd00::1")
+        );
     }
 }

@@ -70,6 +70,9 @@ mod tests {
 
     #[test]
     fn bytes_are_scaled() {
-        assert_eq!([0, 1023, 1536, 5 << 20, 3 << 40].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 MiB", "3072.0 GiB"]);
+        assert_eq!(
+            [0, 1023, 1536, 5 << 20, 3 << 40].map(bytes),
+            ["0 B", "1023 B", "1.5 KiB", "5.0 MiB", "3072.0 GiB"]
+        );
     }
 }

@@ -35,7 +35,13 @@ pub struct Cli {
 #[derive(Args, Debug)]
 pub struct Global {
     /// Directory of pinned maps and links
-    #[arg(long, global = true, env = "SLUICE_BPF_ROOT", value_name = "DIR", default_value = "/sys/fs/bpf/sluice")]
+    #[arg(
+        long,
+        global = true,
+        env = "SLUICE_BPF_ROOT",
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/sluice"
+    )]
     pub bpf_root: PathBuf,
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -132,7 +138,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
         Command::Backend(BackendCommand::List { service }) => {
             output.rows(&backend::list(&reader, service.as_deref())?)
         }
-        Command::Flow(FlowCommand::List { service }) => output.rows(&flow::list(&reader, service.as_deref())?),
+        Command::Flow(FlowCommand::List { service }) => {
+            output.rows(&flow::list(&reader, service.as_deref())?)
+        }
         Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader)?),
         Command::Map(MapCommand::List) => output.rows(&map::list(&reader)?),
         Command::Map(MapCommand::Dump { name }) => output.one(&dump::dump(&reader, name)?),

@@ -77,7 +77,9 @@ pub(super) fn columns(headings: Vec<String>, rows: Vec<Vec<String>>) -> String {
 
 /// The text without control characters: a name may hold an escape sequence of a terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::bail;
-use proxy_common::{Address, Backend, BackendFlags, ClientClass, Frontend, FrontendFlags, FrontendKey, V4, V6};
+use proxy_common::{
+    Address, Backend, BackendFlags, ClientClass, Frontend, FrontendFlags, FrontendKey, V4, V6,
+};
 use serde::Serialize;
 
 use super::output::{Page, Row, columns};
@@ -91,7 +93,9 @@ pub(super) fn list(reader: &Reader) -> anyhow::Result<Vec<FrontendRow>> {
 }
 
 /// Frontends that stand for a port of a Service, with their keys.
-pub(super) fn frontends<F: MapFamily>(maps: &Maps<F>) -> anyhow::Result<Vec<(FrontendKey<F::Addr>, Frontend)>> {
+pub(super) fn frontends<F: MapFamily>(
+    maps: &Maps<F>,
+) -> anyhow::Result<Vec<(FrontendKey<F::Addr>, Frontend)>> {
     let mut entries = maps.frontends.entries()?;
     entries.retain(|(_, value)| !value.flags.has(FrontendFlags::WILDCARD));
     Ok(entries)
@@ -115,7 +119,10 @@ fn row<A: Address>(reader: &Reader, key: FrontendKey<A>, value: &Frontend) -> Fr
         cluster_backends: value.cluster.len,
         local_backends: value.local.len,
         affinity_seconds: value.affinity,
-        rules: ClientClass::ALL.into_iter().map(|class| format!("{class:?}: {:?}", value.rule(class))).collect(),
+        rules: ClientClass::ALL
+            .into_iter()
+            .map(|class| format!("{class:?}: {:?}", value.rule(class)))
+            .collect(),
     }
 }
 
@@ -151,11 +158,17 @@ pub(super) fn get(reader: &Reader, service: &str) -> anyhow::Result<ServicePage>
     if frontends.is_empty() {
         bail!("Service {key} is not in the maps; `proxyctl service list` shows those that are");
     }
-    frontends.sort_by(|a, b| (&a.row.label, a.row.address, a.row.port).cmp(&(&b.row.label, b.row.address, b.row.port)));
+    frontends.sort_by(|a, b| {
+        (&a.row.label, a.row.address, a.row.port).cmp(&(&b.row.label, b.row.address, b.row.port))
+    });
     Ok(ServicePage { service: key.to_string(), frontends })
 }
 
-fn details<F: MapFamily>(reader: &Reader, maps: &Maps<F>, service: &str) -> anyhow::Result<Vec<FrontendDetail>> {
+fn details<F: MapFamily>(
+    reader: &Reader,
+    maps: &Maps<F>,
+    service: &str,
+) -> anyhow::Result<Vec<FrontendDetail>> {
     let only = reader.only(Some(service))?;
     let endpoints = |segment| -> anyhow::Result<Vec<Endpoint>> {
         Ok(maps.segment(segment)?.into_iter().map(Endpoint::from).collect())
@@ -170,14 +183,21 @@ fn details<F: MapFamily>(reader: &Reader, maps: &Maps<F>, service: &str) -> anyh
 
 impl Page for ServicePage {
     fn text(&self) -> String {
-        let mut text = super::output::table(&self.frontends.iter().map(|one| one.row.clone()).collect::<Vec<_>>());
+        let mut text =
+            super::output::table(&self.frontends.iter().map(|one| one.row.clone()).collect::<Vec<_>>());
         let mut cells = Vec::new();
         for FrontendDetail { row, cluster, local } in &self.frontends {
             let frontend = format!("{}/{}", SocketAddr::new(row.address, row.port), row.protocol);
             for (segment, endpoints) in [("cluster", cluster), ("local", local)] {
                 for endpoint in endpoints {
                     let state = if endpoint.terminating { "terminating" } else { "ready" };
-                    cells.push(vec![frontend.clone(), segment.into(), endpoint.text(), endpoint.place.into(), state.into()]);
+                    cells.push(vec![
+                        frontend.clone(),
+                        segment.into(),
+                        endpoint.text(),
+                        endpoint.place.into(),
+                        state.into(),
+                    ]);
                 }
             }
         }

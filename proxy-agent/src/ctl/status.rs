@@ -169,14 +169,26 @@ fn agent(agent: &Agent) -> String {
     match (agent.alive, agent.pid) {
         (true, Some(pid)) => format!("alive, pid {pid}"),
         (true, None) => "alive".into(),
-        (false, Some(pid)) => format!("not running (last pid {pid}); the dataplane serves what it was told last"),
+        (false, Some(pid)) => {
+            format!("not running (last pid {pid}); the dataplane serves what it was told last")
+        }
         (false, None) => "not running; the dataplane serves what it was told last".into(),
     }
 }
 
 fn start(state: &State) -> String {
-    let State { adopted, at, kept, written, deleted, written_since, deleted_since, links_replaced, links_created, .. } =
-        state;
+    let State {
+        adopted,
+        at,
+        kept,
+        written,
+        deleted,
+        written_since,
+        deleted_since,
+        links_replaced,
+        links_created,
+        ..
+    } = state;
     let how = if *adopted { "adopted" } else { "fresh" };
     let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*at));
     format!(

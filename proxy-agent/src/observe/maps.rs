@@ -31,7 +31,10 @@ impl Collector for PinnedMaps {
         let maps = match pins::open(&self.bpf_root) {
             Ok(maps) => maps,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the maps cannot be read for metrics");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the maps cannot be read for metrics"
+                );
                 return Ok(());
             }
         };

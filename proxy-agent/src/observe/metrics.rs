@@ -121,7 +121,11 @@ impl Metrics {
             "Time from the change of a pod or Service to the kernel",
             self.programming.clone(),
         );
-        kube.register("sync_proxy_rules_service_changes", "Changes of Services", self.service_changes.clone());
+        kube.register(
+            "sync_proxy_rules_service_changes",
+            "Changes of Services",
+            self.service_changes.clone(),
+        );
         kube.register(
             "sync_proxy_rules_endpoint_changes",
             "Changes of EndpointSlices",
@@ -135,16 +139,32 @@ impl Metrics {
         let Self { registry, .. } = self;
         let own = registry.sub_registry_with_prefix("sluice");
         own.register("plan_writes", "Writes to the maps by operation", self.writes.clone());
-        own.register("plan_write_failures", "Writes that failed and are tried again", self.write_failures.clone());
+        own.register(
+            "plan_write_failures",
+            "Writes that failed and are tried again",
+            self.write_failures.clone(),
+        );
         own.register("audits", "Comparisons of the maps with what they should hold", self.audits.clone());
         own.register("audit_repairs", "Writes that an audit found missing", self.repairs.clone());
         own.register("collected_entries", "Entries removed because they were over", self.collected.clone());
         own.register("object_problems", "Objects of which part was left out", self.problems.clone());
-        own.register("refused_frontends", "Frontends that could not be served as asked", self.refused.clone());
-        own.register("unreadable_files", "Manifests that cannot be read in full", self.unreadable_files.clone());
+        own.register(
+            "refused_frontends",
+            "Frontends that could not be served as asked",
+            self.refused.clone(),
+        );
+        own.register(
+            "unreadable_files",
+            "Manifests that cannot be read in full",
+            self.unreadable_files.clone(),
+        );
         own.register("source_age_seconds", "Time since the source last answered", self.source_age.clone());
         own.register("ready", "1 once the first full plan is in the kernel", self.ready.clone());
-        own.register("adoption_frontends", "What the start did to the frontends it found", self.adopted.clone());
+        own.register(
+            "adoption_frontends",
+            "What the start did to the frontends it found",
+            self.adopted.clone(),
+        );
     }
 
     /// A plan was made and written.
@@ -153,8 +173,10 @@ impl Metrics {
         let count = |operation, count: usize| {
             self.writes.get_or_create(&WriteLabel { operation }).inc_by(count as u64);
         };
-        for made in [(&outcome.v4.slots, &outcome.v4.written, &outcome.v4.deleted),
-                     (&outcome.v6.slots, &outcome.v6.written, &outcome.v6.deleted)] {
+        for made in [
+            (&outcome.v4.slots, &outcome.v4.written, &outcome.v4.deleted),
+            (&outcome.v6.slots, &outcome.v6.written, &outcome.v6.deleted),
+        ] {
             let (slots, written, deleted) = made;
             count("slot", *slots);
             count("put", *written);
@@ -197,7 +219,9 @@ impl Metrics {
 
     /// What this start found and did.
     pub fn adopted(&self, state: &State) {
-        for (operation, count) in [("kept", state.kept), ("written", state.written), ("deleted", state.deleted)] {
+        for (operation, count) in
+            [("kept", state.kept), ("written", state.written), ("deleted", state.deleted)]
+        {
             self.adopted.get_or_create(&WriteLabel { operation }).set(gauge(count));
         }
     }

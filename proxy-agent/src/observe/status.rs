@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn items_123_and_131_what_makes_a_node_unhealthy() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let waiting = |secs| Snapshot { pending_since: Some(now - Duration::from_secs(secs)), ..Snapshot::default() };
+        let waiting =
+            |secs| Snapshot { pending_since: Some(now - Duration::from_secs(secs)), ..Snapshot::default() };
         let leaving = Snapshot { eligibility: Eligibility::Leaving, ..Snapshot::default() };
         for (snapshot, healthy, alive) in [
             (Snapshot::default(), true, true),
@@ -111,6 +112,9 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let lost = Some(Contact::LostSince(now - Duration::from_secs(7)));
         let age = |contact| Snapshot { contact, ..Snapshot::default() }.source_age(now);
-        assert_eq!((age(None), age(Some(Contact::Current)), age(lost)), (Duration::ZERO, Duration::ZERO, Duration::from_secs(7)));
+        assert_eq!(
+            (age(None), age(Some(Contact::Current)), age(lost)),
+            (Duration::ZERO, Duration::ZERO, Duration::from_secs(7))
+        );
     }
 }

@@ -16,7 +16,8 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Fault> {
 pub(super) fn prefix(text: &str) -> Result<Prefix, Fault> {
     let range = || {
         let (addr, len) = text.trim().split_once('/')?;
-        let len: u8 = if len.bytes().all(|byte| byte.is_ascii_digit()) { len.parse().ok()? } else { return None };
+        let len: u8 =
+            if len.bytes().all(|byte| byte.is_ascii_digit()) { len.parse().ok()? } else { return None };
         let addr = lenient(addr)?;
         let bits = if addr.is_ipv4() { 32 } else { 128 };
         if len > bits {
@@ -25,7 +26,7 @@ pub(super) fn prefix(text: &str) -> Result<Prefix, Fault> {
         match addr.to_canonical() {
             // `::ffff:192.0.2.0/120` is a range of IPv4 addresses.
             IpAddr::V4(v4) if addr.is_ipv6() && len >= 96 => Some(Prefix { addr: v4.into(), len: len - 96 }),
-            _ => Some(Prefix { addr, len }),
+            IpAddr::V4(_) | IpAddr::V6(_) => Some(Prefix { addr, len }),
         }
     };
     range().ok_or_else(|| Fault::NotARange(text.to_owned()))

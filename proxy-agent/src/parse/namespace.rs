@@ -6,7 +6,10 @@ use proxy_model::fact;
 use super::Report;
 
 pub(super) fn parse(object: &Namespace, report: &Report<'_>) -> fact::Namespace {
-    fact::Namespace { name: report.object_key().name, labels: labels(object.metadata.labels.iter().flatten()) }
+    fact::Namespace {
+        name: report.object_key().name,
+        labels: labels(object.metadata.labels.iter().flatten()),
+    }
 }
 
 /// Labels as names.

@@ -16,7 +16,10 @@ pub(super) fn parse(object: &Node, report: &mut Report<'_>) -> fact::Node {
     let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     fact::Node {
         name: report.object_key().name,
-        zone: labels.and_then(|labels| labels.get(ZONE)).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
+        zone: labels
+            .and_then(|labels| labels.get(ZONE))
+            .filter(|zone| !zone.is_empty())
+            .map(|zone| zone.as_str().into()),
         addresses: addresses(object, report),
         pod_cidrs: pod_cidrs(object, report),
         deleting: object.metadata.deletion_timestamp.is_some(),
@@ -29,7 +32,9 @@ fn addresses(object: &Node, report: &mut Report<'_>) -> Vec<std::net::IpAddr> {
     let mut found = Vec::new();
     for wanted in ["InternalIP", "ExternalIP"] {
         for (index, entry) in all.iter().enumerate().filter(|(_, entry)| entry.type_ == wanted) {
-            found.extend(report.keep(|| format!("status.addresses[{index}].address"), address(&entry.address)));
+            found.extend(
+                report.keep(|| format!("status.addresses[{index}].address"), address(&entry.address)),
+            );
         }
     }
     found

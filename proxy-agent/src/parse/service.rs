@@ -38,10 +38,20 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
         source_ranges: ranges
             .iter()
             .enumerate()
-            .filter_map(|(i, text)| report.keep(|| format!("spec.loadBalancerSourceRanges[{i}]"), prefix(text)))
+            .filter_map(|(i, text)| {
+                report.keep(|| format!("spec.loadBalancerSourceRanges[{i}]"), prefix(text))
+            })
             .collect(),
-        internal_policy: policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref(), report),
-        external_policy: policy("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref(), report),
+        internal_policy: policy(
+            "spec.internalTrafficPolicy",
+            spec.internal_traffic_policy.as_deref(),
+            report,
+        ),
+        external_policy: policy(
+            "spec.externalTrafficPolicy",
+            spec.external_traffic_policy.as_deref(),
+            report,
+        ),
         affinity: affinity(spec, report),
         proxy_name: labels.and_then(|labels| labels.get(PROXY_NAME)).map(|name| name.as_str().into()),
         headless_label: label(labels.is_some_and(|labels| labels.contains_key(HEADLESS))),
@@ -139,12 +149,15 @@ fn affinity(spec: &ServiceSpec, report: &mut Report<'_>) -> Option<u32> {
         None | Some("" | "None") => return None,
         Some("ClientIP") => {}
         Some(other) => {
-            report.problem("spec.sessionAffinity", Fault::Unknown { value: other.to_owned(), instead: "None" });
+            report
+                .problem("spec.sessionAffinity", Fault::Unknown { value: other.to_owned(), instead: "None" });
             return None;
         }
     }
     let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
-    let Some(seconds) = config.and_then(|config| config.timeout_seconds) else { return Some(AFFINITY_SECONDS) };
+    let Some(seconds) = config.and_then(|config| config.timeout_seconds) else {
+        return Some(AFFINITY_SECONDS);
+    };
     match u32::try_from(seconds) {
         Ok(valid @ 1..=86_400) => Some(valid),
         Ok(_) | Err(_) => {

@@ -31,10 +31,8 @@ fn service_with(labels: Value, spec: Value, status: Value) -> (fact::Service, Ve
         Object::Service,
     );
     let problems = problems(&parsed);
-    match parsed.fact {
-        Fact::Model(Event::Service(Change::Put(service))) => (service, problems),
-        other => panic!("{other:?}"),
-    }
+    let Fact::Model(Event::Service(Change::Put(service))) = parsed.fact else { panic!("{:?}", parsed.fact) };
+    (service, problems)
 }
 
 fn slice(value: Value) -> (fact::EndpointSlice, Vec<String>) {
@@ -43,10 +41,8 @@ fn slice(value: Value) -> (fact::EndpointSlice, Vec<String>) {
     object.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
     let parsed = parse(object, Object::EndpointSlice);
     let problems = problems(&parsed);
-    match parsed.fact {
-        Fact::Model(Event::Slice(Change::Put(slice))) => (slice, problems),
-        other => panic!("{other:?}"),
-    }
+    let Fact::Model(Event::Slice(Change::Put(slice))) = parsed.fact else { panic!("{:?}", parsed.fact) };
+    (slice, problems)
 }
 
 fn ips(texts: &[&str]) -> Vec<IpAddr> {
@@ -92,7 +88,12 @@ fn a_whole_service_is_reduced_to_what_the_proxy_uses() {
                     port: Port::new(80),
                     node_port: Some(Port::new(30080)),
                 },
-                fact::ServicePort { name: "dns".into(), proto: Proto::UDP, port: Port::new(53), node_port: None },
+                fact::ServicePort {
+                    name: "dns".into(),
+                    proto: Proto::UDP,
+                    port: Port::new(53),
+                    node_port: None
+                },
             ],
             external_ips: ips(&["192.0.2.1"]),
             // Items 78, 79.
@@ -114,7 +115,8 @@ fn a_whole_service_is_reduced_to_what_the_proxy_uses() {
 
 #[test]
 fn items_1_and_2_labels_count_by_their_presence() {
-    let labels = json!({"service.kubernetes.io/headless": "", "service.kubernetes.io/service-proxy-name": ""});
+    let labels =
+        json!({"service.kubernetes.io/headless": "", "service.kubernetes.io/service-proxy-name": ""});
     let (service, _) = service_with(labels, json!({"clusterIP": "10.96.0.1"}), json!({}));
     assert_eq!((service.headless_label, service.proxy_name.as_deref()), (Label::Present, Some("")));
 }
@@ -146,7 +148,8 @@ fn items_3_and_20_only_readable_cluster_addresses_are_left() {
 
 #[test]
 fn item_4_an_external_name_keeps_its_kind() {
-    let (service, _) = service(json!({"type": "ExternalName", "externalName": "x.example", "clusterIP": "10.96.0.1"}));
+    let (service, _) =
+        service(json!({"type": "ExternalName", "externalName": "x.example", "clusterIP": "10.96.0.1"}));
     assert_eq!(service.kind, ServiceKind::ExternalName);
 }
 
@@ -183,8 +186,16 @@ fn item_97_affinity_has_a_default_and_bounds() {
         (json!({"sessionAffinity": "None"}), None, 0),
         (json!({}), None, 0),
         (json!({"sessionAffinity": "ClientIP"}), Some(10_800), 0),
-        (json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86_400}}}), Some(86_400), 0),
-        (json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}), Some(10_800), 1),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86_400}}}),
+            Some(86_400),
+            0,
+        ),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
+            Some(10_800),
+            1,
+        ),
         (json!({"sessionAffinity": "Cookie"}), None, 1),
     ] {
         let (service, problems) = service(config.clone());
@@ -237,8 +248,9 @@ fn a_whole_slice_is_reduced_to_what_the_proxy_uses() {
 
 #[test]
 fn item_9_ports_without_name_or_number_say_so() {
-    let (slice, problems) =
-        slice(json!({"ports": [{"port": 80}, {"name": "a"}, {"name": "b", "port": 0}, {"name": "c", "port": -1}]}));
+    let (slice, problems) = slice(
+        json!({"ports": [{"port": 80}, {"name": "a"}, {"name": "b", "port": 0}, {"name": "c", "port": -1}]}),
+    );
     let ports: Vec<_> = slice.ports.iter().map(|port| (port.name.as_deref(), port.port)).collect();
     assert_eq!(ports, [(None, Some(Port::new(80))), (Some("a"), None), (Some("b"), None), (Some("c"), None)]);
     assert_eq!(
@@ -256,8 +268,10 @@ fn item_10_a_slice_that_names_no_service_says_so_once() {
     assert_eq!(slice.service, None);
     assert_eq!(
         problems,
-        ["EndpointSlice shop/lost metadata.labels[kubernetes.io/service-name]: missing: the slice names no Service \
-          and is ignored"]
+        [
+            "EndpointSlice shop/lost metadata.labels[kubernetes.io/service-name]: missing: the slice names no Service \
+          and is ignored"
+        ]
     );
 }
 
@@ -275,8 +289,9 @@ fn item_11_host_names_are_no_endpoints() {
 
 #[test]
 fn items_12_and_20_an_endpoint_without_a_readable_address_has_none() {
-    let (slice, problems) =
-        slice(json!({"endpoints": [{"addresses": []}, {"addresses": ["bad"]}, {"addresses": ["10.244.1.1"]}]}));
+    let (slice, problems) = slice(
+        json!({"endpoints": [{"addresses": []}, {"addresses": ["bad"]}, {"addresses": ["10.244.1.1"]}]}),
+    );
     let addresses: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.address.is_some()).collect();
     assert_eq!(addresses, [false, false, true]);
     assert_eq!(

@@ -35,7 +35,8 @@ pub(super) trait Dataplane {
     ///
     /// # Errors
     /// When the file cannot be written.
-    fn write_names<'a>(&self, names: impl Iterator<Item = (ServiceId, &'a ServiceName)>) -> Result<(), Error>;
+    fn write_names<'a>(&self, names: impl Iterator<Item = (ServiceId, &'a ServiceName)>)
+    -> Result<(), Error>;
     /// What this start found and did.
     fn state(&self) -> State;
 }
@@ -67,7 +68,10 @@ impl Dataplane for Kernel {
         self.collect(now)
     }
 
-    fn write_names<'a>(&self, names: impl Iterator<Item = (ServiceId, &'a ServiceName)>) -> Result<(), Error> {
+    fn write_names<'a>(
+        &self,
+        names: impl Iterator<Item = (ServiceId, &'a ServiceName)>,
+    ) -> Result<(), Error> {
         self.write_names(names)
     }
 

@@ -1,17 +1,16 @@
 //! Takes in updates, plans, and writes: the state of a running agent, in one pair of hands. Knows no tasks, no
 //! timers and no channels; when to act again is in what it returns.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ipnet::IpNet;
-use proxy_common::{Addr4, Addr6, Address, Cidr, NodeConfig, V4, V6};
+use proxy_common::{Addr4, Addr6, NodeConfig, V4, V6};
 use proxy_model::{Capacity, Changed, Event, Kind as ModelKind, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
 use super::problems::Problems;
+use super::ranges::ServiceRanges;
 use crate::kernel::{Error, Outcome, Topology};
 use crate::observe::status::Eligibility;
 use crate::observe::{Metrics, Status};
@@ -38,7 +37,7 @@ pub(super) struct Engine<D> {
     started: Instant,
     started_at: SystemTime,
     /// Ranges of ClusterIPs from ServiceCIDR objects (item 53).
-    ranges: BTreeMap<Key, Vec<IpNet>>,
+    ranges: ServiceRanges,
     triggers: Vec<SystemTime>,
     topology: Option<Topology>,
     followed: Option<Vec<IpAddr>>,
@@ -95,7 +94,7 @@ impl<D: Dataplane> Engine<D> {
             metrics,
             started: Instant::now(),
             started_at: SystemTime::now(),
-            ranges: BTreeMap::new(),
+            ranges: ServiceRanges::default(),
             triggers: Vec::new(),
             topology: None,
             followed: None,
@@ -141,10 +140,13 @@ impl<D: Dataplane> Engine<D> {
 
     fn take_one(&mut self, update: Update) -> Changed {
         match update {
-            Update::Put(key, Parsed { fact, problems, triggered }) => {
+            Update::Put(key, parsed) => {
+                let Parsed { fact, problems, triggered } = *parsed;
                 self.problems.note(&key, problems);
                 // Item 135: what happened before the start is not ours to measure.
-                if let Some(at) = triggered.filter(|at| *at > self.started_at && self.triggers.len() < TRIGGERS) {
+                if let Some(at) =
+                    triggered.filter(|at| *at > self.started_at && self.triggers.len() < TRIGGERS)
+                {
                     self.triggers.push(at);
                 }
                 self.learn(key, fact)
@@ -173,14 +175,7 @@ impl<D: Dataplane> Engine<D> {
         let kind = key.kind;
         let changed = match fact {
             Fact::Model(event) => self.world.apply(event),
-            Fact::ServiceRanges(ranges) => {
-                let before = if ranges.is_empty() {
-                    self.ranges.remove(&key)
-                } else {
-                    self.ranges.insert(key.clone(), ranges)
-                };
-                if before.as_ref() == self.ranges.get(&key) { Changed::No } else { Changed::Yes }
-            }
+            Fact::ServiceRanges(ranges) => self.ranges.learn(key, ranges),
         };
         if changed == Changed::Yes {
             self.metrics.queued(SystemTime::now(), kind);
@@ -251,7 +246,9 @@ impl<D: Dataplane> Engine<D> {
     pub(super) fn collect(&mut self, now: Instant) {
         match self.dataplane.collect(now) {
             Ok(removed) => self.metrics.collected(&removed),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "what is over could not be removed"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "what is over could not be removed")
+            }
         }
     }
 
@@ -264,7 +261,10 @@ impl<D: Dataplane> Engine<D> {
         }
         self.names_written = Some((version, now));
         if let Err(error) = self.dataplane.write_names(self.planner.names()) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the names of Services could not be written down");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the names of Services could not be written down"
+            );
         }
     }
 
@@ -302,10 +302,8 @@ impl<D: Dataplane> Engine<D> {
     fn tell_node(&mut self) -> Result<(), ()> {
         let mut v4 = self.world.node_config::<V4>();
         let mut v6 = self.world.node_config::<V6>();
-        for range in self.ranges.values().flatten() {
-            add_range(&mut v4.service_cidrs, range);
-            add_range(&mut v6.service_cidrs, range);
-        }
+        self.ranges.add_to(&mut v4.service_cidrs);
+        self.ranges.add_to(&mut v6.service_cidrs);
         if self.node == Some((v4, v6)) {
             return Ok(());
         }
@@ -315,7 +313,10 @@ impl<D: Dataplane> Engine<D> {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the programs could not be told about the node");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the programs could not be told about the node"
+                );
                 Err(())
             }
         }
@@ -384,19 +385,6 @@ impl<D: Dataplane> Engine<D> {
     #[cfg(test)]
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-}
-
-/// Puts a range of the family into a free slot, if there is one and the range is not there yet.
-fn add_range<A: Address>(slots: &mut [Cidr<A>], range: &IpNet) {
-    let Some(addr) = A::from_ip(range.network()) else { return };
-    let range = Cidr::new(addr, range.prefix_len());
-    if slots.contains(&range) {
-        return;
-    }
-    match slots.iter_mut().find(|slot| **slot == Cidr::unused()) {
-        Some(slot) => *slot = range,
-        None => tracing::warn!(?range, "no room for another range of ClusterIPs; its unused addresses are not dropped"),
     }
 }
 

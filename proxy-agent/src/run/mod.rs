@@ -12,6 +12,7 @@
 mod dataplane;
 mod engine;
 mod problems;
+mod ranges;
 mod settings;
 #[cfg(test)]
 mod tests;

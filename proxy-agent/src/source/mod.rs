@@ -145,7 +145,7 @@ impl Object {
 #[derive(Debug)]
 pub enum Update {
     /// The object exists, and this is what it says now.
-    Put(Key, Parsed),
+    Put(Key, Box<Parsed>),
     /// The object is gone.
     Delete(Key),
     /// Every object of the kind has been told at least once.
@@ -191,6 +191,6 @@ impl Feed {
     /// Reduces an object to its facts and hands them on.
     pub async fn put(&self, key: Key, object: &Object) -> Result<(), Closed> {
         let parsed = parse::object(&key, object);
-        self.send(Update::Put(key, parsed)).await
+        self.send(Update::Put(key, Box::new(parsed))).await
     }
 }

@@ -37,7 +37,8 @@ pub(super) enum Waited {
 
 impl Contacts {
     pub(super) fn new(client: Client, feed: Feed) -> Self {
-        let shared = Shared { client, feed, lost: Mutex::new(None), failed: Notify::new(), back: Notify::new() };
+        let shared =
+            Shared { client, feed, lost: Mutex::new(None), failed: Notify::new(), back: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -84,9 +85,9 @@ impl Contacts {
                     break;
                 }
                 // A refusal is an answer, too.
-                match tokio::time::timeout(PATIENCE, self.shared.client.apiserver_version()).await {
-                    Ok(Ok(_) | Err(kube::Error::Api(_))) => break self.answered().await?,
-                    Ok(Err(_)) | Err(_) => {}
+                let version = tokio::time::timeout(PATIENCE, self.shared.client.apiserver_version());
+                if let Ok(Ok(_) | Err(kube::Error::Api(_))) = version.await {
+                    break self.answered().await?;
                 }
             }
         }

@@ -60,7 +60,8 @@ impl Cluster {
     pub async fn from_kubeconfig(path: &Path, node_name: &str) -> Result<Self, Error> {
         let fault = |source| Error::Kubeconfig { path: path.to_owned(), source };
         let file = Kubeconfig::read_from(path).map_err(fault)?;
-        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fault)?;
+        let config =
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fault)?;
         Self::new(config, node_name)
     }
 
@@ -86,9 +87,15 @@ impl Cluster {
         let contacts = Contacts::new(client.clone(), feed.clone());
         let mut tasks = JoinSet::new();
         let services = Watch::new(Kind::Service, feed.clone(), contacts.clone()).labels(SERVICES);
-        tasks.spawn(services.run(Api::<Service>::all(client.clone()), |object| Object::Service(object.into())));
+        tasks.spawn(
+            services.run(Api::<Service>::all(client.clone()), |object| Object::Service(object.into())),
+        );
         let slices = Watch::new(Kind::EndpointSlice, feed.clone(), contacts.clone()).labels(SLICES);
-        tasks.spawn(slices.run(Api::<EndpointSlice>::all(client.clone()), |object| Object::EndpointSlice(object.into())));
+        tasks.spawn(
+            slices.run(Api::<EndpointSlice>::all(client.clone()), |object| {
+                Object::EndpointSlice(object.into())
+            }),
+        );
         let nodes = Watch::new(Kind::Node, feed.clone(), contacts.clone())
             .fields(&format!("metadata.name={node_name}"));
         tasks.spawn(nodes.run(Api::<Node>::all(client.clone()), |object| Object::Node(object.into())));

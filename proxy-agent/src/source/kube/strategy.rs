@@ -81,7 +81,9 @@ mod tests {
     use kube::core::Status;
 
     fn refused(code: u16) -> watcher::Error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(Status::failure("no", "no").with_code(code).boxed()))
+        watcher::Error::WatchStartFailed(kube::Error::Api(
+            Status::failure("no", "no").with_code(code).boxed(),
+        ))
     }
 
     #[test]

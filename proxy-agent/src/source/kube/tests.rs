@@ -78,8 +78,10 @@ async fn answer(
         (true, true) => {
             let mut lines: Vec<Value> =
                 names.iter().map(|name| json!({"type": "ADDED", "object": service(name)})).collect();
-            lines.push(json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Service", "metadata":
-                {"resourceVersion": "10", "annotations": {"k8s.io/initial-events-end": "true"}}}}));
+            lines.push(
+                json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Service", "metadata":
+                {"resourceVersion": "10", "annotations": {"k8s.io/initial-events-end": "true"}}}}),
+            );
             if is_services && let Some(more) = script.watches.pop_front() {
                 lines.extend(more.as_array().unwrap().iter().cloned());
             }
@@ -163,9 +165,13 @@ async fn a_streamed_list_is_followed_by_its_changes() {
     ]);
     let script = Script { services: vec!["a", "b"], watches: [changes].into(), ..Script::default() };
     let (server, mut updates) = start(script).await;
-    for expected in
-        ["Service default/a", "Service default/b", "synced Service", "Service default/c", "-Service default/a"]
-    {
+    for expected in [
+        "Service default/a",
+        "Service default/b",
+        "synced Service",
+        "Service default/c",
+        "-Service default/a",
+    ] {
         assert_eq!(next(&mut updates).await, expected);
     }
     assert_eq!(server.script.lock().unwrap().seen, ["stream"]);

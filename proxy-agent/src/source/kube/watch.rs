@@ -133,7 +133,10 @@ impl Watch {
                         }
                         let next = listing.after(&error);
                         if next != listing {
-                            tracing::info!(kind = self.kind.name(), "the API server offers no streaming lists; listing in pages");
+                            tracing::info!(
+                                kind = self.kind.name(),
+                                "the API server offers no streaming lists; listing in pages"
+                            );
                             listing = next;
                             break;
                         }

@@ -4,6 +4,7 @@
 //! read of it now. Of an object in two files, the first file in the order of names wins.
 //! Knows no watch and no channel; reads files when told which.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -175,11 +176,13 @@ impl Directory {
         let mut now: BTreeMap<Key, Parsed> = BTreeMap::new();
         for (key, object) in objects {
             let parsed = parse::object(&key, &object);
-            if now.contains_key(&key) {
-                let file = name.to_owned();
-                problems.push(FileProblem::Duplicate { winner: file.clone(), file, object: key });
-            } else {
-                now.insert(key, parsed);
+            match now.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(parsed)),
+                Entry::Occupied(entry) => problems.push(FileProblem::Duplicate {
+                    file: name.to_owned(),
+                    object: entry.key().clone(),
+                    winner: name.to_owned(),
+                }),
             }
         }
         file.reading = if found.is_empty() { Reading::Full } else { Reading::Failed };
@@ -188,9 +191,16 @@ impl Directory {
                 now.entry(key.clone()).or_insert_with(|| parsed.clone());
             }
         }
-        problems.extend(found.into_iter().map(|problem| FileProblem::Document { file: name.to_owned(), problem }));
+        problems.extend(
+            found.into_iter().map(|problem| FileProblem::Document { file: name.to_owned(), problem }),
+        );
         let before = std::mem::replace(&mut file.objects, now);
-        affected.extend(file.objects.iter().filter(|(key, now)| before.get(*key) != Some(*now)).map(|(key, _)| key.clone()));
+        affected.extend(
+            file.objects
+                .iter()
+                .filter(|(key, now)| before.get(*key) != Some(*now))
+                .map(|(key, _)| key.clone()),
+        );
         affected.extend(before.into_keys().filter(|key| !file.objects.contains_key(key)));
     }
 
@@ -211,7 +221,7 @@ impl Directory {
         let news = self.told.get(&key).is_none_or(|(_, before)| before != parsed);
         self.told.insert(key.clone(), (winner.clone(), parsed.clone()));
         if news {
-            outcome.updates.push(Update::Put(key, parsed.clone()));
+            outcome.updates.push(Update::Put(key, Box::new(parsed.clone())));
         }
     }
 }

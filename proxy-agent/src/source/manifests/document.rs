@@ -130,7 +130,9 @@ impl Contents {
                 }
                 None => self.object(place, Value::Object(map)),
             },
-            other => self.object(place, other),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                self.object(place, value)
+            }
         }
     }
 

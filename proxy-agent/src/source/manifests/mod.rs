@@ -132,7 +132,9 @@ impl Manifests {
     }
 
     fn meaning(&self, event: Event<std::ffi::OsString>) -> Meaning {
-        if event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT) {
+        if event.mask.intersects(
+            EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT,
+        ) {
             return Meaning::Gone;
         }
         if event.mask.contains(EventMask::Q_OVERFLOW) {

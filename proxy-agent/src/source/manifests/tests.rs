@@ -62,7 +62,10 @@ fn only_what_differs_is_told() {
         (vec!["Service default/three [10.0.0.3]".into(), "-Service default/two".into()], none())
     );
     std::fs::remove_file(dir.path().join("a.yaml")).unwrap();
-    assert_eq!(refresh(&mut directory), (vec!["-Service default/one".into(), "-Service default/three".into()], none()));
+    assert_eq!(
+        refresh(&mut directory),
+        (vec!["-Service default/one".into(), "-Service default/three".into()], none())
+    );
 }
 
 #[test]
@@ -127,7 +130,8 @@ async fn changes_are_told_as_they_happen_and_a_lost_directory_loses_nothing() {
 
     replace(&dir, "a.yaml", &service("one", "10.0.0.2"));
     assert_eq!(next(&mut updates).await, "Service default/one [10.0.0.2]");
-    std::fs::write(dir.join("b.json"), r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"}}"#).unwrap();
+    std::fs::write(dir.join("b.json"), r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"}}"#)
+        .unwrap();
     assert_eq!(next(&mut updates).await, "Node n1 ");
     std::os::unix::fs::symlink(dir.join("missing"), dir.join("c.yaml")).unwrap();
     assert_eq!(next(&mut updates).await, "unreadable 1");

@@ -1,122 +1,25 @@
 //! The engine with maps in memory: from objects to what a packet would find.
 
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use proxy_common::{
-    Addr4, Addr6, Address, Backend, Family, Frontend, FrontendKey, NodeConfig, Port, Proto, ServiceId, V4, V6,
-};
+use proxy_common::{Addr4, Addr6, Address, Family, FrontendKey, Port, Proto};
+use proxy_model::Capacity;
 use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Actual, Capacity, Plan, ServiceName, Table};
 use serde_json::{Value, json};
 
-use super::dataplane::Dataplane;
+use self::memory::{Fake, Memory};
 use super::engine::{Engine, Next};
-use crate::kernel::apply::apply;
-use crate::kernel::io::MapIo;
-use crate::kernel::{Collected, Error, Outcome, State, Topology};
+use crate::kernel::Topology;
 use crate::observe::maps::PinnedMaps;
 use crate::observe::status::Eligibility;
 use crate::observe::{Metrics, Status};
 use crate::parse;
 use crate::source::{Key, Kind, Object, Update};
-
-/// The maps of a family in memory.
-struct Memory<F: Family> {
-    frontends: BTreeMap<FrontendKey<F::Addr>, Frontend>,
-    slots: BTreeMap<u32, Backend<F::Addr>>,
-    /// Calls of `put_frontends` that fail from now on.
-    failures: usize,
-}
-
-impl<F: Family> Default for Memory<F> {
-    fn default() -> Self {
-        Self { frontends: BTreeMap::new(), slots: BTreeMap::new(), failures: 0 }
-    }
-}
-
-impl<F: Family> MapIo<F> for Memory<F> {
-    fn write_slots(&mut self, start: u32, slots: &[Backend<F::Addr>]) -> io::Result<()> {
-        self.slots.extend((start..).zip(slots.iter().copied()));
-        Ok(())
-    }
-
-    fn publish_slots(&mut self) {}
-
-    fn put_frontends(&mut self, keys: &[FrontendKey<F::Addr>], values: &[Frontend]) -> (usize, io::Result<()>) {
-        if let Some(left) = self.failures.checked_sub(1) {
-            self.failures = left;
-            return (0, Err(io::ErrorKind::OutOfMemory.into()));
-        }
-        self.frontends.extend(keys.iter().copied().zip(values.iter().copied()));
-        (keys.len(), Ok(()))
-    }
-
-    fn delete_frontends(&mut self, keys: &[FrontendKey<F::Addr>]) -> (usize, io::Result<()>) {
-        self.frontends.retain(|key, _| !keys.contains(key));
-        (keys.len(), Ok(()))
-    }
-}
-
-impl<F: Family> Memory<F> {
-    fn table(&self) -> Table<'_, F> {
-        Table {
-            frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
-            slot: Box::new(|index| self.slots.get(&index).copied()),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Fake {
-    v4: Memory<V4>,
-    v6: Memory<V6>,
-    plans: usize,
-    writes: usize,
-    node: Option<(NodeConfig<Addr4>, NodeConfig<Addr6>)>,
-    followed: Vec<Vec<IpAddr>>,
-}
-
-impl Dataplane for Fake {
-    fn actual(&self) -> Result<Actual<'_>, Error> {
-        Ok(Actual { v4: self.v4.table(), v6: self.v6.table(), names: BTreeMap::new() })
-    }
-
-    fn apply(&mut self, plan: &Plan) -> Outcome {
-        self.plans += 1;
-        self.writes += plan.v4.len() + plan.v6.len();
-        Outcome { v4: apply(&plan.v4, &mut self.v4), v6: apply(&plan.v6, &mut self.v6) }
-    }
-
-    fn follow(&mut self, _: &Topology, node: &[IpAddr]) -> Vec<Error> {
-        self.followed.push(node.to_vec());
-        Vec::new()
-    }
-
-    fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error> {
-        self.node = Some((*v4, *v6));
-        Ok(())
-    }
-
-    fn node_addresses(&self) -> Vec<IpAddr> {
-        vec!["192.0.2.99".parse().unwrap()]
-    }
-
-    fn collect(&mut self, _: Instant) -> Result<Collected, Error> {
-        Ok(Collected::default())
-    }
-
-    fn write_names<'a>(&self, _: impl Iterator<Item = (ServiceId, &'a ServiceName)>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn state(&self) -> State {
-        State::default()
-    }
-}
 
 /// An engine and what it publishes.
 struct Bench {
@@ -171,13 +74,18 @@ impl Bench {
 fn find<F: Family>(maps: &Memory<F>, addr: F::Addr, port: u16) -> Option<BTreeSet<SocketAddr>> {
     let frontend = maps.frontends.get(&FrontendKey::new(addr, Port::new(port), Proto::TCP))?;
     let slots = frontend.cluster.start..frontend.cluster.start + frontend.cluster.len;
-    Some(slots.map(|i| maps.slots[&i]).map(|slot| SocketAddr::new(slot.addr.to_ip(), slot.port.number())).collect())
+    Some(
+        slots
+            .map(|i| maps.slots[&i])
+            .map(|slot| SocketAddr::new(slot.addr.to_ip(), slot.port.number()))
+            .collect(),
+    )
 }
 
 fn put(object: Object) -> Update {
     let key = object.key().unwrap();
     let parsed = parse::object(&key, &object);
-    Update::Put(key, parsed)
+    Update::Put(key, Box::new(parsed))
 }
 
 fn service(name: &str, ips: &[&str]) -> Update {
@@ -260,7 +168,11 @@ fn the_order_of_updates_does_not_matter() {
         together.take(updates());
         for frontend in ["10.96.0.1:80", "10.96.0.2:80", "[fd00::2]:80"] {
             assert!(together.lookup(frontend).is_some(), "{frontend}");
-            assert_eq!(one_by_one.lookup(frontend), together.lookup(frontend), "{frontend}, turned by {turn}");
+            assert_eq!(
+                one_by_one.lookup(frontend),
+                together.lookup(frontend),
+                "{frontend}, turned by {turn}"
+            );
         }
     }
 }
@@ -305,18 +217,30 @@ fn an_update_that_changes_nothing_writes_nothing() {
     let mut bench = Bench::synced();
     bench.take([service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"])]);
     let plans = bench.engine.dataplane().plans;
-    bench.take([service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"]), gone(Kind::Service, "unknown")]);
+    bench.take([
+        service("web", &["10.96.0.1"]),
+        slice("a", "web", &["10.244.1.1"]),
+        gone(Kind::Service, "unknown"),
+    ]);
     assert_eq!(bench.engine.dataplane().plans, plans);
 }
 
 #[test]
 fn item_118_a_restart_keeps_what_is_right_and_writes_the_rest() {
     let mut before = Bench::synced();
-    before.take([service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"]), service("old", &["10.96.0.9"])]);
+    before.take([
+        service("web", &["10.96.0.1"]),
+        slice("a", "web", &["10.244.1.1"]),
+        service("old", &["10.96.0.9"]),
+    ]);
     let maps = std::mem::take(before.engine.dataplane());
     let mut after = Bench::over(Fake { v4: maps.v4, v6: maps.v6, ..Fake::default() });
     after.take([service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"])]);
-    assert_eq!(after.lookup("10.96.0.9:80"), Some(BTreeSet::new()), "nothing goes before everything is known");
+    assert_eq!(
+        after.lookup("10.96.0.9:80"),
+        Some(BTreeSet::new()),
+        "nothing goes before everything is known"
+    );
     after.take(Kind::ALL.map(Update::Synced));
     assert_eq!(after.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
     assert_eq!(after.lookup("10.96.0.9:80"), None);
@@ -345,7 +269,11 @@ fn item_53_ranges_of_cluster_addresses_reach_the_programs() {
     let inside = |ip: &str| ip.parse::<IpAddr>().unwrap();
     assert!(v4.service_cidrs[0].contains(Addr4::from_ip(inside("10.96.200.1")).unwrap()));
     assert!(v6.service_cidrs[0].contains(Addr6::from_ip(inside("fd00::5")).unwrap()));
-    bench.take([Update::Delete(Key { kind: Kind::ServiceCidr, namespace: String::new(), name: "kubernetes".into() })]);
+    bench.take([Update::Delete(Key {
+        kind: Kind::ServiceCidr,
+        namespace: String::new(),
+        name: "kubernetes".into(),
+    })]);
     let (v4, _) = bench.engine.dataplane().node.unwrap();
     assert!(!v4.service_cidrs[0].contains(Addr4::from_ip(inside("10.96.200.1")).unwrap()));
 }
@@ -355,7 +283,9 @@ fn item_123_a_node_that_is_going_is_not_eligible() {
     let mut bench = Bench::synced();
     bench.take([node(json!({}))]);
     assert_eq!(bench.status.snapshot().eligibility, Eligibility::Eligible);
-    bench.take([node(json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}))]);
+    bench.take([node(
+        json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}),
+    )]);
     assert_eq!(bench.status.snapshot().eligibility, Eligibility::Leaving);
 }
 
@@ -367,7 +297,8 @@ fn devices_are_followed_with_the_last_known_addresses_until_the_node_is_known() 
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}});
     bench.take([node(status.clone())]);
     bench.take([node(status)]);
-    let expected: Vec<Vec<IpAddr>> = vec![vec!["192.0.2.99".parse().unwrap()], vec!["192.0.2.1".parse().unwrap()]];
+    let expected: Vec<Vec<IpAddr>> =
+        vec![vec!["192.0.2.99".parse().unwrap()], vec!["192.0.2.1".parse().unwrap()]];
     assert_eq!(bench.engine.dataplane().followed, expected);
 }
 

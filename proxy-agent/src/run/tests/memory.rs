@@ -1,0 +1,112 @@
+//! A dataplane whose maps lie in memory and can be told to fail.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use proxy_common::{Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, ServiceId, V4, V6};
+use proxy_model::{Actual, Plan, ServiceName, Table};
+
+use crate::kernel::apply::apply;
+use crate::kernel::io::MapIo;
+use crate::kernel::{Collected, Error, Outcome, State, Topology};
+use crate::run::dataplane::Dataplane;
+/// The maps of a family in memory.
+pub(super) struct Memory<F: Family> {
+    pub(super) frontends: BTreeMap<FrontendKey<F::Addr>, Frontend>,
+    pub(super) slots: BTreeMap<u32, Backend<F::Addr>>,
+    /// Calls of `put_frontends` that fail from now on.
+    pub(super) failures: usize,
+}
+
+impl<F: Family> Default for Memory<F> {
+    fn default() -> Self {
+        Self { frontends: BTreeMap::new(), slots: BTreeMap::new(), failures: 0 }
+    }
+}
+
+impl<F: Family> MapIo<F> for Memory<F> {
+    fn write_slots(&mut self, start: u32, slots: &[Backend<F::Addr>]) -> io::Result<()> {
+        self.slots.extend((start..).zip(slots.iter().copied()));
+        Ok(())
+    }
+
+    fn publish_slots(&mut self) {}
+
+    fn put_frontends(
+        &mut self,
+        keys: &[FrontendKey<F::Addr>],
+        values: &[Frontend],
+    ) -> (usize, io::Result<()>) {
+        if let Some(left) = self.failures.checked_sub(1) {
+            self.failures = left;
+            return (0, Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        self.frontends.extend(keys.iter().copied().zip(values.iter().copied()));
+        (keys.len(), Ok(()))
+    }
+
+    fn delete_frontends(&mut self, keys: &[FrontendKey<F::Addr>]) -> (usize, io::Result<()>) {
+        self.frontends.retain(|key, _| !keys.contains(key));
+        (keys.len(), Ok(()))
+    }
+}
+
+impl<F: Family> Memory<F> {
+    fn table(&self) -> Table<'_, F> {
+        Table {
+            frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
+            slot: Box::new(|index| self.slots.get(&index).copied()),
+        }
+    }
+}
+
+/// The dataplane, and what it was told.
+#[derive(Default)]
+pub(super) struct Fake {
+    pub(super) v4: Memory<V4>,
+    pub(super) v6: Memory<V6>,
+    pub(super) plans: usize,
+    pub(super) writes: usize,
+    pub(super) node: Option<(NodeConfig<Addr4>, NodeConfig<Addr6>)>,
+    pub(super) followed: Vec<Vec<IpAddr>>,
+}
+
+impl Dataplane for Fake {
+    fn actual(&self) -> Result<Actual<'_>, Error> {
+        Ok(Actual { v4: self.v4.table(), v6: self.v6.table(), names: BTreeMap::new() })
+    }
+
+    fn apply(&mut self, plan: &Plan) -> Outcome {
+        self.plans += 1;
+        self.writes += plan.v4.len() + plan.v6.len();
+        Outcome { v4: apply(&plan.v4, &mut self.v4), v6: apply(&plan.v6, &mut self.v6) }
+    }
+
+    fn follow(&mut self, _: &Topology, node: &[IpAddr]) -> Vec<Error> {
+        self.followed.push(node.to_vec());
+        Vec::new()
+    }
+
+    fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error> {
+        self.node = Some((*v4, *v6));
+        Ok(())
+    }
+
+    fn node_addresses(&self) -> Vec<IpAddr> {
+        vec!["192.0.2.99".parse().unwrap()]
+    }
+
+    fn collect(&mut self, _: Instant) -> Result<Collected, Error> {
+        Ok(Collected::default())
+    }
+
+    fn write_names<'a>(&self, _: impl Iterator<Item = (ServiceId, &'a ServiceName)>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn state(&self) -> State {
+        State::default()
+    }
+}
