@@ -140,6 +140,13 @@ pub(crate) struct Agent {
     options: AgentOptions,
 }
 
+impl Agent {
+    /// Its process, to be waited for.
+    pub(crate) fn into_child(self) -> Child {
+        self.child
+    }
+}
+
 impl Lab {
     /// Starts the agent of a node; does not wait until it is ready.
     ///

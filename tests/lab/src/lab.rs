@@ -214,11 +214,11 @@ impl Lab {
         self.ownership = Ownership::Borrowed;
         let state = hold(&self.state).clone();
         let result = down::take_down(&state);
-        for (_, mut child) in std::mem::take(&mut *hold(&self.children)) {
+        let agents = std::mem::take(&mut *hold(&self.agents)).into_values().map(Agent::into_child);
+        for mut child in std::mem::take(&mut *hold(&self.children)).into_values().chain(agents) {
             // Killed with its cgroup; only the table entry is left.
             let _ = child.wait();
         }
-        hold(&self.agents).clear();
         result
     }
 
