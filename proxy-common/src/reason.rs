@@ -10,7 +10,7 @@ pub enum Outcome {
     Pass,
     /// Goes on translated.
     Translate,
-    /// The client is told at once: ICMP port unreachable, or `ECONNREFUSED` on the socket road.
+    /// The client is told at once: RST or ICMP port unreachable, `ECONNREFUSED` on the socket road.
     Reject,
     /// Gone without a word, or `EPERM` on the socket road.
     Drop,

@@ -39,9 +39,11 @@ pub trait Wired: Tables {
     fn ask_route(params: &mut bpf_fib_lookup, src: Self::Addr, dst: Self::Addr);
     /// The question for a socket that sends from `local` to `remote`.
     fn ask_socket(remote: (Self::Addr, Port), local: (Self::Addr, Port)) -> Self::SocketTuple;
-    /// The header of an ICMP message of ours, `length` bytes behind the header.
-    fn icmp_header(src: Self::Addr, dst: Self::Addr, length: u16) -> Self::Header;
-    /// What the checksum of such a message covers beside its own bytes, as a sum.
+    /// Bytes behind the fixed header, as it says itself.
+    fn payload_length(header: &Self::Header) -> usize;
+    /// The header of a packet of ours, `length` bytes behind the header.
+    fn own_header(src: Self::Addr, dst: Self::Addr, proto: Proto, length: u16) -> Self::Header;
+    /// What the checksum of an ICMP message covers beside its own bytes, as a sum.
     fn icmp_sum(src: Self::Addr, dst: Self::Addr, length: u16) -> u32;
     /// One host, which may be sent an ICMP error (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
     fn is_one_host(addr: Self::Addr) -> bool;
@@ -186,15 +188,20 @@ impl Wired for V4 {
     }
 
     #[inline(always)]
-    fn icmp_header(src: Addr4, dst: Addr4, length: u16) -> Header4 {
+    fn payload_length(header: &Header4) -> usize {
+        (u16::from_be(header.length) as usize).saturating_sub(size_of::<Header4>())
+    }
+
+    #[inline(always)]
+    fn own_header(src: Addr4, dst: Addr4, proto: Proto, length: u16) -> Header4 {
         let mut header = Header4 {
             version_length: 0x45,
-            service: INTERNETWORK_CONTROL,
+            service: if proto == Proto::ICMP { INTERNETWORK_CONTROL } else { 0 },
             length: (size_of::<Header4>() as u16 + length).to_be(),
             id: 0,
             fragment: 0,
             hops: OWN_HOPS,
-            proto: Proto::ICMP,
+            proto,
             checksum: 0,
             src,
             dst,
@@ -272,9 +279,14 @@ impl Wired for V6 {
     }
 
     #[inline(always)]
-    fn icmp_header(src: Addr6, dst: Addr6, length: u16) -> Header6 {
+    fn payload_length(header: &Header6) -> usize {
+        u16::from_be(header.length) as usize
+    }
+
+    #[inline(always)]
+    fn own_header(src: Addr6, dst: Addr6, proto: Proto, length: u16) -> Header6 {
         let version_flow = u32::from_ne_bytes([0x60, 0, 0, 0]);
-        Header6 { version_flow, length: length.to_be(), next: Proto::ICMP6, hops: OWN_HOPS, src, dst }
+        Header6 { version_flow, length: length.to_be(), next: proto, hops: OWN_HOPS, src, dst }
     }
 
     #[inline(always)]

@@ -75,7 +75,7 @@ pub(crate) fn dropped(reason: Reason, packet: &Packet) -> Run {
     Run { reason, code: code::DROP, bytes: packet.bytes() }
 }
 
-/// Answered by "port unreachable".
+/// Answered by a refusal.
 pub(crate) fn rejected(reason: Reason, packet: &Packet) -> Run {
-    Run { reason, code: code::REDIRECT, bytes: packet.port_unreachable() }
+    Run { reason, code: code::REDIRECT, bytes: packet.refusal() }
 }

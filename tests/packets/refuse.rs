@@ -33,6 +33,19 @@ fn a_service_without_backends_rejects_at_once_on_the_device_that_asked() {
 }
 
 #[test]
+fn a_syn_with_options_gets_a_bare_rst() {
+    for n in &FAMILIES {
+        let mut dataplane = Dataplane::new(config());
+        serve_both(&mut dataplane, n, &[], ClientRule::CLUSTER);
+        // Maximum segment size, window scale and filling, as stacks send them; then as long as options can be.
+        for options in [vec![2, 4, 0x05, 0xb4, 1, 3, 3, 7], vec![1; 40]] {
+            let packet = Packet { options, ..Packet::tcp(flags::SYN, n.client, n.vip) };
+            assert_eq!(dataplane.run("from_pod", &packet.bytes()), rejected(Reason::NoEndpoints, &packet));
+        }
+    }
+}
+
+#[test]
 fn a_reject_quotes_the_headers_and_not_the_data() {
     for n in &FAMILIES {
         let mut dataplane = Dataplane::new(config());

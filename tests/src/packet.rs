@@ -56,6 +56,8 @@ pub struct Packet {
     pub hops: u8,
     /// IPv4: offset in units of 8 bytes and "more fragments" in the top bit. IPv6: adds a fragment header.
     pub fragment: Option<Fragment>,
+    /// TCP options, a multiple of 4 bytes.
+    pub options: Vec<u8>,
     /// IPv4 options, or whole IPv6 extension headers with the numbers of their kinds; multiples of 4 or 8 bytes.
     pub extra: Vec<Extra>,
     /// Data.
@@ -100,6 +102,7 @@ impl Packet {
             transport,
             hops: 64,
             fragment: None,
+            options: Vec::new(),
             extra: Vec::new(),
             payload: Vec::new(),
         }
@@ -165,6 +168,29 @@ impl Packet {
         [ethernet(link, self.is_v4()), header, message].concat()
     }
 
+    /// The answer that refuses this packet: a RST to a bare SYN, "port unreachable" to everything else.
+    #[must_use]
+    pub fn refusal(&self) -> Vec<u8> {
+        let bare = self.payload.is_empty() && self.extra.is_empty() && self.fragment.is_none();
+        if bare && matches!(self.transport, Transport::Tcp(_)) { self.reset() } else { self.port_unreachable() }
+    }
+
+    /// RFC 9293 section 3.10.7.1: sequence 0, acknowledges the SYN, from the address that was asked.
+    fn reset(&self) -> Vec<u8> {
+        let (from, to) = (self.to.ip(), self.from.ip());
+        let ports = [self.to.port().to_be_bytes(), self.from.port().to_be_bytes()].concat();
+        let mut bytes = [&ports[..], &[0, 0, 0, 0, 0, 0, 0, 10, 0x50, flags::RST, 0, 0, 0, 0, 0, 0]].concat();
+        let sum = checksum(&[pseudo_header(from, to, 6, bytes.len()), bytes.clone()].concat());
+        bytes[16..18].copy_from_slice(&sum.to_be_bytes());
+        let link = Link { to: self.link.from, from: self.link.to };
+        let header = if self.is_v4() {
+            header4(from, to, 6, 0, 64, 0, &[], bytes.len())
+        } else {
+            header6(from, to, 6, 64, bytes.len())
+        };
+        [ethernet(link, self.is_v4()), header, bytes].concat()
+    }
+
     fn is_v4(&self) -> bool {
         self.from.is_ipv4()
     }
@@ -217,8 +243,9 @@ impl Packet {
         let ports = [self.from.port().to_be_bytes(), self.to.port().to_be_bytes()].concat();
         let (mut bytes, at) = match self.transport {
             Transport::Tcp(flags) => {
-                let rest = [0, 0, 0, 9, 0, 0, 0, 8, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
-                ([&ports[..], &rest, &self.payload].concat(), Some(16))
+                let words = 5 + self.options.len() as u8 / 4;
+                let rest = [0, 0, 0, 9, 0, 0, 0, 8, words << 4, flags, 0x20, 0, 0, 0, 0, 0];
+                ([&ports[..], &rest, &self.options, &self.payload].concat(), Some(16))
             }
             Transport::Udp | Transport::UdpUnsummed => {
                 let length = (8 + self.payload.len() as u16).to_be_bytes();

@@ -1,6 +1,6 @@
 //! Transport headers: ports, TCP's flags and where the checksum is.
 
-use proxy_common::{Port, Proto, tcp::TcpFlags};
+use proxy_common::{Port, Proto, checksum, tcp::TcpFlags};
 
 use super::Packet;
 use super::cursor::{Frame, Wire};
@@ -15,17 +15,57 @@ pub struct Ports {
     pub destination: Port,
 }
 
+/// TCP's header without options (RFC 9293 section 3.1); numbers in network order.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct TcpHeader {
-    ports: Ports,
-    sequence: u32,
-    acknowledgement: u32,
-    offset: u8,
-    flags: u8,
-    window: u16,
-    checksum: u16,
-    urgent: u16,
+pub struct TcpHeader {
+    /// Ports.
+    pub ports: Ports,
+    /// Number of the first byte.
+    pub sequence: u32,
+    /// Number of the byte that is expected next.
+    pub acknowledgement: u32,
+    /// Length of the header in words, in the upper four bits.
+    pub offset: u8,
+    /// See [`TcpFlags`].
+    pub flags: u8,
+    /// Bytes that may be sent.
+    pub window: u16,
+    /// Over pseudo header, header and data.
+    pub checksum: u16,
+    /// Where urgent data ends.
+    pub urgent: u16,
+}
+
+impl TcpHeader {
+    /// Bytes of the header with its options, as it says itself.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        ((self.offset >> 4) as usize) << 2
+    }
+
+    /// What the sum over the header changes by if `new` takes its place; the checksum itself does not count, nor
+    /// do ports that change places.
+    #[inline(always)]
+    pub fn difference(&self, new: &Self) -> u32 {
+        let words = [
+            (self.sequence, new.sequence),
+            (self.acknowledgement, new.acknowledgement),
+            (self.shape(), new.shape()),
+            (self.urgent as u32, new.urgent as u32),
+        ];
+        let mut sum = 0;
+        for (old, new) in words {
+            sum = checksum::add(sum, checksum::word_difference(old, new));
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn shape(&self) -> u32 {
+        let [w0, w1] = self.window.to_ne_bytes();
+        u32::from_ne_bytes([self.offset, self.flags, w0, w1])
+    }
 }
 
 /// UDP's header, and as much of SCTP's as is needed.

@@ -1,36 +1,20 @@
-//! Tells a client at once that there is nobody: an ICMP port unreachable, made of the client's own packet
-//! (items 50, 52, 90, 91). It does not know why.
+//! ICMP port unreachable, made of the client's own packet (item 91).
 
 use proxy_common::checksum;
 
-use crate::action::Action;
 use crate::family::Wired;
 use crate::packet::cursor::Frame;
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::icmp::IcmpError;
 use crate::packet::{Packet, l4};
-use crate::road::Direction;
 
 /// Bytes quoted at most; a packet whose headers are longer is dropped without an answer. Room for the longest
 /// IPv4 header, or for IPv6 with short extension headers.
 const MAX_QUOTED: usize = 128;
 
-/// Turns the packet into the answer and sends it back to where it came from. Only packets that open a
-/// connection get here, so nothing that answers an error or a RST is ever sent.
-#[inline(always)]
-pub fn answer<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>, direction: Direction) -> Action {
-    match rewrite::<F>(frame, packet) {
-        Some(()) => match direction {
-            Direction::Ingress => Action::out_of(frame.device()),
-            Direction::Egress => Action::into_device(frame.device()),
-        },
-        None => Action::DROP,
-    }
-}
-
 /// `[ Ethernet | IP | transport … ]` becomes `[ Ethernet | IP | ICMP | IP | start of transport ]`.
 #[inline(always)]
-fn rewrite<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>) -> Option<()> {
+pub fn rewrite<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>) -> Option<()> {
     let outer = frame.read::<Ethernet>(0)?;
     let (asked, client) = (packet.key.dst, packet.key.src);
     let quoted = packet.transport - ethernet::LENGTH + l4::quoted_length(packet.key.proto);
@@ -49,7 +33,7 @@ fn rewrite<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>) -> Option<()> 
 
     *frame.edit::<Ethernet>(0)? =
         Ethernet { destination: outer.source, source: outer.destination, protocol: F::ETHERTYPE };
-    *frame.edit::<F::Header>(ethernet::LENGTH)? = F::icmp_header(asked, client, length);
+    *frame.edit::<F::Header>(ethernet::LENGTH)? = F::own_header(asked, client, F::ICMP, length);
     *frame.edit::<IcmpError>(ethernet::LENGTH + size_of::<F::Header>())? = error;
     Some(())
 }
