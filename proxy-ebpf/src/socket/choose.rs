@@ -60,18 +60,13 @@ pub fn backend<V: View>(
     Ok(Endpoint { addr: backend.addr, port: backend.port })
 }
 
-/// The protocol on the wire. Multipath TCP has a number of its own in the socket only: to a Service it is TCP.
+/// The protocol on the wire. (Multipath TCP connects by a TCP socket of its own, which is the one seen here.)
 #[inline(always)]
 fn protocol(ctx: &SockAddrContext) -> Option<Proto> {
-    /// `IPPROTO_MPTCP`, `include/uapi/linux/in.h`: beyond the eight bits of a packet.
-    const MPTCP: u32 = 262;
     // SAFETY: the kernel passes a valid context, and every hook of the socket road shows this field.
-    match unsafe { (*ctx.sock_addr).protocol } {
-        6 | MPTCP => Some(Proto::TCP),
-        17 => Some(Proto::UDP),
-        132 => Some(Proto::SCTP),
-        _ => None,
-    }
+    let number = unsafe { (*ctx.sock_addr).protocol };
+    let proto = Proto(number as u8);
+    (number <= u8::MAX as u32 && decide::has_ports(proto)).then_some(proto)
 }
 
 /// The cookie of the socket's network namespace.

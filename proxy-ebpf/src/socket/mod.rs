@@ -8,6 +8,12 @@
 //!
 //! Nothing is rewritten per packet, so a backend sees the client's own address, and a backend that is the
 //! client itself is an ordinary local connection. Written once for both families over [`view::View`].
+//!
+//! What this road cannot do, because the kernel gives it no hook for it:
+//! - SCTP sockets connect without a hook: their packets take the packet road.
+//! - A multipath TCP socket connects by a socket of its own, so it reaches a backend, but is shown as its peer.
+//! - A connected datagram socket sends without a hook: it is refused when it connects, not when it sends, and
+//!   who removes its backend has to close it.
 
 pub mod choose;
 pub mod connect;
