@@ -98,7 +98,10 @@ fn story(lab: &Lab, options: &Options) -> Result<()> {
         restart_under_load(lab)?;
         proxyctl(lab, &["service", "list"])?;
         if !(options.hold && road == Road::Packet) {
-            lab.topology().nodes.iter().try_for_each(|node| lab.clean_agent(&node.name))?;
+            for node in lab.topology().nodes {
+                lab.stop_agent(&node.name, Stop::Terminate)?;
+                lab.clean_agent(&node.name)?;
+            }
         }
     }
     Ok(())
