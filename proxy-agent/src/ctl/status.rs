@@ -109,6 +109,7 @@ fn hooks(reader: &Reader) -> anyhow::Result<Vec<HookRow>> {
         let state = match (&facts, link.target) {
             (None, _) => "unreadable",
             (Some(facts), Target::Device(_)) if facts.ifindex == 0 => "device gone",
+            (Some(facts), Target::Cgroup) if facts.cgroup == 0 => "cgroup gone",
             (Some(_), _) => "attached",
         };
         HookRow {

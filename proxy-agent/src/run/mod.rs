@@ -121,6 +121,7 @@ async fn follow<D: Dataplane>(
     let mut names = every(NAMES);
     let mut batch = Vec::new();
     let mut next = Next::At(Instant::now());
+    let mut earliest = Instant::now();
     let first = topology.borrow_and_update().clone();
     engine.take_topology(first);
     loop {
@@ -128,13 +129,10 @@ async fn follow<D: Dataplane>(
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = due(next) => {
+            () = due(next, earliest) => {
                 let began = Instant::now();
                 next = engine.sync(began);
-                if !min_sync_period.is_zero() {
-                    next = not_before(next, began + min_sync_period);
-                    time::sleep_until((began + min_sync_period).into()).await;
-                }
+                earliest = began + min_sync_period;
             }
             received = updates.recv_many(&mut batch, BATCH) => {
                 anyhow::ensure!(received > 0, "the source has ended");
@@ -166,16 +164,9 @@ fn every(period: Duration) -> time::Interval {
     interval
 }
 
-async fn due(next: Next) {
+async fn due(next: Next, earliest: Instant) {
     match next {
-        Next::At(at) => time::sleep_until(at.into()).await,
+        Next::At(at) => time::sleep_until(at.max(earliest).into()).await,
         Next::OnUpdate => std::future::pending().await,
-    }
-}
-
-fn not_before(next: Next, earliest: Instant) -> Next {
-    match next {
-        Next::At(at) => Next::At(at.max(earliest)),
-        Next::OnUpdate => Next::OnUpdate,
     }
 }

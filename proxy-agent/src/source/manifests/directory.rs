@@ -8,19 +8,25 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::document::{self, Contents, DocumentProblem, Syntax};
 use crate::parse::{self, Parsed};
 use crate::source::{Key, Update};
 
+/// What the objects of a file say.
+type Objects = BTreeMap<Key, Arc<Parsed>>;
+
 /// What is known of the directory.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     files: BTreeMap<String, File>,
-    /// Which file each object was told from.
-    told: BTreeMap<Key, (String, Parsed)>,
+    /// The files that have an object; the first one counts.
+    owners: BTreeMap<Key, BTreeSet<String>>,
+    /// What was told.
+    told: Objects,
     /// How many files could not be read in full.
     unreadable: usize,
 }
@@ -29,7 +35,7 @@ pub(super) struct Directory {
 #[derive(Debug, Default)]
 struct File {
     stamp: Option<Stamp>,
-    objects: BTreeMap<Key, Parsed>,
+    objects: Objects,
     reading: Reading,
 }
 
@@ -101,26 +107,34 @@ pub(super) struct Outcome {
 impl Directory {
     /// Nothing read yet.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), files: BTreeMap::new(), told: BTreeMap::new(), unreadable: 0 }
+        Self {
+            path: path.to_owned(),
+            files: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            told: BTreeMap::new(),
+            unreadable: 0,
+        }
     }
 
-    /// Reads what may have changed and gives the difference to what was told before.
+    /// Reads what may have changed and gives the difference to what was told before. The cost follows the files
+    /// that were touched, not those that are there.
     ///
     /// # Errors
     /// When the directory itself cannot be listed; then nothing has changed.
     pub(super) fn refresh(&mut self, touched: &Touched) -> io::Result<Outcome> {
-        let present = self.list()?;
+        let names = match touched {
+            Touched::Files(names) => names.clone(),
+            Touched::Any => self.list()?.into_iter().chain(self.files.keys().cloned()).collect(),
+        };
         let mut outcome = Outcome::default();
         let mut affected: BTreeSet<Key> = BTreeSet::new();
-
-        let gone: Vec<String> = self.files.keys().filter(|name| !present.contains(*name)).cloned().collect();
-        for name in gone {
-            affected.extend(self.files.remove(&name).into_iter().flat_map(|file| file.objects.into_keys()));
-        }
-        for name in present {
-            if let Some(syntax) = syntax(&name) {
-                self.refresh_file(&name, syntax, touched, &mut affected, &mut outcome.problems);
+        for name in names {
+            let stamp = Stamp::of(&self.path.join(&name));
+            let known = self.files.get(&name).and_then(|file| file.stamp.as_ref());
+            if *touched == Touched::Any && stamp.is_some() && stamp.as_ref() == known {
+                continue;
             }
+            self.refresh_file(&name, stamp, &mut affected, &mut outcome.problems);
         }
         for key in affected {
             self.tell(key, &mut outcome);
@@ -145,69 +159,69 @@ impl Directory {
         Ok(names)
     }
 
+    /// Reads one file anew, if it is there.
     fn refresh_file(
         &mut self,
         name: &str,
-        syntax: Syntax,
-        touched: &Touched,
+        stamp: Option<Stamp>,
         affected: &mut BTreeSet<Key>,
         problems: &mut Vec<FileProblem>,
     ) {
-        let path = self.path.join(name);
-        let file = self.files.entry(name.to_owned()).or_default();
-        let stamp = Stamp::of(&path);
-        let reread = match touched {
-            Touched::Files(names) => names.contains(name) || file.stamp.is_none(),
-            Touched::Any => file.stamp.is_none() || file.stamp != stamp,
-        };
-        if !reread {
-            return;
-        }
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let Some(syntax) = syntax(name) else { return };
+        let (contents, reading) = match std::fs::read_to_string(self.path.join(name)) {
+            Ok(text) => {
+                let contents = document::read(&text, syntax);
+                let reading = if contents.problems.is_empty() { Reading::Full } else { Reading::Failed };
+                (contents, reading)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone(name) => {
+                let gone = self.files.remove(name);
+                return self.own(name, gone.unwrap_or_default().objects, &BTreeMap::new(), affected);
+            }
             Err(error) => {
-                file.reading = Reading::Failed;
-                let cause = error.to_string();
-                return problems.push(FileProblem::Unreadable { file: name.to_owned(), cause });
+                problems.push(FileProblem::Unreadable { file: name.to_owned(), cause: error.to_string() });
+                (Contents::default(), Reading::Failed)
             }
         };
-        file.stamp = stamp;
-        let Contents { objects, problems: found } = document::read(&text, syntax);
-        let mut now: BTreeMap<Key, Parsed> = BTreeMap::new();
-        for (key, object) in objects {
-            let parsed = parse::object(&key, &object);
-            match now.entry(key) {
-                Entry::Vacant(entry) => drop(entry.insert(parsed)),
-                Entry::Occupied(entry) => problems.push(FileProblem::Duplicate {
-                    file: name.to_owned(),
-                    object: entry.key().clone(),
-                    winner: name.to_owned(),
-                }),
+        let before = self.files.remove(name).unwrap_or_default().objects;
+        let mut objects = parse_all(name, contents, problems);
+        if reading == Reading::Failed {
+            for (key, parsed) in &before {
+                objects.entry(key.clone()).or_insert_with(|| parsed.clone());
             }
         }
-        file.reading = if found.is_empty() { Reading::Full } else { Reading::Failed };
-        if file.reading == Reading::Failed {
-            for (key, parsed) in &file.objects {
-                now.entry(key.clone()).or_insert_with(|| parsed.clone());
+        self.own(name, before, &objects, affected);
+        self.files.insert(name.to_owned(), File { stamp, objects, reading });
+    }
+
+    /// The file was removed. A link that leads nowhere is a file that cannot be read, and so is every file of a
+    /// directory that was moved away.
+    fn is_gone(&self, name: &str) -> bool {
+        self.path.is_dir() && std::fs::symlink_metadata(self.path.join(name)).is_err()
+    }
+
+    /// Notes which objects the file has now, and which of them differ.
+    fn own(&mut self, name: &str, before: Objects, now: &Objects, affected: &mut BTreeSet<Key>) {
+        for (key, parsed) in now {
+            if before.get(key) != Some(parsed) {
+                self.owners.entry(key.clone()).or_default().insert(name.to_owned());
+                affected.insert(key.clone());
             }
         }
-        problems.extend(
-            found.into_iter().map(|problem| FileProblem::Document { file: name.to_owned(), problem }),
-        );
-        let before = std::mem::replace(&mut file.objects, now);
-        affected.extend(
-            file.objects
-                .iter()
-                .filter(|(key, now)| before.get(*key) != Some(*now))
-                .map(|(key, _)| key.clone()),
-        );
-        affected.extend(before.into_keys().filter(|key| !file.objects.contains_key(key)));
+        for key in before.into_keys().filter(|key| !now.contains_key(key)) {
+            if let Some(owners) = self.owners.get_mut(&key) {
+                owners.remove(name);
+            }
+            affected.insert(key);
+        }
     }
 
     /// Settles which file counts for an object, and tells if that is news.
     fn tell(&mut self, key: Key, outcome: &mut Outcome) {
-        let mut owners = self.files.iter().filter_map(|(name, file)| Some((name, file.objects.get(&key)?)));
+        let owners = self.owners.get(&key).into_iter().flatten();
+        let mut owners = owners.filter_map(|name| Some((name, self.files.get(name)?.objects.get(&key)?)));
         let Some((winner, parsed)) = owners.next() else {
+            self.owners.remove(&key);
             if self.told.remove(&key).is_some() {
                 outcome.updates.push(Update::Delete(key));
             }
@@ -218,12 +232,30 @@ impl Directory {
             object: key.clone(),
             winner: winner.clone(),
         }));
-        let news = self.told.get(&key).is_none_or(|(_, before)| before != parsed);
-        self.told.insert(key.clone(), (winner.clone(), parsed.clone()));
-        if news {
-            outcome.updates.push(Update::Put(key, Box::new(parsed.clone())));
+        let parsed = parsed.clone();
+        if self.told.insert(key.clone(), parsed.clone()).as_ref() != Some(&parsed) {
+            outcome.updates.push(Update::Put(key, Box::new(Parsed::clone(&parsed))));
         }
     }
+}
+
+/// The facts of a file's objects. Of an object that is there twice the first counts.
+fn parse_all(name: &str, contents: Contents, problems: &mut Vec<FileProblem>) -> Objects {
+    let mut objects = Objects::new();
+    for (key, object) in contents.objects {
+        let parsed = Arc::new(parse::object(&key, &object));
+        match objects.entry(key) {
+            Entry::Vacant(entry) => drop(entry.insert(parsed)),
+            Entry::Occupied(entry) => problems.push(FileProblem::Duplicate {
+                file: name.to_owned(),
+                object: entry.key().clone(),
+                winner: name.to_owned(),
+            }),
+        }
+    }
+    let documents = contents.problems.into_iter();
+    problems.extend(documents.map(|problem| FileProblem::Document { file: name.to_owned(), problem }));
+    objects
 }
 
 impl Stamp {
