@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use sluice_lab::{Dialect, Failure, Load, Place, Probe, Protocol, Tally, UdpStyle};
@@ -18,7 +18,8 @@ const CLIENTS: [&str; 2] = ["client-1", "client-2"];
 const TCP_PORT: u16 = 80;
 const UDP_PORT: u16 = 81;
 
-/// The backends stay for a second after SIGTERM, as everything does that wants to be restarted unnoticed.
+/// The backends stay for three seconds after SIGTERM, as everything has to that wants to be restarted unnoticed: the news of
+/// its end passes through two controllers and a watch first, on a machine that may be busy.
 const OBJECTS: &str = "
 apiVersion: apps/v1
 kind: Deployment
@@ -34,7 +35,7 @@ spec:
       containers:
       - name: netexec
         image: registry.k8s.io/e2e-test-images/agnhost:2.53
-        args: [netexec, --http-port=8080, --udp-port=8081, --delay-shutdown=1]
+        args: [netexec, --http-port=8080, --udp-port=8081, --delay-shutdown=3]
         ports: [{name: http, containerPort: 8080}, {name: echo, containerPort: 8081, protocol: UDP}]
 ---
 apiVersion: v1
@@ -272,6 +273,7 @@ impl<'a> Story<'a> {
     }
 
     fn start_loads(&mut self) {
+        println!("loads start at {}", humantime::format_rfc3339_millis(SystemTime::now()));
         for client in &self.clients {
             for question in
                 self.questions(1).into_iter().filter(|question| question.udp == UdpStyle::Connected)

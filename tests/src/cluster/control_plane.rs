@@ -22,8 +22,9 @@ const DEATH: Duration = Duration::from_secs(5);
 pub const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 /// Ranges that hold all pod ranges, likewise.
 pub const CLUSTER_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
-/// A deleted Pod lives at most this long: time enough for the data path to move away from it.
-const MAX_GRACE: &str = "2s";
+/// A deleted Pod lives at most this long (and up to a second less, since the API has whole seconds): time enough for the data
+/// path to move away from it. It goes sooner when its processes end.
+const MAX_GRACE: &str = "6s";
 
 /// Whose credentials a kubeconfig holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,6 +39,8 @@ use runner::{PodKey, PodRunner};
 
 /// How long agents may take to have their first plan in the kernel.
 const READY: Duration = Duration::from_secs(30);
+/// Lines of each log that are shown when a test fails.
+const LINES: usize = 25;
 const DOORS: Duration = Duration::from_secs(10);
 
 /// Which of Sluice's roads pods' connections take.
@@ -62,6 +64,7 @@ pub enum Implementation {
 /// A running cluster. Dropping it takes it down; [`Cluster::down`] also says what went wrong.
 pub struct Cluster {
     // In the order in which they are dropped.
+    _witness: Witness,
     peers: Vec<KubeProxy>,
     runner: PodRunner,
     doors: Daemon,
@@ -88,7 +91,8 @@ impl Cluster {
         control.kubectl().apply(&node::objects(topology).to_string()).context("making the Nodes")?;
         let logs = lab.id().state_dir();
         let runner = PodRunner::start(Arc::clone(&lab), &binary, &control.kubeconfig(User::Admin), &logs)?;
-        let mut cluster = Self { peers: Vec::new(), runner, doors, control, lab, binary };
+        let witness = Witness { logs };
+        let mut cluster = Self { _witness: witness, peers: Vec::new(), runner, doors, control, lab, binary };
         cluster.start(implementation)?;
         Ok(cluster)
     }
@@ -166,7 +170,7 @@ impl Cluster {
     /// # Errors
     /// Names what failed, also what the pod runner could not do earlier.
     pub fn down(self) -> Result<()> {
-        let Self { peers, runner, doors, control, lab, binary: _ } = self;
+        let Self { _witness, peers, runner, doors, control, lab, binary: _ } = self;
         let mut errors = runner.troubles();
         let mut step = |result: Result<()>| errors.extend(result.err().map(|error| format!("{error:#}")));
         drop(peers);
@@ -178,6 +182,26 @@ impl Cluster {
             Err(_) => Err(anyhow!("somebody still uses the lab")),
         });
         if errors.is_empty() { Ok(()) } else { Err(anyhow!(errors.join("; "))) }
+    }
+}
+
+/// Shows the ends of the logs when a test fails: they go with the cluster.
+struct Witness {
+    logs: PathBuf,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let entries = std::fs::read_dir(&self.logs).into_iter().flatten().filter_map(Result::ok);
+        let mut logs: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        for log in logs {
+            eprintln!("--- {}\n{}", log.display(), daemon::log_end(&log, LINES));
+        }
     }
 }
 

@@ -4,14 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
 /// A log shared by the runner's tasks.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
-    begin: Instant,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -25,7 +24,7 @@ impl Journal {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self { begin: Instant::now(), inner: Arc::new(Mutex::new(Inner { file, troubles: Vec::new() })) })
+        Ok(Self { inner: Arc::new(Mutex::new(Inner { file, troubles: Vec::new() })) })
     }
 
     /// Notes something that is in order.
@@ -44,10 +43,10 @@ impl Journal {
     }
 
     fn write(&self, what: &str, also: impl FnOnce(&mut Vec<String>)) {
-        let at = self.begin.elapsed().as_secs_f64();
+        let at = humantime::format_rfc3339_micros(SystemTime::now());
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         // The log is for people; a full disk is no reason to stop.
-        let _ = writeln!(inner.file, "{at:8.3}s {what}");
+        let _ = writeln!(inner.file, "{at} {what}");
         also(&mut inner.troubles);
     }
 }
