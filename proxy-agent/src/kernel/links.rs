@@ -77,27 +77,22 @@ fn replace(pin: &Path, program: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// Gives every pinned link its new program before anything else is done: from here on only new programs run.
-/// Links whose hook is no longer needed are let go, and so are those of devices that are gone. Gives how many
-/// links were replaced.
+/// Gives every pinned link of a device its new program, before anything is known of the devices. Then, and not
+/// before, links are let go whose hook is not needed any more: one road takes over before the other ends. Gives how
+/// many links were replaced.
 ///
 /// # Errors
 /// [`Error::Attach`], [`Error::Path`].
-pub fn replace_all(pins: &Pins, programs: &Programs) -> Result<usize, Error> {
+pub fn replace_devices(pins: &Pins, programs: &Programs) -> Result<usize, Error> {
     let mut replaced = 0;
-    for link in pins.links()? {
-        if !programs.hooks().any(|hook| hook == link.hook) {
-            detach(&link)?;
-            continue;
-        }
-        let failed = |source| Error::Attach {
-            verb: "replace the program of",
-            hook: link.hook,
-            target: describe(link.target),
-            source,
-        };
-        replaced += usize::from(replace(&link.path, programs.fd(link.hook)?).map_err(failed)?);
+    let needed = |hook| programs.hooks().any(|one| one == hook);
+    let (kept, unneeded): (Vec<_>, Vec<_>) = pins.links()?.into_iter().partition(|link| needed(link.hook));
+    for PinnedLink { hook, target, path } in kept.into_iter().filter(|link| link.target != Target::Cgroup) {
+        let verb = "replace the program of";
+        let failed = |source| Error::Attach { verb, hook, target: describe(target), source };
+        replaced += usize::from(replace(&path, programs.fd(hook)?).map_err(failed)?);
     }
+    unneeded.iter().try_for_each(detach)?;
     Ok(replaced)
 }
 
@@ -112,11 +107,24 @@ pub fn detach(link: &PinnedLink) -> Result<(), Error> {
     }
 }
 
-/// Attaches all cgroup hooks that have a program. Gives how many links were made.
+/// How many links came to their programs in which way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// See [`Attached::Replaced`].
+    pub replaced: usize,
+    /// See [`Attached::Created`].
+    pub created: usize,
+}
+
+/// Attaches all cgroup hooks that have a program.
 ///
 /// # Errors
 /// [`Error::Attach`]; links made before the error are let go, so that no half of a road is served.
-pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Result<usize, Error> {
+pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Result<Tally, Error> {
+    let hooks: Vec<_> = programs.hooks().filter(|hook| hook.anchor() == Anchor::Cgroup).collect();
+    if hooks.is_empty() {
+        return Ok(Tally::default());
+    }
     let opened = fs::File::open(cgroup_root).and_then(|file| Ok((file.metadata()?.ino(), file)));
     let (inode, cgroup) = opened.map_err(Error::path("open the cgroup", cgroup_root))?;
     let pinned = pins.links()?;
@@ -126,10 +134,10 @@ pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Re
             detach(link)?;
         }
     }
-    let mut created = Vec::new();
-    for hook in programs.hooks().filter(|hook| hook.anchor() == Anchor::Cgroup) {
+    let (mut replaced, mut created) = (0, Vec::new());
+    for hook in hooks {
         match attach(pins, programs, hook, Target::Cgroup, Some(cgroup.as_fd())) {
-            Ok(Attached::Replaced) => {}
+            Ok(Attached::Replaced) => replaced += 1,
             Ok(Attached::Created) => created.push(hook),
             Err(error) => {
                 for hook in created {
@@ -140,7 +148,7 @@ pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Re
             }
         }
     }
-    Ok(created.len())
+    Ok(Tally { replaced, created: created.len() })
 }
 
 fn describe(target: Target) -> String {

@@ -55,6 +55,7 @@ pub use topology::Topology;
 
 use clock::Clock;
 use devices::Devices;
+use links::Tally;
 use load::Programs;
 use lock::Lock;
 use pins::Pins;
@@ -104,8 +105,8 @@ impl Kernel {
         // Before anything is attached: the agent itself connects to the API server through these programs.
         devices::first_node(&maps.v4)?;
         devices::first_node(&maps.v6)?;
-        let replaced = links::replace_all(&pins, &programs)?;
-        let (road, programs, created) = attach_sockets(&pins, settings, road, programs)?;
+        let (road, programs, sockets) = attach_sockets(&pins, settings, road, programs)?;
+        let devices = links::replace_devices(&pins, &programs)?;
         migration.finish()?;
         let found = count(&maps)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -114,8 +115,8 @@ impl Kernel {
             at,
             kept: found,
             pid: std::process::id(),
-            links_replaced: replaced,
-            links_created: created,
+            links_replaced: sockets.replaced + devices,
+            links_created: sockets.created,
             ..State::default()
         };
         let clock = Clock::start(&programs, Instant::now())?;
@@ -270,17 +271,16 @@ fn attach_sockets(
     settings: &Settings,
     road: SocketRoad,
     programs: Programs,
-) -> Result<(SocketRoad, Programs, usize), Error> {
+) -> Result<(SocketRoad, Programs, Tally), Error> {
     match links::attach_cgroup(pins, &programs, &settings.cgroup_root) {
-        Ok(created) => Ok((road, programs, created)),
+        Ok(tally) => Ok((road, programs, tally)),
         Err(error) if settings.socket_road == SocketRoad::Auto => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "sockets cannot be served, pods' packets are"
             );
             let programs = Programs::load(pins, settings, SocketRoad::Off)?;
-            links::replace_all(pins, &programs)?;
-            Ok((SocketRoad::Off, programs, 0))
+            Ok((SocketRoad::Off, programs, Tally::default()))
         }
         Err(error) => Err(error),
     }

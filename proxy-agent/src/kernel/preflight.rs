@@ -55,13 +55,16 @@ pub enum Missing {
 pub fn check(settings: &Settings) -> Result<(), Missing> {
     kernel()?;
     capabilities()?;
-    bpf_root(&settings.bpf_root)?;
     match settings.socket_road {
         SocketRoad::On | SocketRoad::Host => cgroup_root(&settings.cgroup_root)?,
         // Without a cgroup, `auto` is served by packets.
         SocketRoad::Auto | SocketRoad::Off => {}
     }
-    if Path::new("/sys/kernel/btf/vmlinux").exists() { Ok(()) } else { Err(Missing::Btf) }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(Missing::Btf);
+    }
+    // Last, because it is checked by making the directory.
+    bpf_root(&settings.bpf_root)
 }
 
 fn kernel() -> Result<(), Missing> {
