@@ -121,7 +121,8 @@ unsafe impl Wire for Header6 {}
 // SAFETY: as above, 4 bytes.
 unsafe impl Wire for Extension {}
 
-const _: () = assert!(size_of::<Header4>() == 20 && size_of::<Header6>() == 40 && size_of::<Extension>() == 4);
+const _: () =
+    assert!(size_of::<Header4>() == 20 && size_of::<Header6>() == 40 && size_of::<Extension>() == 4);
 
 /// Hop limit of packets that we make.
 const OWN_HOPS: u8 = 64;

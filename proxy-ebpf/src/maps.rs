@@ -28,13 +28,16 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     pad: [0; 3],
 });
 
-/// One field of [`CONFIG`], without loading the others.
-#[inline(always)]
-pub fn constant<T: Copy>(field: impl FnOnce(*const DatapathConfig) -> *const T) -> T {
-    // SAFETY: `Global` holds nothing but the value, which is initialised; the closure points into it. Volatile,
-    // because the loader changes it behind the compiler's back.
-    unsafe { core::ptr::read_volatile(field((&raw const CONFIG).cast())) }
+/// One field of [`CONFIG`], without loading the others: `Global::load` reads all of them byte by byte, for each packet.
+macro_rules! constant {
+    ($field:ident) => {{
+        let config = (&raw const $crate::maps::CONFIG).cast::<proxy_common::DatapathConfig>();
+        // SAFETY: `Global` holds nothing but the value, which is initialised and never written by a program.
+        // Volatile, because the loader has changed it behind the compiler's back.
+        unsafe { core::ptr::read_volatile(&raw const (*config).$field) }
+    }};
 }
+pub(crate) use constant;
 
 #[map(name = "frontends4")]
 static FRONTENDS4: HashMap<FrontendKey<Addr4>, Frontend> =
@@ -127,7 +130,7 @@ macro_rules! tables {
         impl Tables for $family {
             #[inline(always)]
             fn served() -> bool {
-                constant(|config| unsafe { &raw const (*config).$served }) != 0
+                constant!($served) != 0
             }
             #[inline(always)]
             fn frontends() -> &'static HashMap<FrontendKey<Self::Addr>, Frontend> {

@@ -36,7 +36,9 @@ pub fn resolve<F: Wired>(frame: &Frame, proto: Proto, flow: &mut Flow<F::Addr>, 
         _ => return note(flow, Route::STACK),
     };
     // SAFETY: an element without preallocation is freed only after the program is done.
-    let Some(kind) = (unsafe { DEVICES.get(params.ifindex) }).copied() else { return note(flow, Route::STACK) };
+    let Some(kind) = (unsafe { DEVICES.get(params.ifindex) }).copied() else {
+        return note(flow, Route::STACK);
+    };
     flow.ifindex = params.ifindex;
     flow.eth_dst = params.dmac;
     flow.eth_src = params.smac;

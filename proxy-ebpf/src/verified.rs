@@ -112,7 +112,9 @@ exported!(V6, Addr6, set_up6, open6, reject6);
 fn opaque(number: u32) -> u32 {
     let mut number = number as u64;
     // SAFETY: the register keeps its value. A real instruction, because the kernel refuses two source lines for one.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
+    };
     number as u32
 }
 

@@ -123,7 +123,10 @@ fn an_address_only_translation_of_sctp_is_right_and_one_of_ports_is_refused() {
         );
         let mut dataplane = Dataplane::new(config());
         dataplane.serve(Proto::SCTP, n.vip, &[n.backend], |_| {});
-        assert_eq!(dataplane.run("from_pod", &init.bytes()), crate::family::dropped(Reason::RewriteFailed, &init));
+        assert_eq!(
+            dataplane.run("from_pod", &init.bytes()),
+            crate::family::dropped(Reason::RewriteFailed, &init)
+        );
     }
 }
 
@@ -188,7 +191,11 @@ fn a_refused_client_chooses_anew_and_the_refusal_is_translated() {
 #[test]
 fn the_ends_of_a_connection_are_noted_and_its_ports_may_be_used_again() {
     for n in &FAMILIES {
-        for closing in [vec![("from_pod", flags::FIN), ("from_wire", flags::FIN)], vec![("from_wire", flags::RST)], vec![("from_pod", flags::RST)]] {
+        for closing in [
+            vec![("from_pod", flags::FIN), ("from_wire", flags::FIN)],
+            vec![("from_wire", flags::RST)],
+            vec![("from_pod", flags::RST)],
+        ] {
             let mut dataplane = Dataplane::new(config());
             dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
             establish(&mut dataplane, n);
@@ -295,11 +302,14 @@ fn a_frontend_that_is_gone_takes_its_unanswered_connections_along() {
     dataplane.serve(Proto::UDP, n.vip, &[n.backend], |_| {});
     let query = Packet::udp(n.client, n.vip);
     dataplane.run("from_pod", &query.bytes());
-    let key = FrontendKey::new(proxy_common::Addr4::from(std::net::Ipv4Addr::new(10, 96, 0, 10)), Port::new(80), Proto::UDP);
+    let key = FrontendKey::new(
+        proxy_common::Addr4::from(std::net::Ipv4Addr::new(10, 96, 0, 10)),
+        Port::new(80),
+        Proto::UDP,
+    );
     object::hash::<FrontendKey<_>, proxy_common::Frontend>(dataplane.object(), "frontends4")
         .remove(&Cell(key))
         .expect("the frontend was there");
     assert_eq!(dataplane.run("from_pod", &query.bytes()).reason, Reason::UnknownPort);
     assert_eq!(dataplane.half_open(), [""; 0]);
 }
-

@@ -93,7 +93,8 @@ impl Namespace {
         let (report, thread) = channel();
         thread::spawn(move || {
             // SAFETY: only the namespace of this thread changes, no descriptor is shared or closed by it.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+                .expect("needs root");
             report.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("the starter waits");
             for job in inbox {
                 job();
@@ -142,10 +143,11 @@ impl World {
 
     fn add_pods(&mut self) {
         let Names { gateway, pod_a, pod_b, host_bits, nodad, .. } = self.names;
-        for (name, index, addr, namespace) in
-            [("a", 10, pod_a, &self.pod_a), ("b", 11, pod_b, &self.pod_b)]
-        {
-            ip(&format!("link add host-{name} index {index} type veth peer name eth0 netns {}", namespace.thread));
+        for (name, index, addr, namespace) in [("a", 10, pod_a, &self.pod_a), ("b", 11, pod_b, &self.pod_b)] {
+            ip(&format!(
+                "link add host-{name} index {index} type veth peer name eth0 netns {}",
+                namespace.thread
+            ));
             ip(&format!("addr add {gateway}/{host_bits} dev host-{name}{nodad}"));
             ip(&format!("link set host-{name} up"));
             ip(&format!("route add {addr} dev host-{name}"));
@@ -168,7 +170,8 @@ impl World {
         self.outside.ip(format!("addr add {outside}/{link_bits} dev eth0{nodad}"));
         self.outside.ip("link set eth0 up".to_owned());
         self.outside.ip(format!("route add {services} via {node} dev eth0"));
-        self.outside.ip(format!("route add {}/{} via {node} dev eth0", self.names.pod_a, self.names.host_bits));
+        self.outside
+            .ip(format!("route add {}/{} via {node} dev eth0", self.names.pod_a, self.names.host_bits));
         self.dataplane.add_device(20, DeviceKind::UPLINK);
         attach(&mut self.dataplane, "uplink", "from_wire", "to_wire");
     }
@@ -206,7 +209,10 @@ impl World {
 fn attach(dataplane: &mut Dataplane, device: &str, ingress: &str, egress: &str) {
     for (name, kind) in [(ingress, TcAttachType::Ingress), (egress, TcAttachType::Egress)] {
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        dataplane.program(name).attach_with_options(device, kind, options).expect("the hook takes the program");
+        dataplane
+            .program(name)
+            .attach_with_options(device, kind, options)
+            .expect("the hook takes the program");
     }
 }
 
@@ -413,14 +419,12 @@ fn a_service_without_backends_is_refused_at_once() {
             let start = std::time::Instant::now();
             let udp = client.run(|| ask(names.empty)).expect_err("nobody is there");
             assert_eq!(udp.kind(), ErrorKind::ConnectionRefused);
-            assert!(start.elapsed() < Duration::from_secs(1), "not by a time-out: {:?}", start.elapsed());
-            // An ICMP error that comes back while connect(2) still holds the socket is lost on TCP, whoever made it
-            // (TcpExtLockDroppedIcmps); the SYN's first repetition, a second later, is then refused.
             let tcp = client.run(|| connect(names.empty, None)).expect_err("nobody is there");
             assert_eq!(tcp.kind(), ErrorKind::ConnectionRefused);
-            assert!(start.elapsed() < Duration::from_secs(3), "not by a time-out: {:?}", start.elapsed());
+            // A second later the client would ask again.
+            assert!(start.elapsed() < Duration::from_secs(1), "not by a time-out: {:?}", start.elapsed());
         }
-        assert!(world.dataplane.counters()[&Reason::NoEndpoints] >= 4);
+        assert_eq!(world.dataplane.counters()[&Reason::NoEndpoints], 4);
     }
 }
 

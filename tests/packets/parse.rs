@@ -38,7 +38,14 @@ fn ipv4_options_of_every_length_are_skipped() {
 fn ipv6_extension_headers_are_walked_as_far_as_the_limit() {
     let n = &FAMILIES[1];
     let mut dataplane = serving(n);
-    let chain = [extension(0, 0), extension(60, 1), extension(43, 2), extension(60, 0), extension(60, 0), extension(60, 0)];
+    let chain = [
+        extension(0, 0),
+        extension(60, 1),
+        extension(43, 2),
+        extension(60, 0),
+        extension(60, 0),
+        extension(60, 0),
+    ];
     assert_eq!(chain.len(), limits::EXTENSION_HEADERS);
     for count in 0..=chain.len() {
         let client = n.client.replace("40000", &(41_000 + count).to_string());
@@ -56,7 +63,11 @@ fn ipv6_extension_headers_are_walked_as_far_as_the_limit() {
     assert_eq!(dataplane.run("from_pod", &packet.bytes()), dropped(Reason::Malformed, &packet));
     let extra = vec![extension(60, 255)];
     let packet = Packet { extra, ..Packet::tcp(flags::SYN, n.client, n.vip) };
-    assert_eq!(dataplane.run("from_pod", &packet.bytes()), dropped(Reason::Malformed, &packet), "2 KiB of options");
+    assert_eq!(
+        dataplane.run("from_pod", &packet.bytes()),
+        dropped(Reason::Malformed, &packet),
+        "2 KiB of options"
+    );
 }
 
 #[test]
@@ -77,7 +88,10 @@ fn a_first_fragment_has_its_ports_and_a_later_one_is_left_alone() {
 fn a_packet_that_ends_before_its_headers_is_dropped() {
     for (n, network) in FAMILIES.iter().zip([20, 40]) {
         let mut dataplane = serving(n);
-        for (whole, transport) in [(Packet::tcp(flags::SYN, n.client, n.vip).bytes(), 20), (Packet::udp(n.client, n.vip).bytes(), 8)] {
+        for (whole, transport) in [
+            (Packet::tcp(flags::SYN, n.client, n.vip).bytes(), 20),
+            (Packet::udp(n.client, n.vip).bytes(), 8),
+        ] {
             // The kernel does not run a program on less than a network header.
             for length in [14 + network, 14 + network + transport - 1] {
                 let bytes = whole[..length].to_vec();
@@ -111,7 +125,9 @@ fn what_is_not_ip_passes() {
 
 #[test]
 fn a_family_that_is_not_served_passes() {
-    for (n, config) in FAMILIES.iter().zip([DatapathConfig { ipv4: 0, ..config() }, DatapathConfig { ipv6: 0, ..config() }]) {
+    for (n, config) in
+        FAMILIES.iter().zip([DatapathConfig { ipv4: 0, ..config() }, DatapathConfig { ipv6: 0, ..config() }])
+    {
         let mut dataplane = Dataplane::new(config);
         dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
         let syn = Packet::tcp(flags::SYN, n.client, n.vip);
@@ -126,6 +142,10 @@ fn a_frame_that_an_uplink_overhears_is_not_ours() {
         let mut syn = Packet::tcp(flags::SYN, n.outside, n.vip);
         syn.link.to = [2, 0, 0, 0, 0, 99];
         assert_eq!(dataplane.run("from_wire", &syn.bytes()), next(Reason::NotIp, &syn));
-        assert_eq!(dataplane.run("from_pod", &syn.bytes()).reason, Reason::ServiceNew, "a bridge port sees such");
+        assert_eq!(
+            dataplane.run("from_pod", &syn.bytes()).reason,
+            Reason::ServiceNew,
+            "a bridge port sees such"
+        );
     }
 }

@@ -40,7 +40,8 @@ fn the_clock_tells_the_tick_that_flows_are_stamped_with_and_the_time_since_boot(
     let mut dataplane = Dataplane::new(config());
     let read = |dataplane: &mut Dataplane| {
         let mut out = [0; 64];
-        let options = TestRunOptions { data_in: Some(&[0; 64]), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let options =
+            TestRunOptions { data_in: Some(&[0; 64]), data_out: Some(&mut out), ..TestRunOptions::default() };
         dataplane.program("clock").test_run(options).expect("the program runs");
         [0, 8].map(|at| u64::from_ne_bytes(out[at..at + 8].try_into().expect("eight bytes")))
     };

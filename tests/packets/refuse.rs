@@ -59,7 +59,10 @@ fn a_reject_quotes_the_headers_and_not_the_data() {
 
 #[test]
 fn a_reject_quotes_ipv4_options_and_ipv6_extension_headers() {
-    let extras = [Extra { kind: 0, bytes: vec![1; 12] }, Extra { kind: 60, bytes: vec![0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }];
+    let extras = [
+        Extra { kind: 0, bytes: vec![1; 12] },
+        Extra { kind: 60, bytes: vec![0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] },
+    ];
     for (n, extra) in FAMILIES.iter().zip(extras) {
         let mut dataplane = Dataplane::new(config());
         serve_both(&mut dataplane, n, &[], ClientRule::CLUSTER);
@@ -102,7 +105,10 @@ fn an_address_that_no_service_owns_drops_in_the_range_of_services_only() {
     for n in &FAMILIES {
         let mut dataplane = Dataplane::new(config());
         for packet in opening(n.client, n.unowned) {
-            assert_eq!(dataplane.run("from_pod", &packet.bytes()), dropped(Reason::UnallocatedAddress, &packet));
+            assert_eq!(
+                dataplane.run("from_pod", &packet.bytes()),
+                dropped(Reason::UnallocatedAddress, &packet)
+            );
         }
         for packet in opening(n.client, n.stranger) {
             assert_eq!(dataplane.run("from_pod", &packet.bytes()), next(Reason::NotAService, &packet));
@@ -117,7 +123,10 @@ fn a_local_policy_without_local_backends_drops_in_silence() {
         let mut dataplane = Dataplane::new(config());
         serve_both(&mut dataplane, n, &[n.backend], ClientRule::LOCAL.with(ClientRule::DROP_IF_EMPTY));
         for packet in opening(n.client, n.vip) {
-            assert_eq!(dataplane.run("from_pod", &packet.bytes()), dropped(Reason::NoLocalEndpoints, &packet));
+            assert_eq!(
+                dataplane.run("from_pod", &packet.bytes()),
+                dropped(Reason::NoLocalEndpoints, &packet)
+            );
         }
     }
 }
@@ -143,7 +152,10 @@ fn a_local_policy_uses_local_backends_only() {
 
 #[test]
 fn nobody_is_told_what_he_did_not_ask_as_one_host() {
-    for (n, many) in FAMILIES.iter().zip([["224.0.0.9:40000", "0.0.0.0:40000", "127.0.0.1:40000"], ["[ff02::9]:40000", "[::]:40000", "[ff05::1]:40000"]]) {
+    for (n, many) in FAMILIES.iter().zip([
+        ["224.0.0.9:40000", "0.0.0.0:40000", "127.0.0.1:40000"],
+        ["[ff02::9]:40000", "[::]:40000", "[ff05::1]:40000"],
+    ]) {
         let mut dataplane = Dataplane::new(config());
         serve_both(&mut dataplane, n, &[], ClientRule::CLUSTER);
         for from in many {

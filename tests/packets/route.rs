@@ -18,7 +18,9 @@ const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
 /// A node with a pod behind `pod`, an uplink, and a device of no known kind. Backends are routed to by the tests.
 fn node(n: &Names) -> Dataplane {
     let mut dataplane = Dataplane::new(config());
-    for (name, index, mac) in [("pod", POD, HOST_MAC), ("uplink", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])] {
+    for (name, index, mac) in
+        [("pod", POD, HOST_MAC), ("uplink", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])]
+    {
         ip(&format!("link add {name} index {index} address {} type veth peer name {name}-peer", text(mac)));
         for end in [name.to_owned(), format!("{name}-peer")] {
             ip(&format!("link set {end} up"));
@@ -62,7 +64,11 @@ fn a_local_backend_is_reached_through_its_veth_and_remembered() {
         for reason in [Reason::ServiceNew, Reason::FlowForward] {
             assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), redirected(reason, &delivered));
         }
-        assert!(dataplane.half_open().iter().any(|line| line.contains("{routed} peer")), "{:?}", dataplane.half_open());
+        assert!(
+            dataplane.half_open().iter().any(|line| line.contains("{routed} peer")),
+            "{:?}",
+            dataplane.half_open()
+        );
     }
 }
 
@@ -76,7 +82,11 @@ fn a_remote_backend_is_reached_through_the_uplink() {
         let link = Link { to: GATEWAY_MAC, from: UPLINK_MAC };
         let sent = syn.between(n.client, n.backend).forwarded(link);
         assert_eq!(dataplane.run_on("from_pod", POD, &syn.bytes()), redirected(Reason::ServiceNew, &sent));
-        assert!(dataplane.half_open().iter().any(|line| line.contains("{routed} device")), "{:?}", dataplane.half_open());
+        assert!(
+            dataplane.half_open().iter().any(|line| line.contains("{routed} device")),
+            "{:?}",
+            dataplane.half_open()
+        );
     }
 }
 
@@ -88,12 +98,22 @@ fn a_neighbour_that_is_not_known_is_left_to_the_kernel_and_not_remembered() {
         let syn = Packet::tcp(flags::SYN, n.client, n.vip);
         // The kernel writes the Ethernet header itself when it knows the neighbour.
         let handed_over = syn.between(n.client, n.backend).forwarded(syn.link);
-        assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), redirected(Reason::ServiceNew, &handed_over));
-        assert!(dataplane.half_open().iter().any(|line| line.contains("{} neighbour")), "{:?}", dataplane.half_open());
+        assert_eq!(
+            dataplane.run_on("from_pod", UPLINK, &syn.bytes()),
+            redirected(Reason::ServiceNew, &handed_over)
+        );
+        assert!(
+            dataplane.half_open().iter().any(|line| line.contains("{} neighbour")),
+            "{:?}",
+            dataplane.half_open()
+        );
         neighbour(n.backend, "pod", POD_MAC);
         let delivered = handed_over.forwarded(Link { to: POD_MAC, from: HOST_MAC });
         let delivered = Packet { hops: 63, ..delivered };
-        assert_eq!(dataplane.run_on("from_pod", UPLINK, &syn.bytes()), redirected(Reason::FlowForward, &delivered));
+        assert_eq!(
+            dataplane.run_on("from_pod", UPLINK, &syn.bytes()),
+            redirected(Reason::FlowForward, &delivered)
+        );
     }
 }
 
@@ -123,7 +143,10 @@ fn an_answer_is_routed_to_the_client_and_not_to_the_frontend() {
         arriving.link.to = UPLINK_MAC;
         let link = Link { to: POD_MAC, from: HOST_MAC };
         let delivered = answer.between(n.vip, n.client).forwarded(link);
-        assert_eq!(dataplane.run_on("from_wire", UPLINK, &arriving.bytes()), redirected(Reason::FlowReply, &delivered));
+        assert_eq!(
+            dataplane.run_on("from_wire", UPLINK, &arriving.bytes()),
+            redirected(Reason::FlowReply, &delivered)
+        );
     }
 }
 
@@ -153,12 +176,14 @@ fn a_route_that_moved_is_noticed_when_the_entry_is_stamped() {
     });
     let ack = Packet::tcp(flags::ACK, n.client, n.vip);
     let translated = ack.between(n.client, n.backend);
-    let local = redirected(Reason::FlowForward, &translated.clone().forwarded(Link { to: POD_MAC, from: HOST_MAC }));
+    let local =
+        redirected(Reason::FlowForward, &translated.clone().forwarded(Link { to: POD_MAC, from: HOST_MAC }));
     assert_eq!(dataplane.run_on("from_pod", UPLINK, &ack.bytes()), local);
     route(n.backend, "uplink");
     neighbour(n.backend, "uplink", GATEWAY_MAC);
     dataplane.change_flows::<proxy_common::V4>(|_, flow| flow.seen = flow.seen.wrapping_sub(1000));
-    let remote = redirected(Reason::FlowForward, &translated.forwarded(Link { to: GATEWAY_MAC, from: UPLINK_MAC }));
+    let remote =
+        redirected(Reason::FlowForward, &translated.forwarded(Link { to: GATEWAY_MAC, from: UPLINK_MAC }));
     assert_eq!(dataplane.run_on("from_pod", UPLINK, &ack.bytes()), remote);
 }
 

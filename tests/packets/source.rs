@@ -31,7 +31,11 @@ fn a_masqueraded_connection_comes_from_the_node_with_the_clients_port_and_finds_
     for n in &FAMILIES {
         let mut dataplane = masquerading(n, &[n.backend]);
         for (proto, first, answer) in [
-            ("TCP", Packet::tcp(flags::SYN, n.outside, n.vip), Packet::tcp(flags::SYN_ACK, n.backend, n.node)),
+            (
+                "TCP",
+                Packet::tcp(flags::SYN, n.outside, n.vip),
+                Packet::tcp(flags::SYN_ACK, n.backend, n.node),
+            ),
             ("UDP", Packet::udp(n.outside, n.vip), Packet::udp(n.backend, n.node)),
         ] {
             assert_eq!(
@@ -45,11 +49,16 @@ fn a_masqueraded_connection_comes_from_the_node_with_the_clients_port_and_finds_
             let Names { outside, vip, backend, node, .. } = n;
             let service = if proto == "TCP" { 1 } else { 2 };
             let mut expected = [
-                format!("{outside} > {vip} {proto} = {node} > {backend} {{masqueraded}} stack service {service} generation 1"),
-                format!("{backend} > {node} {proto} = {vip} > {outside} {{reply, masqueraded, routed}} stack service {service} generation 1"),
+                format!(
+                    "{outside} > {vip} {proto} = {node} > {backend} {{masqueraded}} stack service {service} generation 1"
+                ),
+                format!(
+                    "{backend} > {node} {proto} = {vip} > {outside} {{reply, masqueraded, routed}} stack service {service} generation 1"
+                ),
             ];
             expected.sort_unstable();
-            let flows: Vec<String> = dataplane.flows().into_iter().filter(|line| line.contains(proto)).collect();
+            let flows: Vec<String> =
+                dataplane.flows().into_iter().filter(|line| line.contains(proto)).collect();
             assert_eq!(flows, expected);
         }
     }
@@ -85,7 +94,10 @@ fn classes_of_clients_are_told_by_their_address() {
             dataplane.run("from_wire", &syn.bytes())
         };
         let pod = Packet::tcp(flags::SYN, n.client, n.vip);
-        assert_eq!(reason_and_source(&mut dataplane, n.client), next(Reason::ServiceNew, &pod.between(n.client, n.backend)));
+        assert_eq!(
+            reason_and_source(&mut dataplane, n.client),
+            next(Reason::ServiceNew, &pod.between(n.client, n.backend))
+        );
         let outside = Packet::tcp(flags::SYN, n.outside, n.vip);
         let masqueraded = reason_and_source(&mut dataplane, n.outside);
         assert_eq!(masqueraded.reason, Reason::ServiceNew);
@@ -121,7 +133,11 @@ fn a_port_of_a_socket_of_the_node_is_left_to_it() {
     for n in &FAMILIES {
         let mut dataplane = masquerading(n, &[n.backend]);
         let prefix = if n.node.starts_with('[') { "128" } else { "32" };
-        ip(&format!("addr add {}/{prefix} dev lo{}", addr(n.node).ip(), if prefix == "128" { " nodad" } else { "" }));
+        ip(&format!(
+            "addr add {}/{prefix} dev lo{}",
+            addr(n.node).ip(),
+            if prefix == "128" { " nodad" } else { "" }
+        ));
         let _tcp = TcpListener::bind(addr(n.node)).expect("the port is free");
         let _udp = UdpSocket::bind(addr(n.node)).expect("the port is free");
         for packet in [Packet::tcp(flags::SYN, n.outside, n.vip), Packet::udp(n.outside, n.vip)] {

@@ -5,7 +5,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray},
 };
 use proxy_common::{DatapathConfig, Reason, maps::MapType};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use zerocopy::IntoBytes as _;
 
 /// The object file.
@@ -39,7 +39,15 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
             loader.map_max_entries(spec.name, entries);
         }
     }
-    loader.load(OBJECT).expect("the object loads; needs root")
+    loader.load(&bytes()).expect("the object loads; needs root")
+}
+
+/// The object, or the one that `SLUICE_BPF_OBJECT` names: a built test binary can try another one.
+fn bytes() -> Cow<'static, [u8]> {
+    match std::env::var_os("SLUICE_BPF_OBJECT") {
+        Some(path) => std::fs::read(&path).expect("SLUICE_BPF_OBJECT names a file").into(),
+        None => OBJECT.into(),
+    }
 }
 
 /// A hash of the object by name.

@@ -172,7 +172,11 @@ impl Packet {
     #[must_use]
     pub fn refusal(&self) -> Vec<u8> {
         let bare = self.payload.is_empty() && self.extra.is_empty() && self.fragment.is_none();
-        if bare && matches!(self.transport, Transport::Tcp(_)) { self.reset() } else { self.port_unreachable() }
+        if bare && matches!(self.transport, Transport::Tcp(_)) {
+            self.reset()
+        } else {
+            self.port_unreachable()
+        }
     }
 
     /// RFC 9293 section 3.10.7.1: sequence 0, acknowledges the SYN, from the address that was asked.

@@ -59,7 +59,8 @@ pub fn open<F: Wired>(
 ) -> Result<Found, Reason> {
     let key = &packet.key;
     let node = &F::node().get(0).ok_or(Reason::NoNodeAddress)?.address;
-    let mut connection = Connection::<F> { key, plan, node, context: frame.context(), random: 0, found: None };
+    let mut connection =
+        Connection::<F> { key, plan, node, context: frame.context(), random: 0, found: None };
     let kept = plan.masqueraded == 0 && claim(&connection, &key.src, key.sport);
     let (addr, port) = if kept { (&key.src, key.sport) } else { (node, search(&mut connection)?) };
     if enter(&connection, addr, port) {

@@ -77,10 +77,7 @@ pub fn abort_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Add
 /// Moves both entries to the table that is never evicted; `reply` is the one of `key`. The forward entry is
 /// made anew from it: the LRU may have dropped it. False: there is no room, and nothing has changed.
 #[inline(never)]
-pub fn promote<F: Wired>(
-    key: &FlowKey<F::Addr>,
-    reply: &Flow<F::Addr>,
-) -> bool {
+pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool {
     let forward_key = reply.other(key.proto);
     if F::flows().insert(forward_key, reply.twin(key), ANY).is_err() {
         return false;
@@ -128,7 +125,10 @@ pub fn enter_reply<F: Wired>(
 /// for the comparison would take room on the stack.
 #[inline(always)]
 fn is_twin<A: Address>(flow: &Flow<A>, packet: &FlowKey<A>) -> bool {
-    flow.dst == packet.src && flow.dport == packet.sport && flow.src == packet.dst && flow.sport == packet.dport
+    flow.dst == packet.src
+        && flow.dport == packet.sport
+        && flow.src == packet.dst
+        && flow.sport == packet.dport
 }
 
 /// Writes the entry of the client's packets. False: there is no room; then the claim is undone.

@@ -74,7 +74,7 @@ impl Place for FromPod {
     const DIRECTION: Direction = Direction::Ingress;
     #[inline(always)]
     fn service() -> Service {
-        if constant(|config| unsafe { &raw const (*config).pod_packets }) != 0 { Service::Served } else { Service::FlowsOnly }
+        if constant!(pod_packets) != 0 { Service::Served } else { Service::FlowsOnly }
     }
 }
 
@@ -102,6 +102,6 @@ impl Place for ToWire {
     const DIRECTION: Direction = Direction::Egress;
     #[inline(always)]
     fn service() -> Service {
-        if constant(|config| unsafe { &raw const (*config).node_packets }) != 0 { Service::Served } else { Service::FlowsOnly }
+        if constant!(node_packets) != 0 { Service::Served } else { Service::FlowsOnly }
     }
 }

@@ -50,4 +50,3 @@ fn sum(frame: &Frame, start: usize, length: usize) -> Option<u32> {
     }
     Some(sum)
 }
-

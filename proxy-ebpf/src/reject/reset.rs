@@ -4,10 +4,10 @@ use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
 use proxy_common::{Proto, checksum, tcp::TcpFlags};
 
 use crate::family::Wired;
+use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::l4::{self, Ports, TcpHeader};
-use crate::packet::Packet;
 
 /// Longest TCP options, in words (RFC 9293 section 3.1).
 const MAX_OPTIONS: usize = 10;

@@ -184,7 +184,8 @@ where
     FlowKey<F::Addr>: MapType,
     Flow<F::Addr>: MapType,
 {
-    let ((src, sport), (dst, dport)): ((F::Addr, Port), (F::Addr, Port)) = (endpoint::<F>(from), endpoint::<F>(to));
+    let ((src, sport), (dst, dport)): ((F::Addr, Port), (F::Addr, Port)) =
+        (endpoint::<F>(from), endpoint::<F>(to));
     debug_assert!(src != F::Addr::from_padded([0; 4]));
     let flow = Flow {
         src,
@@ -204,8 +205,7 @@ fn looped(dataplane: &mut Dataplane, packet: &[u8]) -> (f64, f64) {
     // Looks the route up, if the flow has one.
     dataplane.time("from_pod", POD, packet, 1);
     rounds(|program| {
-        let total: u128 =
-            (0..CALLS).map(|_| dataplane.time(program, POD, packet, REPEAT).as_nanos()).sum();
+        let total: u128 = (0..CALLS).map(|_| dataplane.time(program, POD, packet, REPEAT).as_nanos()).sum();
         total as f64 / f64::from(CALLS)
     })
 }
@@ -253,7 +253,10 @@ fn verified() -> Vec<(&'static str, [u32; 3])> {
 }
 
 fn print_table(figures: &[Figure], verified: &[(&str, [u32; 3])]) {
-    println!("{:<6} {:<32} {:<5} {:>6} {:>10} {:>10}", "FAMILY", "PATH", "WAY", "FLOWS", "MEDIAN ns", "MIN ns");
+    println!(
+        "{:<6} {:<32} {:<5} {:>6} {:>10} {:>10}",
+        "FAMILY", "PATH", "WAY", "FLOWS", "MEDIAN ns", "MIN ns"
+    );
     for Figure { family, path, way, flows, median, min } in figures {
         println!("{family:<6} {path:<32} {way:<5} {flows:>6} {median:>10.1} {min:>10.1}");
     }
@@ -278,5 +281,9 @@ fn to_json(figures: &[Figure], verified: &[(&str, [u32; 3])]) -> String {
             format!(r#"    {{"program": "{name}", "both": {both}, "ipv4": {ipv4}, "ipv6": {ipv6}}}"#)
         })
         .collect();
-    format!("{{\n  \"paths\": [\n{}\n  ],\n  \"verified\": [\n{}\n  ]\n}}\n", paths.join(",\n"), programs.join(",\n"))
+    format!(
+        "{{\n  \"paths\": [\n{}\n  ],\n  \"verified\": [\n{}\n  ]\n}}\n",
+        paths.join(",\n"),
+        programs.join(",\n")
+    )
 }
