@@ -12,6 +12,7 @@ use super::{
     load::Programs,
     map::Table,
     pins::Pinned,
+    stale,
 };
 
 /// Seconds without a packet after which a flow is over, by state: netfilter's defaults where it has them
@@ -124,26 +125,40 @@ fn collect_family<F: MapFamily>(
 ) -> Result<(), Error> {
     let failed = |map| move |source| Error::Map { verb: "clean", map, source };
     let (answered, half_open) = (Stage::Answered, Stage::HalfOpen);
-    let (removed, left) = collect_flows::<F>(&maps.flows, answered, now).map_err(failed(F::NAMES.flows))?;
+    let mut datagrams = Vec::new();
+    let note = |key: &_, flow: &_| {
+        if stale::concerns(key, flow) {
+            datagrams.push((*key, *flow));
+        }
+    };
+    let (removed, left) =
+        collect_flows::<F>(&maps.flows, answered, now, note).map_err(failed(F::NAMES.flows))?;
     collected.flows += removed;
+    collected.flows += stale::collect(maps, &datagrams, now).map_err(failed(F::NAMES.flows))?;
     if left > maps.flows.raw().max_entries() as usize / 2 {
-        let again = collect_flows::<F>(&maps.flows, Stage::Crowded, now).map_err(failed(F::NAMES.flows))?;
-        collected.flows += again.0;
+        let again = collect_flows::<F>(&maps.flows, Stage::Crowded, now, |_, _| {});
+        collected.flows += again.map_err(failed(F::NAMES.flows))?.0;
     }
-    collected.half_open +=
-        collect_flows::<F>(&maps.half_open, half_open, now).map_err(failed(F::NAMES.half_open))?.0;
+    let unanswered = collect_flows::<F>(&maps.half_open, half_open, now, |_, _| {});
+    collected.half_open += unanswered.map_err(failed(F::NAMES.half_open))?.0;
     Ok(())
 }
 
 type Flows<F> = Table<FlowKey<<F as proxy_common::Family>::Addr>, Flow<<F as proxy_common::Family>::Addr>>;
 
-/// Gives how many entries were removed, and how many are left.
-fn collect_flows<F: MapFamily>(table: &Flows<F>, stage: Stage, now: Jiffies) -> io::Result<(usize, usize)> {
+/// Shows each entry to `note`. Gives how many entries were removed, and how many are left.
+fn collect_flows<F: MapFamily>(
+    table: &Flows<F>,
+    stage: Stage,
+    now: Jiffies,
+    mut note: impl FnMut(&FlowKey<F::Addr>, &Flow<F::Addr>),
+) -> io::Result<(usize, usize)> {
     let (mut doubtful, mut all) = (Vec::new(), 0);
     let turn = (now.now / now.rate / 10) % ROTA;
     table.scan(|keys, values| {
         all += keys.len();
         for (key, flow) in keys.iter().zip(values) {
+            note(key, flow);
             let its_turn = u32::from(key.sport.number() ^ key.dport.number()) % ROTA == turn;
             if its_turn || is_doubtful(key.proto, stage, flow, now) {
                 doubtful.push((*key, *flow));

@@ -5,7 +5,7 @@
 //! preflight ─► lock ─► migrate ─► load ─► links ─► adopt          Kernel::open: once, in this order
 //! netlink ─► topology ─► devices ─► links, localaddrs, devices    Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
-//! clock ─► gc ─► flows, halfopen, affinity                        Kernel::collect: every ten seconds
+//! clock ─► gc, stale ─► flows, halfopen, affinity                        Kernel::collect: every ten seconds
 //! pins                                                            reading without an agent: proxyctl
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
@@ -33,6 +33,7 @@ pub mod preflight;
 pub mod record;
 pub mod settings;
 pub mod shape;
+pub mod stale;
 pub mod sys;
 pub mod topology;
 

@@ -4,9 +4,10 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use proxy_agent::kernel::{Collected, Kernel};
 use proxy_common::{
-    Addr4, AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, FrontendKey, Port, Proto,
-    ServiceId,
+    Addr4, AffinityKey, AffinityValue, Backend, BackendFlags, Flow, FlowFlags, FlowKey, Frontend, FrontendKey,
+    Port, Proto, Segment, ServiceId,
 };
+use proxy_model::{Plan, Write};
 
 use crate::stage::{eventually, on_a_node};
 
@@ -110,5 +111,57 @@ fn affinity_is_forgotten_after_its_services_own_time() {
         let left: Vec<_> =
             kernel.maps().affinity.entries().unwrap().into_iter().map(|(key, _)| key).collect();
         assert_eq!(left, [key(2)]);
+    });
+}
+
+#[test]
+fn a_udp_flow_ends_when_its_backend_is_gone_and_has_stopped_to_answer() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let now = eventually("the clock's rate", || kernel.jiffies(Instant::now()).unwrap());
+        let ago = |seconds: u32| now.now.wrapping_sub(seconds * now.rate);
+        let none = FlowFlags::default();
+        // Service 1 leads to backend 201, Service 2 to nobody, Service 3 is not there.
+        let backend = Backend::new(ip(201), Port::new(8_080), BackendFlags::LOCAL);
+        let mut plan = Plan::default();
+        plan.v4.push(Write::Slots { start: 7, slots: vec![backend] });
+        for (service, len) in [(1, 1), (2, 0)] {
+            let cluster = Segment { start: if len > 0 { 7 } else { 0 }, len };
+            let value = Frontend { service: ServiceId(service), cluster, ..Frontend::default() };
+            let key = FrontendKey::new(ip(96 + service as u8), Port::new(80), Proto::UDP);
+            plan.v4.push(Write::PutFrontend { key, value });
+        }
+        assert!(kernel.apply(&plan).is_complete());
+        // Client, protocol, Service, seconds since the backend (200, which is nobody's) has answered; gone?
+        let cases = [
+            (1, Proto::UDP, 1, 6, true),
+            (2, Proto::UDP, 1, 1, false),
+            (3, Proto::UDP, 2, 6, true),
+            (4, Proto::UDP, 3, 6, false),
+            (5, Proto::TCP, 1, 6, false),
+        ];
+        let put = |entries: [(FlowKey<Addr4>, Flow<Addr4>); 2], service, answered| {
+            let [(forward_key, forward), (reply_key, reply)] = entries;
+            let service = ServiceId(service);
+            kernel.maps().v4.flows.put(&forward_key, &Flow { service, ..forward }).unwrap();
+            kernel.maps().v4.flows.put(&reply_key, &Flow { service, seen: ago(answered), ..reply }).unwrap();
+        };
+        for (host, proto, service, answered, _) in cases {
+            put(flow(host, proto, none, ago(0)), service, answered);
+        }
+        // The backend that Service 1 has.
+        let [(key, mut forward), (mut reply_key, reply)] = flow(6, Proto::UDP, none, ago(0));
+        (forward.dst, reply_key.src) = (ip(201), ip(201));
+        put([(key, forward), (reply_key, reply)], 1, 60);
+
+        assert_eq!(collect(&mut kernel).flows, 4);
+        let left =
+            |host| kernel.maps().v4.flows.get(&flow(host, Proto::UDP, none, 0)[0].0).unwrap().is_some();
+        let left_tcp =
+            |host| kernel.maps().v4.flows.get(&flow(host, Proto::TCP, none, 0)[0].0).unwrap().is_some();
+        for (host, proto, _, _, gone) in cases {
+            assert_eq!(if proto == Proto::UDP { left(host) } else { left_tcp(host) }, !gone, "client {host}");
+        }
+        assert!(left(6));
     });
 }
