@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod asking;
 mod story;
 mod traces;
 
@@ -29,6 +30,8 @@ fn tell(implementation: Implementation, manners: Manners) {
     chapter("Deployment, Service and clients are ready");
     story.every_backend_answers_every_client();
     chapter("every backend answers every client");
+    story.a_pod_on_the_network_of_its_node_serves();
+    chapter("a Pod on its node's network serves");
     story.scaling_fails_no_connection();
     chapter("scaled up and down without a failed connection");
     story.the_service_outlives_the_api_server();

@@ -1,22 +1,18 @@
 //! The story of one Service: its objects, its clients, and what must be true in each chapter whoever implements it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use sluice_lab::{Dialect, Failure, Load, Place, Probe, Protocol, Tally, UdpStyle};
+use sluice_lab::{Failure, Load, Place, Probe, Protocol, Tally, UdpStyle};
 use tests::cluster::Cluster;
 use tests::cluster::control_plane::Component;
 use tests::cluster::kubectl::Kubectl;
 
-/// A change has to arrive within this time; it usually takes a tenth of a second, on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(20);
+use crate::asking::{TCP_PORT, await_answers, await_failure, eventually, every_way};
+
 const CLIENTS: [&str; 2] = ["client-1", "client-2"];
-const TCP_PORT: u16 = 80;
-const UDP_PORT: u16 = 81;
 
 /// The backends stay for three seconds after SIGTERM, as everything has to that wants to be restarted unnoticed: the news of
 /// its end passes through two controllers and a watch first, on a machine that may be busy.
@@ -57,6 +53,29 @@ metadata: {name: client-2, labels: {app: client}}
 spec: {nodeSelector: {kubernetes.io/hostname: node-2}, containers: [{name: c, image: agnhost}]}
 ";
 
+const ON_NODE_PORT: u16 = 8090;
+const ON_NODE: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: on-node, labels: {app: on-node}}
+spec:
+  hostNetwork: true
+  nodeSelector: {kubernetes.io/hostname: node-1}
+  containers:
+  - name: netexec
+    image: agnhost
+    args: [netexec, --http-port=8090, --udp-port=8091]
+    ports: [{name: http, containerPort: 8090}, {name: echo, containerPort: 8091, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: on-node}
+spec:
+  selector: {app: on-node}
+  ipFamilyPolicy: RequireDualStack
+  ports: [{name: http, port: 80, targetPort: http}, {name: echo, port: 81, protocol: UDP, targetPort: echo}]
+";
+
 /// How an implementation says no, where the contract leaves it open.
 #[derive(Clone, Debug)]
 pub(crate) struct Manners {
@@ -85,8 +104,7 @@ impl<'a> Story<'a> {
         kubectl.run("rollout status deployment/web --timeout=30s").unwrap();
         kubectl.run("wait pod --for=condition=Ready -l app=client --timeout=30s").unwrap();
         let service = kubectl.get("service web").unwrap();
-        let addresses =
-            strings(&service["spec"]["clusterIPs"]).iter().map(|ip| ip.parse().unwrap()).collect();
+        let addresses = addresses_of(&service);
         let clients = CLIENTS.map(|name| cluster.pod("default", name).unwrap());
         let nodes = ["node-1", "node-2"].map(|name| cluster.lab().node(name).unwrap());
         Self {
@@ -106,10 +124,11 @@ impl<'a> Story<'a> {
         let backends = self.backends();
         assert_eq!(backends.len(), 3);
         assert_eq!(self.addresses.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>(), [true, false]);
-        self.await_answers_of(&backends, &self.clients);
-        self.await_answers_of(&backends, &self.nodes);
+        for place in self.clients.iter().chain(&self.nodes) {
+            await_answers(place, &self.addresses, &backends);
+        }
         for client in &self.clients {
-            let questions = self.questions(1);
+            let questions = every_way(&self.addresses, 1);
             for (question, tally) in questions.iter().zip(client.probe(&questions).unwrap()) {
                 let named = BTreeSet::from_iter((question.udp == UdpStyle::Connected).then_some(question.to));
                 assert_eq!(
@@ -121,6 +140,24 @@ impl<'a> Story<'a> {
         }
         let at = SocketAddr::new(self.addresses[0], TCP_PORT);
         self.kubectl.run(&format!("exec client-1 -- /agnhost connect --timeout=3s {at}")).unwrap();
+    }
+
+    /// A Pod that uses its node's network serves from the node's address, also clients on that node; and its processes end with it.
+    pub(crate) fn a_pod_on_the_network_of_its_node_serves(&self) {
+        self.kubectl.apply(ON_NODE).unwrap();
+        self.kubectl.run("wait pod/on-node --for=condition=Ready --timeout=30s").unwrap();
+        let addresses = addresses_of(&self.kubectl.get("service on-node").unwrap());
+        // Its host name is the node's.
+        let name = BTreeSet::from(["node-1".to_owned()]);
+        for place in self.clients.iter().chain(&self.nodes) {
+            await_answers(place, &addresses, &name);
+        }
+        self.kubectl.run("delete pod/on-node service/on-node").unwrap();
+        let served = SocketAddr::new(self.nodes[0].ips[0], ON_NODE_PORT);
+        eventually("its process has ended", || {
+            let tally = self.clients[1].probe(&[Probe::new(Protocol::Tcp, served)]).unwrap().remove(0);
+            if tally.failed.contains_key(&Failure::Refused) { Ok(()) } else { Err(tally) }
+        });
     }
 
     /// New connections all the time, while backends come and go: none fails, all new backends are used, no old one is (items 28,
@@ -148,7 +185,7 @@ impl<'a> Story<'a> {
             Err(_) => Ok(()),
         });
         for client in &self.clients {
-            for tally in client.probe(&self.questions(20)).unwrap() {
+            for tally in client.probe(&every_way(&self.addresses, 20)).unwrap() {
                 assert_eq!((tally.answers(), tally.failures()), (20, 0), "{}: {tally}", client.name);
             }
         }
@@ -170,17 +207,23 @@ impl<'a> Story<'a> {
         self.kubectl.run("delete deployment web").unwrap();
         self.kubectl.run("wait pod --for=delete -l app=web --timeout=30s").unwrap();
         assert_eq!(self.backends(), BTreeSet::new());
-        self.await_failure(&self.clients, |_| Failure::Refused);
-        self.await_failure(&self.nodes, |protocol| match protocol {
-            Protocol::Udp => self.manners.datagram_from_node_refused.clone(),
-            Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => Failure::Refused,
-        });
+        for client in &self.clients {
+            await_failure(client, &self.addresses, |_| Failure::Refused);
+        }
+        for node in &self.nodes {
+            await_failure(node, &self.addresses, |protocol| match protocol {
+                Protocol::Udp => self.manners.datagram_from_node_refused.clone(),
+                Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => Failure::Refused,
+            });
+        }
     }
 
     /// An address that belongs to no Service is given up at the node, and not sent into the network (item 53).
     pub(crate) fn without_the_service_nobody_answers(&self) {
         self.kubectl.run("delete service web").unwrap();
-        self.await_failure(&self.clients, |_| self.manners.given_up.clone());
+        for client in &self.clients {
+            await_failure(client, &self.addresses, |_| self.manners.given_up.clone());
+        }
     }
 
     /// Names of the ready endpoints, as the real controllers say; the same in both families.
@@ -215,68 +258,12 @@ impl<'a> Story<'a> {
         });
     }
 
-    /// Every way to ask: both families, TCP, UDP with a connected and an unconnected socket.
-    fn questions(&self, count: u32) -> Vec<Probe> {
-        let ask = |protocol, ip, port, udp| Probe {
-            dialect: Dialect::Netexec,
-            udp,
-            tries: 1,
-            // An ICMPv6 error that comes while connect() still holds the socket is soft (tcp_v6_err in net/ipv6/tcp_ipv6.c):
-            // TCP over IPv6 is refused when the SYN is repeated, after a second.
-            timeout: Duration::from_millis(2500),
-            ..Probe::new(protocol, SocketAddr::new(ip, port)).times(count)
-        };
-        let ways = |ip: &IpAddr| {
-            [
-                ask(Protocol::Tcp, *ip, TCP_PORT, UdpStyle::Connected),
-                ask(Protocol::Udp, *ip, UDP_PORT, UdpStyle::Connected),
-                ask(Protocol::Udp, *ip, UDP_PORT, UdpStyle::Unconnected),
-            ]
-        };
-        self.addresses.iter().flat_map(ways).collect()
-    }
-
-    /// Waits until each way to ask, from each of these places, is answered by all of these Pods and by nobody else, every time.
-    fn await_answers_of(&self, backends: &BTreeSet<String>, places: &[Place]) {
-        for place in places {
-            eventually("all backends answer and nobody else", || {
-                self.all(place, 60, |_, tally| tally.failures() == 0 && tally.answered.keys().eq(backends))
-            });
-        }
-    }
-
-    /// Waits until each way to ask fails in just this manner, every time.
-    fn await_failure(&self, places: &[Place], failure: impl Fn(Protocol) -> Failure) {
-        let count = 4;
-        for place in places {
-            eventually("every connection fails as it should", || {
-                self.all(place, count, |question, tally| {
-                    tally.answers() == 0
-                        && tally.failed == BTreeMap::from([(failure(question.protocol), count)])
-                })
-            });
-        }
-    }
-
-    fn all(&self, place: &Place, count: u32, holds: impl Fn(&Probe, &Tally) -> bool) -> Result<(), String> {
-        let questions = self.questions(count);
-        let tallies = place.probe(&questions).unwrap();
-        let wrong: Vec<String> = questions
-            .iter()
-            .zip(&tallies)
-            .filter(|(question, tally)| !holds(question, tally))
-            .map(|(question, tally)| {
-                format!("{} -> {} {:?} {}: {tally}", place.name, question.protocol, question.udp, question.to)
-            })
-            .collect();
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
-    }
-
     fn start_loads(&mut self) {
         println!("loads start at {}", humantime::format_rfc3339_millis(SystemTime::now()));
         for client in &self.clients {
-            for question in
-                self.questions(1).into_iter().filter(|question| question.udp == UdpStyle::Connected)
+            for question in every_way(&self.addresses, 1)
+                .into_iter()
+                .filter(|question| question.udp == UdpStyle::Connected)
             {
                 let name = format!("{} -> {} {}", client.name, question.protocol, question.to);
                 // Patience for a busy machine: a connection that takes seconds is slow, not failed.
@@ -330,20 +317,7 @@ impl<'a> Story<'a> {
     }
 }
 
-fn strings(list: &Value) -> Vec<String> {
-    list.as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned()).collect()
-}
-
-/// Polls until the answer is `Ok`; the last `Err` says what was seen instead.
-fn eventually<T, E: Display>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match look() {
-            Ok(found) => return found,
-            Err(seen) => {
-                assert!(Instant::now() < deadline, "{what}: not after {PATIENCE:?}; last seen:\n{seen}")
-            }
-        }
-        std::thread::sleep(POLL);
-    }
+fn addresses_of(service: &Value) -> Vec<IpAddr> {
+    let list = service["spec"]["clusterIPs"].as_array().unwrap();
+    list.iter().map(|ip| ip.as_str().unwrap().parse().unwrap()).collect()
 }
