@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use proxy_model::IpFamily;
+use proxy_model::plan::Usage;
 
 use super::maps::PinnedMaps;
 use super::status::Snapshot;
@@ -26,6 +28,11 @@ struct KindLabel {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct CodeLabel {
     code: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct FamilyLabel {
+    ip_family: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -57,6 +64,8 @@ pub struct Metrics {
     unreadable_files: Gauge,
     source_age: Seconds,
     ready: Gauge,
+    frontends: Family<FamilyLabel, Gauge>,
+    backend_slots: Family<FamilyLabel, Gauge>,
     adopted: Family<WriteLabel, Gauge>,
 }
 
@@ -89,6 +98,8 @@ impl Metrics {
             unreadable_files: Gauge::default(),
             source_age: Gauge::default(),
             ready: Gauge::default(),
+            frontends: Family::default(),
+            backend_slots: Family::default(),
             adopted: Family::default(),
         };
         metrics.register_kube_proxy();
@@ -159,6 +170,8 @@ impl Metrics {
             self.unreadable_files.clone(),
         );
         own.register("source_age_seconds", "Time since the source last answered", self.source_age.clone());
+        own.register("frontends", "Entries of frontends in use", self.frontends.clone());
+        own.register("backend_slots", "Slots of backends in use or at rest", self.backend_slots.clone());
         own.register("ready", "1 once the first full plan is in the kernel", self.ready.clone());
         own.register(
             "adoption_frontends",
@@ -207,6 +220,13 @@ impl Metrics {
     pub fn audited(&self, repairs: usize) {
         self.audits.inc();
         self.repairs.inc_by(repairs as u64);
+    }
+
+    /// How much of the maps of a family is in use.
+    pub fn used(&self, family: IpFamily, usage: Usage) {
+        let label = FamilyLabel { ip_family: family.name() };
+        self.frontends.get_or_create(&label).set(i64::from(usage.frontends));
+        self.backend_slots.get_or_create(&label).set(i64::from(usage.backends));
     }
 
     /// Entries that were over were removed.

@@ -18,7 +18,7 @@ mod tests;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use proxy_model::{Change, Event, ObjectKey};
+use proxy_model::{Change, Event, ObjectKey, fact};
 
 pub use error::{Fault, Problem};
 
@@ -79,6 +79,19 @@ pub fn gone(key: &Key) -> Fact {
         Kind::Pod => Event::Pod(Change::Delete(object)).into(),
         Kind::ServiceCidr => Fact::ServiceRanges(Vec::new()),
     }
+}
+
+/// What it means that every object of a kind is known; nothing for kinds that the model does not have.
+pub fn synced(kind: Kind) -> Option<Event> {
+    let kind = match kind {
+        Kind::Service => fact::Kind::Service,
+        Kind::EndpointSlice => fact::Kind::Slice,
+        Kind::Node => fact::Kind::Node,
+        Kind::Namespace => fact::Kind::Namespace,
+        Kind::Pod => fact::Kind::Pod,
+        Kind::ServiceCidr => return None,
+    };
+    Some(Event::Synced(kind))
 }
 
 fn object_key(key: &Key) -> ObjectKey {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxy_common::{Addr4, Addr6, NodeConfig, V4, V6};
-use proxy_model::{Capacity, Changed, Event, Kind as ModelKind, Plan, Planner, Settings, Tick, World};
+use proxy_model::{Capacity, Changed, Event, IpFamily, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
 use super::problems::Problems;
@@ -156,10 +156,7 @@ impl<D: Dataplane> Engine<D> {
                 let fact = parse::gone(&key);
                 self.learn(key, fact)
             }
-            Update::Synced(kind) => match model_kind(kind) {
-                Some(kind) => self.world.apply(Event::Synced(kind)),
-                None => Changed::No,
-            },
+            Update::Synced(kind) => parse::synced(kind).map_or(Changed::No, |event| self.world.apply(event)),
             Update::UnreadableFiles(count) => {
                 self.status.update(|status| status.unreadable_files = count);
                 Changed::No
@@ -337,6 +334,8 @@ impl<D: Dataplane> Engine<D> {
         let outcome = self.dataplane.apply(plan);
         outcome.report(plan, &mut self.planner);
         self.metrics.synced(began.elapsed(), &outcome);
+        self.metrics.used(IpFamily::Ipv4, self.planner.usage::<V4>());
+        self.metrics.used(IpFamily::Ipv6, self.planner.usage::<V6>());
         self.last_write = Some(began);
         if !std::mem::replace(&mut self.applied_first, true) {
             self.began(plan);
@@ -385,16 +384,5 @@ impl<D: Dataplane> Engine<D> {
     #[cfg(test)]
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-}
-
-fn model_kind(kind: Kind) -> Option<ModelKind> {
-    match kind {
-        Kind::Service => Some(ModelKind::Service),
-        Kind::EndpointSlice => Some(ModelKind::Slice),
-        Kind::Node => Some(ModelKind::Node),
-        Kind::Namespace => Some(ModelKind::Namespace),
-        Kind::Pod => Some(ModelKind::Pod),
-        Kind::ServiceCidr => None,
     }
 }
