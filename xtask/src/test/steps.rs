@@ -82,6 +82,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "socket"]),
     },
     Step { name: "lab", tier: Fast, action: Cargo(&["test", "--no-fail-fast", "-p", "sluice-lab"]) },
+    Step {
+        name: "life",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "life"]),
+    },
     Step { name: "fixtures", tier: Full, action: Cases("tests/fixtures") },
     Step {
         name: "cluster",

@@ -1,0 +1,13 @@
+//! The life of an agent: it is killed, replaced, cleaned up after, told nonsense, and started where it cannot run, while
+//! clients go on connecting. Real agents on the nodes of a lab; the product is treated as an operator treats it. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod cleanup;
+mod loads;
+mod manifest;
+mod objects;
+mod refusal;
+mod restart;
+mod scale;
+mod stage;
