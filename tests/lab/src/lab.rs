@@ -151,6 +151,14 @@ impl Lab {
         &self.manifests
     }
 
+    /// Creates or replaces objects in the lab's manifests folder, in order.
+    ///
+    /// # Errors
+    /// An object has no name, or the folder is not writable.
+    pub fn apply(&self, objects: &[serde_json::Value]) -> Result<()> {
+        objects.iter().try_for_each(|object| self.manifests.put(object))
+    }
+
     /// A node, pod or outside client by name.
     ///
     /// # Errors
