@@ -14,11 +14,13 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use proxy_common::{
-    Addr4, Addr6, Address, Backend, BackendFlags, Cidr, ClientRule, DatapathConfig, DeviceKind, Family, Flow,
-    FlowKey, Frontend, FrontendFlags, FrontendKey, NodeConfig, Port, Proto, Reason, Segment, ServiceId, V4,
-    V6, maps::MapType,
+    Addr4, Addr6, Address, Backend, BackendFlags, ClientRule, DatapathConfig, DeviceKind, Flow, FlowKey,
+    Frontend, FrontendFlags, FrontendKey, NodeConfig, Port, Proto, Reason, Segment, ServiceId, V4, V6,
+    maps::MapType,
 };
 
+pub use crate::named::{Named, endpoint};
+use crate::named::{family_addr, range};
 use crate::object::{self, Cell};
 
 /// Codes that a program may return.
@@ -353,64 +355,6 @@ fn context(device: u32) -> [u8; 192] {
     let mut context = [0; 192];
     context[IFINDEX..IFINDEX + 4].copy_from_slice(&device.to_ne_bytes());
     context
-}
-
-/// The names of a family's maps.
-pub trait Named: Family {
-    /// Place in arrays.
-    const INDEX: usize;
-    /// Frontends.
-    const FRONTENDS: &'static str;
-    /// Slots.
-    const BACKENDS: &'static str;
-    /// Answered connections.
-    const FLOWS: &'static str;
-    /// Others.
-    const HALF_OPEN: &'static str;
-    /// Addresses of the node.
-    const LOCAL: &'static str;
-    /// The node.
-    const NODE: &'static str;
-}
-
-impl Named for V4 {
-    const INDEX: usize = 0;
-    const FRONTENDS: &'static str = "frontends4";
-    const BACKENDS: &'static str = "backends4";
-    const FLOWS: &'static str = "flows4";
-    const HALF_OPEN: &'static str = "halfopen4";
-    const LOCAL: &'static str = "localaddrs4";
-    const NODE: &'static str = "node4";
-}
-
-impl Named for V6 {
-    const INDEX: usize = 1;
-    const FRONTENDS: &'static str = "frontends6";
-    const BACKENDS: &'static str = "backends6";
-    const FLOWS: &'static str = "flows6";
-    const HALF_OPEN: &'static str = "halfopen6";
-    const LOCAL: &'static str = "localaddrs6";
-    const NODE: &'static str = "node6";
-}
-
-fn family_addr<F: Family>(text: &str) -> F::Addr {
-    let ip = text.parse().unwrap_or_else(|_| panic!("{text} is no address"));
-    F::Addr::from_ip(ip).unwrap_or_else(|| panic!("{text} is not {}", F::NAME))
-}
-
-/// An address and port of a family.
-///
-/// # Panics
-/// If the text is none.
-#[must_use]
-pub fn endpoint<F: Family>(text: &str) -> (F::Addr, Port) {
-    let at = crate::packet::addr(text);
-    (family_addr::<F>(&at.ip().to_string()), Port::new(at.port()))
-}
-
-fn range<F: Family>(text: &str) -> Cidr<F::Addr> {
-    let Some((addr, len)) = text.split_once('/') else { return Cidr::unused() };
-    Cidr::new(family_addr::<F>(addr), len.parse().expect("a length"))
 }
 
 /// Runs `ip` with these words in the thread's namespace.
