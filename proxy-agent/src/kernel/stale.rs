@@ -17,6 +17,9 @@ use super::{
 /// to it is likely to take, shorter than a resolver's patience.
 const ANSWERING: u32 = 5;
 
+/// An entry of a flow table.
+pub type Entry<A> = (FlowKey<A>, Flow<A>);
+
 /// The backends that UDP frontends lead to now, by Service.
 #[derive(Debug)]
 struct Eligible<A> {
@@ -33,7 +36,7 @@ pub fn concerns<A>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
 /// Removes the flows among `forward` whose backend is gone, both directions; gives how many entries.
 pub(super) fn collect<F: MapFamily>(
     maps: &Maps<F>,
-    forward: &[(FlowKey<F::Addr>, Flow<F::Addr>)],
+    forward: &[Entry<F::Addr>],
     now: Jiffies,
 ) -> io::Result<usize> {
     if forward.is_empty() {
