@@ -55,6 +55,16 @@ pub(crate) fn await_failure(place: &Place, addresses: &[IpAddr], failure: impl F
     });
 }
 
+/// Does the same for several places at once: most of the time is spent waiting.
+pub(crate) fn at_each<'a>(places: impl IntoIterator<Item = &'a Place>, work: impl Fn(&Place) + Sync) {
+    std::thread::scope(|scope| {
+        for place in places {
+            let work = &work;
+            scope.spawn(move || work(place));
+        }
+    });
+}
+
 /// Asks, and says which answers are wrong.
 fn all(place: &Place, questions: &[Probe], holds: impl Fn(&Probe, &Tally) -> bool) -> Result<(), String> {
     let tallies = place.probe(questions).unwrap();

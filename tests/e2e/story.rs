@@ -10,7 +10,7 @@ use tests::cluster::Cluster;
 use tests::cluster::control_plane::Component;
 use tests::cluster::kubectl::Kubectl;
 
-use crate::asking::{TCP_PORT, await_answers, await_failure, eventually, every_way};
+use crate::asking::{TCP_PORT, at_each, await_answers, await_failure, eventually, every_way};
 
 const CLIENTS: [&str; 2] = ["client-1", "client-2"];
 
@@ -124,9 +124,9 @@ impl<'a> Story<'a> {
         let backends = self.backends();
         assert_eq!(backends.len(), 3);
         assert_eq!(self.addresses.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>(), [true, false]);
-        for place in self.clients.iter().chain(&self.nodes) {
-            await_answers(place, &self.addresses, &backends);
-        }
+        at_each(self.clients.iter().chain(&self.nodes), |place| {
+            await_answers(place, &self.addresses, &backends)
+        });
         for client in &self.clients {
             let questions = every_way(&self.addresses, 1);
             for (question, tally) in questions.iter().zip(client.probe(&questions).unwrap()) {
@@ -149,9 +149,7 @@ impl<'a> Story<'a> {
         let addresses = addresses_of(&self.kubectl.get("service on-node").unwrap());
         // Its host name is the node's.
         let name = BTreeSet::from(["node-1".to_owned()]);
-        for place in self.clients.iter().chain(&self.nodes) {
-            await_answers(place, &addresses, &name);
-        }
+        at_each(self.clients.iter().chain(&self.nodes), |place| await_answers(place, &addresses, &name));
         self.kubectl.run("delete pod/on-node service/on-node").unwrap();
         let served = SocketAddr::new(self.nodes[0].ips[0], ON_NODE_PORT);
         eventually("its process has ended", || {
@@ -207,23 +205,19 @@ impl<'a> Story<'a> {
         self.kubectl.run("delete deployment web").unwrap();
         self.kubectl.run("wait pod --for=delete -l app=web --timeout=30s").unwrap();
         assert_eq!(self.backends(), BTreeSet::new());
-        for client in &self.clients {
-            await_failure(client, &self.addresses, |_| Failure::Refused);
-        }
-        for node in &self.nodes {
-            await_failure(node, &self.addresses, |protocol| match protocol {
-                Protocol::Udp => self.manners.datagram_from_node_refused.clone(),
-                Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => Failure::Refused,
-            });
-        }
+        let from_node = |protocol| match protocol {
+            Protocol::Udp => self.manners.datagram_from_node_refused.clone(),
+            Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => Failure::Refused,
+        };
+        at_each(&self.clients, |client| await_failure(client, &self.addresses, |_| Failure::Refused));
+        at_each(&self.nodes, |node| await_failure(node, &self.addresses, from_node));
     }
 
     /// An address that belongs to no Service is given up at the node, and not sent into the network (item 53).
     pub(crate) fn without_the_service_nobody_answers(&self) {
         self.kubectl.run("delete service web").unwrap();
-        for client in &self.clients {
-            await_failure(client, &self.addresses, |_| self.manners.given_up.clone());
-        }
+        let given_up = |_| self.manners.given_up.clone();
+        at_each(&self.clients, |client| await_failure(client, &self.addresses, given_up));
     }
 
     /// Names of the ready endpoints, as the real controllers say; the same in both families.
