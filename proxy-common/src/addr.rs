@@ -50,7 +50,11 @@ impl Addr6 {
     /// The IPv4 address of a v4-mapped one (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2).
     #[inline(always)]
     pub const fn mapped(self) -> Option<Addr4> {
-        if self.0[0] | self.0[1] == 0 && self.0[2] == 0xffff_u32.to_be() { Some(Addr4(self.0[3])) } else { None }
+        if self.0[0] | self.0[1] == 0 && self.0[2] == 0xffff_u32.to_be() {
+            Some(Addr4(self.0[3]))
+        } else {
+            None
+        }
     }
 }
 

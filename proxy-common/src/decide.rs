@@ -111,23 +111,24 @@ impl<A: Address> Translation<'_, A> {
     #[inline(always)]
     pub fn forward(&self) -> Flow<A> {
         let (from, backend) = (self.packet, self.backend);
-        let mut flow = Flow::default();
-        flow.src = *self.source;
-        flow.dst = backend.addr;
-        flow.sport = self.source_port;
-        flow.dport = backend.port;
-        flow.addr_delta = checksum::add(
-            checksum::address_difference(from.src, *self.source),
-            checksum::address_difference(from.dst, backend.addr),
-        );
-        flow.port_delta = checksum::add(
-            checksum::port_difference(from.sport, self.source_port),
-            checksum::port_difference(from.dport, backend.port),
-        );
-        flow.service = self.service;
-        flow.generation = self.generation;
-        flow.flags = self.masqueraded();
-        flow
+        Flow {
+            src: *self.source,
+            dst: backend.addr,
+            sport: self.source_port,
+            dport: backend.port,
+            addr_delta: checksum::add(
+                checksum::address_difference(from.src, *self.source),
+                checksum::address_difference(from.dst, backend.addr),
+            ),
+            port_delta: checksum::add(
+                checksum::port_difference(from.sport, self.source_port),
+                checksum::port_difference(from.dport, backend.port),
+            ),
+            service: self.service,
+            generation: self.generation,
+            flags: self.masqueraded(),
+            ..Flow::default()
+        }
     }
 
     /// The key of the backend's answers.
@@ -239,7 +240,14 @@ mod tests {
         let packet = FlowKey::new(ip(1), Port::new(4000), ip(96), Port::new(80), Proto::TCP);
         let backend = Backend::new(ip(2), Port::new(8080), BackendFlags::REMOTE);
         for source in [(ip(1), Port::new(4000)), (ip(9), Port::new(5000))] {
-            let t = Translation { packet: &packet, backend: &backend, source: &source.0, source_port: source.1, service: ServiceId(7), generation: 4 };
+            let t = Translation {
+                packet: &packet,
+                backend: &backend,
+                source: &source.0,
+                source_port: source.1,
+                service: ServiceId(7),
+                generation: 4,
+            };
             let (forward, reply) = (t.forward(), t.reply());
             assert_eq!(forward.other(Proto::TCP), t.reply_key());
             assert_eq!(reply.other(Proto::TCP), packet);
@@ -251,7 +259,10 @@ mod tests {
                 assert_eq!(checksum::apply(0x1234, a), checksum::apply(0x1234, b));
             }
             assert_eq!((forward.dst, forward.dport, forward.src), (ip(2), Port::new(8080), source.0));
-            assert_eq!((reply.src, reply.sport, reply.dst, reply.dport), (ip(96), Port::new(80), ip(1), Port::new(4000)));
+            assert_eq!(
+                (reply.src, reply.sport, reply.dst, reply.dport),
+                (ip(96), Port::new(80), ip(1), Port::new(4000))
+            );
         }
     }
 

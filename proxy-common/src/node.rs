@@ -29,7 +29,19 @@ pub struct DatapathConfig {
 /// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,
 /// and packets for it go through the stack.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 #[repr(transparent)]
 pub struct DeviceKind(pub u32);

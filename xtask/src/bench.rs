@@ -15,7 +15,9 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure()?;
     let (verb, rest): (&[&str], _) = match options.args.split_first() {
-        Some((what, rest)) if what == "packets" => (&["run", "-q", "-p", "tests", "--bin", "bench-packets", "--"], rest),
+        Some((what, rest)) if what == "packets" => {
+            (&["run", "-q", "-p", "tests", "--bin", "bench-packets", "--"], rest)
+        }
         _ => (&["run", "-q", "-p", "sluice-lab", "--", "bench"], &options.args[..]),
     };
     child::run(child::cargo(verb).args(rest))

@@ -37,6 +37,7 @@ fn expected(set: &[u8], seen: Seen, otherwise: Verdict) -> Verdict {
     if addrs.is_empty() { otherwise } else { backends(seen, &addrs) }
 }
 
+// tidy: long because it is a table, one case after the other.
 fn hint_cases() -> Vec<Case> {
     let hinted = || {
         vec![
@@ -157,6 +158,7 @@ fn node_hint_cases() -> Vec<Case> {
     ]
 }
 
+// tidy: long because it is a table, one case after the other.
 fn policy_cases() -> Vec<Case> {
     let case = |name, policies, endpoints, cluster, local| Case {
         name,
