@@ -1,5 +1,5 @@
-//! Requests without a pause from a pod and from its node, over both protocols and families, and flows that stay open.
-//! Not one may fail.
+//! New connections as fast as they can be made and datagrams at a steady pace, from a pod and from its node, over both
+//! families, and connections that stay open. Not one may fail.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,9 @@ use sluice_lab::{Load, Place, Protocol};
 
 use crate::stage::{PATIENCE, Stage, WEB, frontends};
 
-/// Requests under way at once, of each client to each frontend.
-const LINES: u32 = 2;
+/// Between two datagrams of a client to a frontend, so that ports are seldom used twice: a datagram flow outlives its
+/// endpoint for as long as the server answers, and a new socket with the port of an old one would join its flow.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Requests that go on until they are ended.
 pub(crate) struct Loads {
@@ -22,7 +23,7 @@ impl Loads {
         let mut running = Vec::new();
         for client in stage.clients() {
             for mut probe in frontends(&WEB) {
-                probe.concurrency = LINES;
+                probe.pause = if probe.protocol == Protocol::Udp { PAUSE } else { Duration::ZERO };
                 let name = format!("{} {} {}", client.name, probe.protocol, probe.to);
                 let load = client.load(&name, &probe).unwrap();
                 running.push((name, load));
