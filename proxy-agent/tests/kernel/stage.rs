@@ -127,7 +127,12 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let _ = proxy_agent::kernel::cleanup::cleanup(&self.settings.bpf_root, &self.settings.run_root);
         let _ = fs::remove_dir_all(&self.settings.run_root);
-        let _ = fs::remove_dir(&self.settings.cgroup_root);
+        // Also where a test has named another one, or made one below.
+        let own = cgroup2().join(&self.name);
+        for below in fs::read_dir(&own).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(below.path());
+        }
+        let _ = fs::remove_dir(own);
         let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }
