@@ -44,8 +44,14 @@ impl Report {
         self.annotate(json!({"lab.sluice.dev/running": why})).await;
     }
 
+    /// Its processes get SIGTERM; the API knows that it was deleted.
+    pub(super) fn terminating(&self) {
+        self.journal.note(&format!("pod {}: terminating", self.name));
+    }
+
     /// Its processes have ended because it was deleted: the object may go at once.
     pub(super) async fn ended(&self) {
+        self.journal.note(&format!("pod {}: its processes have ended", self.name));
         self.annotate(json!({"lab.sluice.dev/end-after": "0s"})).await;
     }
 

@@ -201,6 +201,7 @@ async fn exit_of(member: &mut Member) -> String {
 
 /// SIGTERM to all, and word to the API when all have ended. Who stays is killed when the object goes.
 async fn end(members: &mut [Member], report: &Report) {
+    report.terminating();
     for member in &*members {
         let pid = member.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
