@@ -34,10 +34,11 @@ impl Loads {
 
     /// Waits until each load has had so many more answers.
     pub(crate) fn go_on_for(&self, answers: u32) {
-        for (name, load) in &self.running {
-            let goal = load.read().unwrap().tally.answers() + answers;
-            let deadline = Instant::now() + PATIENCE;
-            while load.read().unwrap().tally.answers() < goal {
+        let so_far = |load: &Load| load.read().unwrap().tally.answers();
+        let goals: Vec<u32> = self.running.iter().map(|(_, load)| so_far(load) + answers).collect();
+        let deadline = Instant::now() + PATIENCE;
+        for ((name, load), goal) in self.running.iter().zip(goals) {
+            while so_far(load) < goal {
                 assert!(Instant::now() < deadline, "{name}: stands still");
                 std::thread::sleep(Duration::from_millis(2));
             }
