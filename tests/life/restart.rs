@@ -86,7 +86,7 @@ fn comes_back(stage: &Stage, loads: &Loads, stop: Stop, change: impl Fn(), wante
         assert_eq!(links(&status), before, "{node}: the links are the same, with other programs");
         let count = status["hooks"].as_array().unwrap().len();
         assert_eq!(
-            (&status["start"]["links_replaced"], &status["start"]["links_created"]),
+            (&status["start"]["linksReplaced"], &status["start"]["linksCreated"]),
             (&json!(count), &json!(0)),
             "{node}"
         );

@@ -25,6 +25,7 @@ pub struct Record {
 
 /// What the agent did to the maps since it started.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct State {
     /// The maps were there already, with frontends in them.
     pub adopted: bool,
