@@ -1,5 +1,7 @@
-//! The two HTTP servers: health (items 131, 132) and metrics (item 133). They read what the run loop publishes
-//! and know nothing else.
+//! The HTTP servers: health (items 131, 132), metrics (item 133), and in `check` those of Services. They read what
+//! the run loop publishes and know nothing else.
+
+pub mod check;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::observe::status::{Eligibility, Snapshot};
+use crate::observe::status::Snapshot;
 use crate::observe::{Metrics, Status};
 
 /// How often an address that is taken is tried again.
@@ -86,7 +88,7 @@ fn body(snapshot: &Snapshot, healthy: bool, now: SystemTime) -> Response {
     let body = Body {
         last_updated: rfc3339(updated),
         current_time: rfc3339(now),
-        node_eligible: snapshot.eligibility == Eligibility::Eligible,
+        node_eligible: snapshot.is_eligible(),
         healthy,
         ready: snapshot.is_ready(),
         source_age_seconds: snapshot.source_age(now).as_secs(),
@@ -142,6 +144,7 @@ fn rfc3339(time: SystemTime) -> String {
 mod tests {
     use super::*;
     use crate::observe::maps::PinnedMaps;
+    use crate::observe::status::Eligibility;
     use axum::body::to_bytes;
 
     fn shown(change: impl FnOnce(&mut Snapshot)) -> Shown {

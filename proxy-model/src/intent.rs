@@ -10,6 +10,7 @@ use proxy_common::{Address, Backend, BackendFlags, Family, FrontendFlags, Fronte
 use crate::endpoint::{self, Candidates, Choice, Locality, Needs, State, Viewpoint};
 use crate::fact::{Label, Name, Service, ServiceKind, ServicePort, TrafficPolicy};
 use crate::family::Served;
+use crate::local::{self, HealthCheck};
 use crate::rule::{self, Detector, Rules};
 use crate::settings::{Serving, Settings};
 use crate::world::World;
@@ -26,6 +27,8 @@ pub struct Intent<F: Family> {
     pub wildcard: Option<F::Addr>,
     /// Its ports, each on its own (item 5).
     pub ports: Vec<PortIntent<F>>,
+    /// What load balancers are told (item 125).
+    pub health_check: Option<HealthCheck>,
 }
 
 /// One port of a Service.
@@ -133,7 +136,12 @@ pub(crate) fn intent<F: Served>(
             ports.push(port_intent(world, around, service, port, cluster_ip));
         }
     }
-    Some(Intent { created: service.created, wildcard: (!ports.is_empty()).then_some(cluster_ip), ports })
+    Some(Intent {
+        created: service.created,
+        wildcard: (!ports.is_empty()).then_some(cluster_ip),
+        ports,
+        health_check: local::health_check::<F>(world, service),
+    })
 }
 
 /// A Service port's endpoints and what was chosen among them.

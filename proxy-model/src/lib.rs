@@ -16,6 +16,7 @@ pub mod endpoint;
 pub mod fact;
 pub mod family;
 pub mod intent;
+pub mod local;
 pub mod plan;
 pub mod rule;
 pub mod settings;

@@ -1,5 +1,6 @@
 //! Services: the frontends of the maps, by the names that the agent wrote down.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::bail;
@@ -26,7 +27,7 @@ pub(super) struct FrontendRow {
     port: u16,
     protocol: String,
     cluster_backends: u32,
-    local_backends: u32,
+    local_backends: usize,
     /// Seconds; zero is none.
     affinity_seconds: u32,
     rules: Vec<String>,
@@ -102,12 +103,18 @@ pub(super) fn frontends<F: MapFamily>(
 }
 
 fn rows<F: MapFamily>(reader: &Reader, maps: &Maps<F>) -> anyhow::Result<Vec<FrontendRow>> {
-    Ok(frontends(maps)?.into_iter().map(|(key, value)| row(reader, key, &value)).collect())
+    frontends(maps)?.into_iter().map(|(key, value)| row(reader, maps, key, &value)).collect()
 }
 
-fn row<A: Address>(reader: &Reader, key: FrontendKey<A>, value: &Frontend) -> FrontendRow {
+fn row<F: MapFamily>(
+    reader: &Reader,
+    maps: &Maps<F>,
+    key: FrontendKey<F::Addr>,
+    value: &Frontend,
+) -> anyhow::Result<FrontendRow> {
     let name = reader.name(value.service);
-    FrontendRow {
+    let local = local_backends([maps.segment(value.cluster)?, maps.segment(value.local)?].concat());
+    Ok(FrontendRow {
         id: value.service.0,
         service: name.map(|name| name.service.to_string()),
         port_name: name.map(|name| name.port.to_string()),
@@ -117,13 +124,19 @@ fn row<A: Address>(reader: &Reader, key: FrontendKey<A>, value: &Frontend) -> Fr
         port: key.port.number(),
         protocol: key.proto.to_string(),
         cluster_backends: value.cluster.len,
-        local_backends: value.local.len,
+        local_backends: local,
         affinity_seconds: value.affinity,
         rules: ClientClass::ALL
             .into_iter()
             .map(|class| format!("{class:?}: {:?}", value.rule(class)))
             .collect(),
-    }
+    })
+}
+
+/// Backends on this node, in either segment: the local one is written only where a rule reads it.
+fn local_backends<A: Address>(slots: Vec<Backend<A>>) -> usize {
+    let here = slots.iter().filter(|slot| slot.flags.has(BackendFlags::LOCAL));
+    here.map(|slot| (slot.addr, slot.port)).collect::<BTreeSet<_>>().len()
 }
 
 fn kind(flags: FrontendFlags) -> &'static str {
@@ -176,7 +189,7 @@ fn details<F: MapFamily>(
     let mut found = Vec::new();
     for (key, value) in frontends(maps)?.into_iter().filter(|(_, value)| only.takes(value.service)) {
         let (cluster, local) = (endpoints(value.cluster)?, endpoints(value.local)?);
-        found.push(FrontendDetail { row: row(reader, key, &value), cluster, local });
+        found.push(FrontendDetail { row: row(reader, maps, key, &value)?, cluster, local });
     }
     Ok(found)
 }

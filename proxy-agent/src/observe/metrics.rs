@@ -1,4 +1,4 @@
-//! Metrics of the agent itself. Names under `kubeproxy_` are kube-proxy's own (items 134–137, 141), so that
+//! Metrics of the agent itself. Names under `kubeproxy_` are kube-proxy's own (items 134–138, 141), so that
 //! dashboards and alerts keep working; everything else is `sluice_`.
 
 use std::sync::atomic::AtomicU64;
@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use proxy_model::IpFamily;
+use proxy_model::local::NothingHere;
 use proxy_model::plan::Usage;
 
 use super::maps::PinnedMaps;
@@ -38,6 +39,16 @@ struct FamilyLabel {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct WriteLabel {
     operation: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct PolicyLabel {
+    traffic_policy: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
 }
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -67,6 +78,8 @@ pub struct Metrics {
     frontends: Family<FamilyLabel, Gauge>,
     backend_slots: Family<FamilyLabel, Gauge>,
     adopted: Family<WriteLabel, Gauge>,
+    nothing_here: Family<PolicyLabel, Gauge>,
+    health_checks: Family<StateLabel, Gauge>,
 }
 
 /// Bounds in seconds of kube-proxy's `network_programming_duration_seconds` (item 135).
@@ -101,6 +114,8 @@ impl Metrics {
             frontends: Family::default(),
             backend_slots: Family::default(),
             adopted: Family::default(),
+            nothing_here: Family::default(),
+            health_checks: Family::default(),
         };
         metrics.register_kube_proxy();
         metrics.register_own();
@@ -142,6 +157,11 @@ impl Metrics {
             "Changes of EndpointSlices",
             self.endpoint_changes.clone(),
         );
+        kube.register(
+            "sync_proxy_rules_no_local_endpoints_total",
+            "Service ports with endpoints elsewhere but none here, by the policy that asks for them here",
+            self.nothing_here.clone(),
+        );
         kube.register("proxy_healthz", "Answers of /healthz by status", self.healthz.clone());
         kube.register("proxy_livez", "Answers of /livez by status", self.livez.clone());
     }
@@ -177,6 +197,11 @@ impl Metrics {
             "adoption_frontends",
             "What the start did to the frontends it found",
             self.adopted.clone(),
+        );
+        own.register(
+            "health_checks",
+            "Addresses on which health checks of Services are to be answered",
+            self.health_checks.clone(),
         );
     }
 
@@ -243,6 +268,21 @@ impl Metrics {
             [("kept", state.kept), ("written", state.written), ("deleted", state.deleted)]
         {
             self.adopted.get_or_create(&WriteLabel { operation }).set(gauge(count));
+        }
+    }
+
+    /// So many Service ports find nothing on this node (item 138).
+    pub fn nothing_here(&self, count: NothingHere) {
+        let NothingHere { internal, external } = count;
+        for (traffic_policy, count) in [("internal", internal), ("external", external)] {
+            self.nothing_here.get_or_create(&PolicyLabel { traffic_policy }).set(gauge(count));
+        }
+    }
+
+    /// So many health checks of Services are answered, and so many cannot be (item 129).
+    pub fn health_checks(&self, listening: usize, failed: usize) {
+        for (state, count) in [("listening", listening), ("failed", failed)] {
+            self.health_checks.get_or_create(&StateLabel { state }).set(gauge(count));
         }
     }
 

@@ -1,8 +1,11 @@
 //! The state behind the health checks (items 123, 131, 132): written by the run loop, read by the servers.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use proxy_model::local::HealthChecks;
+use tokio::sync::watch;
 
 use crate::source::{Contact, Kind};
 
@@ -13,6 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Status {
     inner: Mutex<Snapshot>,
+    checks: watch::Sender<Arc<HealthChecks>>,
 }
 
 /// The state at one moment.
@@ -37,10 +41,12 @@ pub struct Snapshot {
 /// Whether load balancers may send traffic to this node (item 123).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Eligibility {
-    /// Nothing speaks against it.
+    /// There was no Node object yet: nothing speaks against it.
     #[default]
+    Unknown,
+    /// The Node is there to stay.
     Eligible,
-    /// The Node is being deleted, or about to be.
+    /// The Node is gone, being deleted, or about to be.
     Leaving,
 }
 
@@ -53,6 +59,22 @@ impl Status {
     /// Changes it.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.lock());
+    }
+
+    /// The health checks of Services, and their changes.
+    pub fn health_checks(&self) -> watch::Receiver<Arc<HealthChecks>> {
+        self.checks.subscribe()
+    }
+
+    /// These are the health checks now.
+    pub fn publish_health_checks(&self, checks: HealthChecks) {
+        self.checks.send_if_modified(|known| {
+            let differs = **known != checks;
+            if differs {
+                *known = Arc::new(checks);
+            }
+            differs
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
@@ -75,7 +97,15 @@ impl Snapshot {
 
     /// Alive, and load balancers may send traffic here (items 123, 131).
     pub fn is_healthy(&self, now: SystemTime) -> bool {
-        self.is_alive(now) && self.eligibility == Eligibility::Eligible
+        self.is_alive(now) && self.is_eligible()
+    }
+
+    /// Load balancers may send traffic here (item 123).
+    pub fn is_eligible(&self) -> bool {
+        match self.eligibility {
+            Eligibility::Unknown | Eligibility::Eligible => true,
+            Eligibility::Leaving => false,
+        }
     }
 
     /// For how long the source has not answered; zero while it does.

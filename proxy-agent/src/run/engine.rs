@@ -9,13 +9,13 @@ use proxy_common::{Addr4, Addr6, NodeConfig, V4, V6};
 use proxy_model::{Capacity, Changed, Event, IpFamily, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
+use super::local;
 use super::problems::Problems;
 use super::ranges::ServiceRanges;
 use crate::kernel::{Error, Outcome, Topology};
-use crate::observe::status::Eligibility;
 use crate::observe::{Metrics, Status};
 use crate::parse::{self, Fact, Parsed};
-use crate::source::{Key, Kind, Update};
+use crate::source::{Key, Update};
 
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
@@ -117,13 +117,10 @@ impl<D: Dataplane> Engine<D> {
             self.changed();
         }
         let problems = self.problems.by_kind();
-        let eligibility = match self.world.own_node() {
-            Some(node) if node.deleting || node.tainted_for_deletion => Eligibility::Leaving,
-            Some(_) | None => Eligibility::Eligible,
-        };
+        let world = &self.world;
         self.status.update(|status| {
             status.problems = problems;
-            status.eligibility = eligibility;
+            status.eligibility = local::eligibility(world, status.eligibility);
         });
     }
 
@@ -199,6 +196,7 @@ impl<D: Dataplane> Engine<D> {
         let tick = self.tick(now);
         let plan = self.planner.plan(&mut self.world, tick);
         let complete = self.write(&plan) && node.is_ok();
+        local::publish(&self.world, &self.planner, &self.status, &self.metrics);
         if complete {
             self.agreed();
         }

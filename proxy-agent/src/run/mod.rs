@@ -11,6 +11,7 @@
 
 mod dataplane;
 mod engine;
+mod local;
 mod problems;
 mod ranges;
 mod settings;
@@ -99,6 +100,7 @@ impl Source {
 }
 
 fn serve(config: &Config, shown: Shown) {
+    tokio::spawn(health::check::follow(shown.clone()));
     if let Some(address) = config.healthz {
         tokio::spawn(health::serve("health", address, health::health_routes(shown.clone())));
     }

@@ -52,6 +52,7 @@ fn a_service_is_served_shown_changed_and_gone() {
             frontend["cluster"].as_array().unwrap().iter().map(|b| [&b["address"], &b["place"]]).collect();
         places.sort_by_key(|[address, _]| address.to_string());
         assert_eq!(places, [[&json!("192.0.2.7"), &json!("local")], [&json!("192.0.2.8"), &json!("remote")]]);
+        assert_eq!([&frontend["clusterBackends"], &frontend["localBackends"]], [&json!(2), &json!(1)]);
         assert_eq!(node.ctl(&["backend", "list"]).as_array().unwrap().len(), 2);
 
         node.write("web.yaml", &service("other", "10.96.0.11"));

@@ -176,6 +176,10 @@ impl<F: Served> Ledger<F> {
         }
     }
 
+    pub(crate) fn intents(&self) -> impl Iterator<Item = (&ObjectKey, &Intent<F>)> {
+        self.planned.iter().map(|(key, planned)| (key, &planned.intent))
+    }
+
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> {
         self.actual.iter().map(|(key, value)| Entry {
             key: *key,

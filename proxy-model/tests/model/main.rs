@@ -14,6 +14,7 @@ mod endpoint;
 mod fixture;
 mod frontend;
 mod kernel;
+mod local;
 mod matrix;
 mod order;
 mod random;

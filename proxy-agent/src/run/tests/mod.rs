@@ -287,6 +287,47 @@ fn item_123_a_node_that_is_going_is_not_eligible() {
         json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}),
     )]);
     assert_eq!(bench.status.snapshot().eligibility, Eligibility::Leaving);
+    bench.take([node(json!({}))]);
+    assert_eq!(bench.status.snapshot().eligibility, Eligibility::Eligible);
+    bench.take([node(json!({"metadata": {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}}))]);
+    assert_eq!(bench.status.snapshot().eligibility, Eligibility::Leaving);
+}
+
+#[test]
+fn items_121_and_123_a_node_that_was_deleted_is_not_eligible_and_one_that_never_was_is() {
+    let mut bench = Bench::synced();
+    assert!(bench.status.snapshot().is_eligible());
+    bench.take([node(json!({}))]);
+    let key = Key { kind: Kind::Node, namespace: String::new(), name: "n1".into() };
+    bench.take([Update::Delete(key)]);
+    assert!(!bench.status.snapshot().is_eligible());
+    bench.take([node(json!({}))]);
+    assert!(bench.status.snapshot().is_eligible());
+}
+
+#[test]
+fn items_125_to_128_and_138_health_checks_and_counts_follow_the_objects() {
+    let mut bench = Bench::synced();
+    bench.take([node(json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}))]);
+    let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.1"], "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 32_000, "ports": [{"name": "http", "port": 80, "nodePort": 30_000}]}});
+    bench.take([put(Object::Service(serde_json::from_value(value).unwrap()))]);
+    let ready = |bench: &Bench| {
+        let checks = bench.status.health_checks().borrow().clone();
+        checks.iter().map(|(at, health)| (at.to_string(), health.ready)).collect::<Vec<_>>()
+    };
+    assert_eq!(ready(&bench), [("192.0.2.1:32000".to_owned(), 0)]);
+    bench.take([slice("a", "web", &["10.244.1.1"])]);
+    let text = bench.engine.metrics().text(&bench.status.snapshot(), SystemTime::now());
+    for (policy, count) in [("internal", 0), ("external", 1)] {
+        let line = format!(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{{traffic_policy=\"{policy}\"}} {count}"
+        );
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    bench.take([gone(Kind::Service, "web")]);
+    assert_eq!(ready(&bench), []);
 }
 
 #[test]
