@@ -71,22 +71,36 @@ impl Attempt {
 
 /// Mounts a BPF file system of its own, makes it read-only, and goes on.
 const READ_ONLY: &str = "mount -t bpf bpf \"$0\" && mount -o remount,ro \"$0\" && exec \"$@\"";
+/// Ends what is said of missing capabilities.
+const GRANT: &str = "run as root, or grant them (securityContext.capabilities.add in a pod, AmbientCapabilities in \
+                     systemd)";
 
 #[test]
 fn where_an_agent_cannot_run_it_says_in_one_line_what_to_do() {
     let stage = Stage::begin(SocketLb::On);
     stage.reaches(&WEB, &SERVERS);
     let loads = Loads::start(&stage);
-    let lab = &stage.lab;
-    let folder = lab.log_path("elsewhere");
-    std::fs::create_dir(&folder).unwrap();
-    let elsewhere = folder.display().to_string();
-    let other = lab.node_bpf_root("another").display().to_string();
-    let pid = lab.agent_process(NODE).unwrap().unwrap().pid;
-    let served = lab.node_bpf_root(NODE).display().to_string();
-    let release = release_of_2_6();
+    let pid = stage.lab.agent_process(NODE).unwrap().unwrap().pid;
+    let other = stage.lab.node_bpf_root("another");
 
-    let cases = [
+    for (attempt, remedy) in unusable_places(&stage.lab, pid).into_iter().chain(unfit_nodes(&other)) {
+        assert_eq!(attempt.make(&stage.lab), (Some(1), vec![format!("proxy-agent: {remedy}")]));
+    }
+    assert!(!other.exists(), "what could not run left nothing");
+    assert_eq!(stage.status(NODE)["agent"]["pid"], serde_json::json!(pid));
+
+    stage.point_web_at(&["web-2"]);
+    stage.reaches(&WEB, &["web-2"]);
+    loads.end_without_a_failure();
+}
+
+/// What an agent is pointed at and cannot use, and what it says then. `pid` is of the agent that runs.
+fn unusable_places(lab: &Lab, pid: i32) -> Vec<(Attempt, String)> {
+    let served = lab.node_bpf_root(NODE).display().to_string();
+    let folder = lab.log_path("elsewhere").display().to_string();
+    std::fs::create_dir(&folder).unwrap();
+    let inside = format!("{folder}/sluice");
+    vec![
         (
             Attempt::default(),
             format!(
@@ -99,41 +113,24 @@ fn where_an_agent_cannot_run_it_says_in_one_line_what_to_do() {
                 .to_owned(),
         ),
         (
-            Attempt::with("--bpf-root", format!("{elsewhere}/sluice")),
+            Attempt::with("--bpf-root", &inside),
             format!(
-                "{elsewhere}/sluice is not on a BPF file system; mount one (mount -t bpf bpf /sys/fs/bpf) or give \
-                 another --bpf-root"
+                "{inside} is not on a BPF file system; mount one (mount -t bpf bpf /sys/fs/bpf) or give another \
+                 --bpf-root"
             ),
         ),
         (
-            Attempt::through(&["unshare", "--mount", "sh", "-c", READ_ONLY, &elsewhere])
-                .and("--bpf-root", format!("{elsewhere}/sluice")),
+            Attempt::through(&["unshare", "--mount", "sh", "-c", READ_ONLY, &folder])
+                .and("--bpf-root", &inside),
             format!(
-                "the BPF file system of {elsewhere}/sluice is read-only; remount it (mount -o remount,rw \
-                 /sys/fs/bpf) or give another --bpf-root: read-only filesystem or storage medium"
+                "the BPF file system of {inside} is read-only; remount it (mount -o remount,rw /sys/fs/bpf) or \
+                 give another --bpf-root: read-only filesystem or storage medium"
             ),
         ),
         (
-            Attempt::through(&["setpriv", "--bounding-set=-bpf,-perfmon,-net_admin,-sys_admin"])
-                .and("--bpf-root", &other),
-            "missing capabilities: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON; run as root, or grant them \
-             (securityContext.capabilities.add in a pod, AmbientCapabilities in systemd)"
-                .to_owned(),
-        ),
-        (
-            Attempt::through(&["setpriv", "--bounding-set=-net_admin"]).and("--bpf-root", &other),
-            "missing capabilities: CAP_NET_ADMIN; run as root, or grant them (securityContext.capabilities.add in \
-             a pod, AmbientCapabilities in systemd)"
-                .to_owned(),
-        ),
-        (
-            Attempt::through(&["setarch", "--uname-2.6"]).and("--bpf-root", &other),
-            format!("this kernel is {release}; Sluice needs Linux 6.1 or newer"),
-        ),
-        (
-            Attempt::with("--cgroup-root", &elsewhere).and("--bpf-root", &other),
+            Attempt::with("--cgroup-root", &folder),
             format!(
-                "{elsewhere} is not a cgroup of version 2; mount one (mount -t cgroup2 none /sys/fs/cgroup), give \
+                "{folder} is not a cgroup of version 2; mount one (mount -t cgroup2 none /sys/fs/cgroup), give \
                  its path with --cgroup-root, or use --socket-lb=off"
             ),
         ),
@@ -142,16 +139,27 @@ fn where_an_agent_cannot_run_it_says_in_one_line_what_to_do() {
             "--cluster-cidr: \"10.300.0.0/16\" is not an address range such as 10.244.0.0/16 or fd00:10::/56"
                 .to_owned(),
         ),
-    ];
-    for (attempt, remedy) in cases {
-        assert_eq!(attempt.make(lab), (Some(1), vec![format!("proxy-agent: {remedy}")]));
-    }
-    assert!(!Path::new(&other).exists(), "what could not run left nothing");
-    assert_eq!(stage.status(NODE)["agent"]["pid"], serde_json::json!(pid));
+    ]
+}
 
-    stage.point_web_at(&["web-2"]);
-    stage.reaches(&WEB, &["web-2"]);
-    loads.end_without_a_failure();
+/// What the agent may not do or the kernel cannot do, and what is said of it.
+fn unfit_nodes(root: &Path) -> Vec<(Attempt, String)> {
+    let root = root.display().to_string();
+    let without = |capabilities: &str| {
+        let bounds = format!("--bounding-set={capabilities}");
+        Attempt::through(&["setpriv", &bounds]).and("--bpf-root", &root)
+    };
+    vec![
+        (
+            without("-bpf,-perfmon,-net_admin,-sys_admin"),
+            format!("missing capabilities: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON; {GRANT}"),
+        ),
+        (without("-net_admin"), format!("missing capabilities: CAP_NET_ADMIN; {GRANT}")),
+        (
+            Attempt::through(&["setarch", "--uname-2.6"]).and("--bpf-root", &root),
+            format!("this kernel is {}; Sluice needs Linux 6.1 or newer", release_of_2_6()),
+        ),
+    ]
 }
 
 #[test]
