@@ -262,7 +262,7 @@ fn attach(object: &mut Ebpf, cgroup: &Path) {
     for name in PROGRAMS {
         let program = object.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
         let program: &mut CgroupSockAddr = program.try_into().expect("a program of socket addresses");
-        program.load().unwrap_or_else(|error| panic!("{name}: {error}"));
+        object::load_program(name, || program.load());
         // Detached when the descriptor is closed, that is with this process.
         program.attach(&cgroup, CgroupAttachMode::Single).unwrap_or_else(|error| panic!("{name}: {error}"));
     }

@@ -213,7 +213,7 @@ impl Dataplane {
         let program = self.object.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
         let program: &mut SchedClassifier = program.try_into().expect("a tc program");
         if self.loaded.insert(name.to_owned()) {
-            program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            object::load_program(name, || program.load());
         }
         program
     }

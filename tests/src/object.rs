@@ -3,6 +3,7 @@
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
     maps::{Array, HashMap, MapData, PerCpuArray},
+    programs::ProgramError,
 };
 use proxy_common::{DatapathConfig, Reason, maps::MapType};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -40,6 +41,22 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
         }
     }
     loader.load(&bytes()).expect("the object loads; needs root")
+}
+
+/// Loads a program; again, if a signal cut the verifier short.
+///
+/// # Panics
+/// If the verifier refuses it; the message is its log.
+pub fn load_program(name: &str, mut load: impl FnMut() -> Result<(), ProgramError>) {
+    for _ in 0..5 {
+        match load() {
+            Ok(()) => return,
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{name}: {error:?}"),
+        }
+    }
+    panic!("{name}: signals kept the verifier from finishing");
 }
 
 /// The object, or the one that `SLUICE_BPF_OBJECT` names: a built test binary can try another one.

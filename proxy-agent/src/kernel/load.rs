@@ -70,10 +70,10 @@ impl Programs {
     fn load_one(&mut self, name: &'static str) -> Result<(), Error> {
         let program = self.object.program_mut(name).ok_or(Error::NoProgram { name })?;
         if let Ok(tc) = <&mut SchedClassifier>::try_from(&mut *program) {
-            return tc.load().map_err(Error::refused(name));
+            return patiently(|| tc.load()).map_err(Error::refused(name));
         }
         let cgroup: &mut CgroupSockAddr = program.try_into().map_err(Error::refused(name))?;
-        cgroup.load().map_err(Error::refused(name))
+        patiently(|| cgroup.load()).map_err(Error::refused(name))
     }
 
     /// The hooks that have a program.
@@ -125,6 +125,22 @@ impl Programs {
     }
 }
 
+/// The verifier gives up with `EAGAIN` when a signal is pending (`bpf_check` in the kernel's `verifier.c`); libbpf
+/// tries five times, and so does this.
+fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const TRIES: u32 = 5;
+    let mut result = load();
+    for _ in 1..TRIES {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {
+                result = load();
+            }
+            _ => break,
+        }
+    }
+    result
+}
+
 fn constants(families: Families, road: SocketRoad, host_netns: u64) -> DatapathConfig {
     DatapathConfig {
         host_netns,
@@ -155,6 +171,29 @@ fn netns_cookie() -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_that_a_signal_cut_short_is_tried_again_five_times_and_no_other() {
+        let refusal = |errno| ProgramError::LoadError {
+            io_error: io::Error::from_raw_os_error(errno),
+            verifier_log: aya_obj::VerifierLog::new(String::new()),
+        };
+        for (errno, tries) in [(libc::EAGAIN, 5), (libc::EACCES, 1)] {
+            let mut count = 0;
+            let result = patiently(|| {
+                count += 1;
+                Err(refusal(errno))
+            });
+            assert!(result.is_err());
+            assert_eq!(count, tries);
+        }
+        let mut count = 0;
+        let second = || {
+            count += 1;
+            if count == 2 { Ok(()) } else { Err(refusal(libc::EAGAIN)) }
+        };
+        assert!(patiently(second).is_ok());
+    }
 
     #[test]
     fn the_constants_follow_from_the_road() {

@@ -4,8 +4,8 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use proxy_agent::kernel::{Collected, Kernel};
 use proxy_common::{
-    Addr4, AffinityKey, AffinityValue, Backend, BackendFlags, Flow, FlowFlags, FlowKey, Frontend, FrontendKey,
-    Port, Proto, Segment, ServiceId,
+    Addr4, AffinityKey, AffinityValue, Backend, BackendFlags, Flow, FlowFlags, FlowKey, Frontend,
+    FrontendKey, Port, Proto, Segment, ServiceId,
 };
 use proxy_model::{Plan, Write};
 
