@@ -9,6 +9,7 @@ use proxy_common::{Addr4, Addr6, NodeConfig, V4, V6};
 use proxy_model::{Capacity, Changed, Event, IpFamily, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
+use super::kept;
 use super::local;
 use super::problems::Problems;
 use super::ranges::ServiceRanges;
@@ -158,6 +159,7 @@ impl<D: Dataplane> Engine<D> {
                 self.status.update(|status| status.unreadable_files = count);
                 Changed::No
             }
+            Update::Extent(extent) => kept::follow(&mut self.planner, extent),
             Update::Contact(contact) => {
                 self.status.update(|status| status.contact = Some(contact));
                 Changed::No
@@ -352,6 +354,7 @@ impl<D: Dataplane> Engine<D> {
             writes = plan.v4.len() + plan.v6.len(),
             "the first full plan is made"
         );
+        kept::say(&self.planner);
     }
 
     fn complain(&mut self, outcome: &Outcome) {

@@ -11,6 +11,7 @@
 
 mod dataplane;
 mod engine;
+mod kept;
 mod local;
 mod problems;
 mod ranges;

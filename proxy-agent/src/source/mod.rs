@@ -154,6 +154,17 @@ pub enum Update {
     Contact(Contact),
     /// So many files cannot be read in full now.
     UnreadableFiles(usize),
+    /// How much of what there is could be told since the start; all, unless it says otherwise before it has synced.
+    Extent(Extent),
+}
+
+/// How much of what there is could be told since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// Some objects may exist that could never be told.
+    Part,
+    /// All of it.
+    Whole,
 }
 
 /// Whether a source can still be asked.

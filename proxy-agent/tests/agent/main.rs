@@ -93,6 +93,28 @@ fn after_a_kill_the_next_agent_adopts_and_after_a_sigterm_the_dataplane_stays() 
 }
 
 #[test]
+fn a_start_with_an_unreadable_file_keeps_what_an_earlier_run_served_from_it() {
+    on_a_node(|node| {
+        node.write("web.yaml", WEB);
+        node.write("other.yaml", &service("other", "10.96.0.11"));
+        node.start();
+        eventually("names are written down", || (served(node).len() == 2).then_some(()));
+        node.end(Signal::KILL);
+
+        node.write("web.yaml", "kind: [unclosed");
+        node.start();
+        assert_eq!(node.ctl(&["status"])["start"]["deleted"], json!(0));
+        assert_eq!(served(node), ["shop/other", "shop/web"]);
+        let said = node.said();
+        assert_eq!(said.matches("frontends of an earlier run").count(), 1, "{said}");
+        node.write("other.yaml", "");
+        eventually("what is known goes", || (served(node) == ["shop/web"]).then_some(()));
+        node.write("web.yaml", &service("new", "10.96.0.12"));
+        eventually("what is read counts", || (served(node) == ["shop/new"]).then_some(()));
+    });
+}
+
+#[test]
 fn objects_that_make_no_sense_are_named_and_stop_nobody() {
     on_a_node(|node| {
         node.write("a.yaml", WEB);

@@ -99,13 +99,17 @@ impl Ids {
     }
 
     /// Every Service has been planned: what was found and belongs to none of them is free after the grace period.
-    pub(crate) fn retire_unclaimed(&mut self, now: Tick) {
-        for id in std::mem::take(&mut self.unclaimed) {
+    /// `kept` are in use all the same.
+    pub(crate) fn retire_unclaimed(&mut self, kept: &BTreeSet<ServiceId>, now: Tick) {
+        let (unclaimed, nameless) = (&self.unclaimed - kept, &self.nameless - kept);
+        self.unclaimed.retain(|id| kept.contains(id));
+        self.nameless.retain(|id| kept.contains(id));
+        for id in unclaimed {
             if let Some(name) = self.by_id.get(&id).cloned() {
                 self.retire(&name, now);
             }
         }
-        for id in std::mem::take(&mut self.nameless) {
+        for id in nameless {
             self.rest(id, now);
         }
     }

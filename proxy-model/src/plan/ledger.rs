@@ -10,6 +10,7 @@ use proxy_common::{ClientRule, Family, Frontend, FrontendFlags, FrontendKey, Seg
 
 use super::claim::{self, Claim, Claimed, Claims};
 use super::ids::Ids;
+use super::kept::Kept;
 use super::name::ServiceName;
 use super::phase::{self, Write};
 use super::refusal::{Refusal, Refused};
@@ -42,6 +43,8 @@ pub struct Ledger<F: Family> {
     /// Keys that are refused for want of room.
     starved: BTreeSet<Key<F>>,
     generation: u32,
+    /// What the start found and no fact has explained, while facts are missing.
+    pub(super) kept: Kept<F>,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl<F: Served> Ledger<F> {
             refused: BTreeMap::new(),
             starved: BTreeSet::new(),
             generation: 0,
+            kept: Kept::NOTHING,
         }
     }
 
@@ -86,7 +90,7 @@ impl<F: Served> Ledger<F> {
         for (key, value) in table.frontends {
             let mut sound = true;
             for segment in [value.cluster, value.local] {
-                sound &= segment.is_empty() || adopt_segment(&mut self.segments, segment, &table.slot);
+                sound &= segment.is_empty() || self.segments.read(segment, &table.slot);
             }
             if sound {
                 let segments = [value.cluster, value.local];
@@ -133,7 +137,7 @@ impl<F: Served> Ledger<F> {
                 self.pending.extend(self.actual.keys().chain(self.claims.keys()));
             }
         }
-        self.settle(refused)
+        self.settle(world, refused)
     }
 
     /// A write was not made: the kernel holds what it held before.
@@ -174,6 +178,14 @@ impl<F: Served> Ledger<F> {
             backends: self.segments.used(),
             capacity: self.capacity,
         }
+    }
+
+    pub(super) fn keep(&mut self) {
+        self.kept = Kept::all(&self.actual);
+    }
+
+    pub(super) fn kept_ids(&self) -> impl Iterator<Item = ServiceId> {
+        self.kept.ids(&self.actual)
     }
 
     pub(crate) fn intents(&self) -> impl Iterator<Item = (&ObjectKey, &Intent<F>)> {
@@ -226,7 +238,7 @@ impl<F: Served> Ledger<F> {
     }
 
     /// Turns what is pending into writes.
-    fn settle(&mut self, refused: &mut Vec<Refusal>) -> Vec<Write<F>> {
+    fn settle(&mut self, world: &World, refused: &mut Vec<Refusal>) -> Vec<Write<F>> {
         let mut writes = Vec::new();
         let mut deletions = Vec::new();
         for key in std::mem::take(&mut self.pending) {
@@ -234,12 +246,16 @@ impl<F: Served> Ledger<F> {
             let mut refusals: Vec<_> = self.losers(&key);
             match self.wanted(&key) {
                 Some((wanted, claim)) => {
+                    let lists = [&wanted.cluster, &wanted.local];
+                    if self.kept.awaits_slices((&key, self.actual.get(&key)), lists, world, &claim.service) {
+                        continue;
+                    }
                     if let Err(reason) = self.put(key, wanted, &mut writes) {
                         self.starved.insert(key);
                         refusals.push(Refusal { name: claim.name::<F>(), frontend: key.into(), reason });
                     }
                 }
-                None if self.actual.contains_key(&key) => deletions.push(key),
+                None if self.actual.contains_key(&key) && !self.kept.holds(&key) => deletions.push(key),
                 None => {}
             }
             let known = self.refused.remove(&key).unwrap_or_default();
@@ -374,19 +390,4 @@ impl<F: Served> Ledger<F> {
             [old.cluster, old.local].into_iter().for_each(|segment| self.segments.let_go(segment));
         }
     }
-}
-
-/// Reads a segment of the kernel; false if it cannot be what it should be.
-fn adopt_segment<F: Family>(
-    segments: &mut Segments<F>,
-    segment: Segment,
-    slot: &dyn Fn(u32) -> Option<proxy_common::Backend<F::Addr>>,
-) -> bool {
-    if segments.content(segment).len() == segment.len as usize {
-        return true;
-    }
-    // Bounds first: a broken entry may name four billion slots.
-    let in_bounds = segment.start.checked_add(segment.len).filter(|end| segments.holds(*end));
-    let content = in_bounds.and_then(|end| (segment.start..end).map(slot).collect::<Option<Vec<_>>>());
-    content.is_some_and(|content| segments.adopt(segment, content.into()))
 }

@@ -12,6 +12,7 @@
 
 mod claim;
 mod ids;
+mod kept;
 mod ledger;
 mod name;
 mod phase;
@@ -32,6 +33,7 @@ pub use refusal::{Place, Refusal, Refused};
 use crate::family::Served;
 use crate::world::{Dirty, World};
 use ids::Ids;
+use kept::Kept;
 
 /// A moment: milliseconds of a clock that never goes back. Only differences count.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -152,6 +154,26 @@ impl Planner {
         adoption
     }
 
+    /// Facts are missing that there were when the entries found by [`Planner::adopt`] were written: those that no
+    /// fact explains stay until [`Planner::let_go`]. An entry is explained by a Service that claims it, and one with
+    /// backends also by a slice of that Service.
+    pub fn keep(&mut self) {
+        self.v4.keep();
+        self.v6.keep();
+    }
+
+    /// Every fact is known: what none of them explains goes with the next plan.
+    pub fn let_go(&mut self) {
+        self.v4.kept = Kept::NOTHING;
+        self.v6.kept = Kept::NOTHING;
+        self.whole = true;
+    }
+
+    /// Entries that stay only because of [`Planner::keep`].
+    pub fn kept(&self) -> usize {
+        self.v4.kept.len() + self.v6.kept.len()
+    }
+
     /// What must be written so that the kernel serves this world. Empty until the world is synced (item 112).
     pub fn plan(&mut self, world: &mut World, now: Tick) -> Plan {
         if !world.is_synced() {
@@ -166,7 +188,8 @@ impl Planner {
         let v4 = self.v4.plan(world, &dirty, &mut self.ids, now, &mut refused);
         let v6 = self.v6.plan(world, &dirty, &mut self.ids, now, &mut refused);
         if dirty == Dirty::All {
-            self.ids.retire_unclaimed(now);
+            let kept = self.v4.kept_ids().chain(self.v6.kept_ids()).collect();
+            self.ids.retire_unclaimed(&kept, now);
         }
         let next_release = [self.v4.next_release(now), self.v6.next_release(now)].into_iter().flatten().min();
         Plan { v4, v6, refused, next_release }

@@ -56,11 +56,6 @@ impl<F: Family> Segments<F> {
         self.size - self.space.free()
     }
 
-    /// `end` slots exist.
-    pub(crate) fn holds(&self, end: u32) -> bool {
-        end <= self.size
-    }
-
     /// What a segment holds, as far as it is known.
     pub(crate) fn content(&self, segment: Segment) -> &[Backend<F::Addr>] {
         self.held.get(&segment.start).filter(|_| !segment.is_empty()).map_or(&[], |held| &held.content)
@@ -86,7 +81,7 @@ impl<F: Family> Segments<F> {
     }
 
     /// Takes a segment as it was found in the kernel: held by nobody yet. False if it overlaps another one.
-    pub(crate) fn adopt(&mut self, segment: Segment, content: Backends<F>) -> bool {
+    fn adopt(&mut self, segment: Segment, content: Backends<F>) -> bool {
         if let Some(held) = self.held.get(&segment.start) {
             return held.content.len() == segment.len as usize;
         }
@@ -99,6 +94,17 @@ impl<F: Family> Segments<F> {
         self.by_content.entry(content.clone()).or_insert(segment.start);
         self.held.insert(segment.start, Held { content, refs: 0, rests_until: None });
         true
+    }
+
+    /// Takes a segment of the kernel, slot by slot; false if it cannot be what it should be.
+    pub(crate) fn read(&mut self, segment: Segment, slot: &dyn Fn(u32) -> Option<Backend<F::Addr>>) -> bool {
+        if self.content(segment).len() == segment.len as usize {
+            return true;
+        }
+        // Bounds first: a broken entry may name four billion slots.
+        let in_bounds = segment.start.checked_add(segment.len).filter(|end| *end <= self.size);
+        let content = in_bounds.and_then(|end| (segment.start..end).map(slot).collect::<Option<Vec<_>>>());
+        content.is_some_and(|content| self.adopt(segment, content.into()))
     }
 
     /// One more pointer from the kernel.

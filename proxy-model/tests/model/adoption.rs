@@ -164,3 +164,63 @@ fn what_somebody_else_wrote_is_found_and_repaired_by_reading_again() {
     machine.now = machine.now.after(GRACE_MILLIS);
     assert!(machine.sync().is_empty());
 }
+
+/// Starts anew while facts are missing; gives what the first plan writes.
+fn restart_without_some(machine: &mut Machine, names: Names, known: Vec<Event>) -> Vec<Write<V4>> {
+    machine.restart(names);
+    machine.planner.keep();
+    let mut plan = sync_like_at_start(machine, known);
+    // Past the grace period, at which numbers would be given to others.
+    machine.now = machine.now.after(2 * GRACE_MILLIS);
+    machine.apply([put(service("new", "10.96.0.77"))]);
+    plan.v4.extend(machine.sync().v4);
+    plan.v4
+}
+
+#[test]
+fn while_facts_are_missing_what_none_explains_stays_and_keeps_its_number() {
+    let all = || {
+        vec![
+            put(node(HERE, Some("za"), &[NODE_IP])),
+            put(service("seen", "10.96.0.1")),
+            put(slice("seen", "seen", vec![endpoint("10.0.1.1", HERE)])),
+            put(service("whole", "10.96.0.2")),
+            put(slice("whole", "whole", vec![endpoint("10.0.1.2", HERE)])),
+            put(service("sliceless", "10.96.0.3")),
+            put(slice("sliceless", "sliceless", vec![endpoint("10.0.1.3", HERE)])),
+        ]
+    };
+    let to = |machine: &Machine, ip: &str| machine.tcp(POD, ip, 80);
+    for names in [Names::Kept, Names::Lost] {
+        let mut machine = machine(settings(), all());
+        let before: Vec<_> = machine.v4.frontends.clone().into_iter().collect();
+        // The file with `whole`, and the one with the slice of `sliceless`, cannot be read.
+        let known: Vec<_> = [0, 1, 2, 5].map(|index| all()[index].clone()).into();
+        let writes = restart_without_some(&mut machine, names, known);
+        let is_new = |write: &Write<V4>| matches!(write, Write::PutFrontend { key, .. } if before.iter().all(|(k, _)| k != key));
+        assert!(writes.iter().all(is_new), "{names:?}: {writes:?}");
+        assert_eq!(machine.planner.kept(), 3, "{names:?}");
+        for (key, value) in &before {
+            assert_eq!(machine.v4.frontends.get(key), Some(value), "{names:?}");
+        }
+        let of_new = machine.v4.frontends.values().map(|value| value.service);
+        let numbers: std::collections::BTreeSet<_> = of_new.filter(|id| *id != ServiceId::NONE).collect();
+        assert_eq!(numbers.len(), 4, "{names:?}: no number is given twice");
+
+        // What is explained follows the facts, also while others are missing.
+        machine.apply([Event::Slice(Change::Delete(ObjectKey::new("default", "seen")))]);
+        machine.sync();
+        assert_eq!(to(&machine, "10.96.0.1"), crate::reference::Verdict::Reject, "{names:?}");
+        machine.apply([put(slice("sliceless", "sliceless", vec![endpoint("10.0.1.4", HERE)]))]);
+        machine.sync();
+        assert_eq!(to(&machine, "10.96.0.3"), backends(Seen::Client, &["10.0.1.4"]), "{names:?}");
+        assert_eq!(to(&machine, "10.96.0.2"), backends(Seen::Client, &["10.0.1.2"]), "{names:?}");
+
+        // Everything is known, and `whole` is not part of it.
+        machine.planner.let_go();
+        machine.sync();
+        assert_eq!(machine.planner.kept(), 0);
+        assert_eq!(machine.v4.frontends.len(), 6, "{names:?}: three Services with their wildcards");
+        assert_eq!(to(&machine, "10.96.0.3"), backends(Seen::Client, &["10.0.1.4"]), "{names:?}");
+    }
+}

@@ -149,7 +149,7 @@ async fn next(updates: &mut mpsc::Receiver<Update>) -> String {
             Update::Synced(kind) => format!("synced {}", kind.name()),
             Update::Contact(Contact::Current) => "current".into(),
             Update::Contact(Contact::LostSince(_)) => "lost".into(),
-            Update::UnreadableFiles(_) => unreachable!("no files here"),
+            Update::UnreadableFiles(_) | Update::Extent(_) => unreachable!("no files here"),
         };
         if text.contains("Service ") || text.ends_with(" Service") || text == "current" || text == "lost" {
             return text;

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use super::document::{self, Contents, DocumentProblem, Syntax};
 use crate::parse::{self, Parsed};
-use crate::source::{Key, Update};
+use crate::source::{Extent, Key, Update};
 
 /// What the objects of a file say.
 type Objects = BTreeMap<Key, Arc<Parsed>>;
@@ -29,6 +29,8 @@ pub(super) struct Directory {
     told: Objects,
     /// How many files could not be read in full.
     unreadable: usize,
+    /// Files that were there at the first look and have not been read in full since; `None` before that look.
+    never_read: Option<BTreeSet<String>>,
 }
 
 /// One file.
@@ -113,6 +115,7 @@ impl Directory {
             owners: BTreeMap::new(),
             told: BTreeMap::new(),
             unreadable: 0,
+            never_read: None,
         }
     }
 
@@ -143,7 +146,27 @@ impl Directory {
         if std::mem::replace(&mut self.unreadable, unreadable) != unreadable {
             outcome.updates.push(Update::UnreadableFiles(unreadable));
         }
+        outcome.updates.extend(self.extent().map(Update::Extent));
         Ok(outcome)
+    }
+
+    /// How much could be told since the start, if that is news. A file that is removed has nothing to tell.
+    fn extent(&mut self) -> Option<Extent> {
+        let has_failed =
+            |name: &String| self.files.get(name).is_some_and(|file| file.reading == Reading::Failed);
+        match &mut self.never_read {
+            Some(names) if names.is_empty() => None,
+            Some(names) => {
+                names.retain(has_failed);
+                names.is_empty().then_some(Extent::Whole)
+            }
+            first @ None => {
+                let names: BTreeSet<_> = self.files.keys().filter(|name| has_failed(name)).cloned().collect();
+                let news = (!names.is_empty()).then_some(Extent::Part);
+                *first = Some(names);
+                news
+            }
+        }
     }
 
     fn list(&self) -> io::Result<BTreeSet<String>> {

@@ -30,6 +30,7 @@ fn told(update: &Update) -> String {
         Update::Delete(key) => format!("-{key}"),
         Update::Synced(kind) => format!("synced {}", kind.name()),
         Update::UnreadableFiles(count) => format!("unreadable {count}"),
+        Update::Extent(extent) => format!("told {extent:?}"),
         Update::Contact(Contact::Current) => "current".into(),
         Update::Contact(Contact::LostSince(_)) => "lost".into(),
     }
@@ -87,6 +88,31 @@ fn a_file_that_cannot_be_read_in_full_takes_nothing_away() {
     // Repaired without `two`: now it is really gone.
     replace(dir.path(), "a.yaml", &service("one", "10.0.0.7"));
     assert_eq!(refresh(&mut directory), (vec!["-Service default/two".into(), "unreadable 0".into()], none()));
+}
+
+#[test]
+fn what_was_never_read_since_the_start_is_said_until_it_is_read_or_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = "kind: Service\nmetadata: [\n";
+    for name in ["a.yaml", "b.yaml", "c.yaml"] {
+        replace(dir.path(), name, bad);
+    }
+    replace(dir.path(), "d.yaml", &service("one", "10.0.0.1"));
+    let mut directory = Directory::new(dir.path());
+    let first = ["Service default/one [10.0.0.1]", "unreadable 3", "told Part"];
+    assert_eq!(refresh(&mut directory).0, first);
+
+    replace(dir.path(), "a.yaml", &service("two", "10.0.0.2"));
+    std::fs::remove_file(dir.path().join("b.yaml")).unwrap();
+    assert_eq!(refresh(&mut directory).0, ["Service default/two [10.0.0.2]", "unreadable 1"]);
+    // Read once, this file cannot lose anything any more.
+    replace(dir.path(), "a.yaml", bad);
+    assert_eq!(refresh(&mut directory).0, ["unreadable 2"]);
+    replace(dir.path(), "c.yaml", &service("three", "10.0.0.3"));
+    let last = ["Service default/three [10.0.0.3]", "unreadable 1", "told Whole"];
+    assert_eq!(refresh(&mut directory).0, last);
+    replace(dir.path(), "e.yaml", bad);
+    assert_eq!(refresh(&mut directory).0, ["unreadable 2"]);
 }
 
 #[test]

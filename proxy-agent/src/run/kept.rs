@@ -1,0 +1,31 @@
+//! What an earlier run left in the kernel is kept while a source cannot tell all that there is.
+
+use proxy_model::{Changed, Planner};
+
+use crate::source::Extent;
+
+/// Keeps what no fact explains, or lets it go.
+pub(super) fn follow(planner: &mut Planner, extent: Extent) -> Changed {
+    match extent {
+        Extent::Part => {
+            planner.keep();
+            Changed::No
+        }
+        Extent::Whole => {
+            tracing::info!("every manifest has been read: what none of them explains is not kept any more");
+            planner.let_go();
+            Changed::Yes
+        }
+    }
+}
+
+/// Says once, after the first plan, what is kept.
+pub(super) fn say(planner: &Planner) {
+    if let frontends @ 1.. = planner.kept() {
+        tracing::warn!(
+            frontends,
+            "not every manifest can be read: frontends of an earlier run that the others do not explain are kept \
+             until it can be, or is removed"
+        );
+    }
+}
