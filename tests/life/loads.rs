@@ -1,5 +1,5 @@
 //! New connections as fast as they can be made and datagrams at a steady pace, from a pod and from its node, over both
-//! families, and connections that stay open. Not one may fail.
+//! families, and connections that stay open.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,17 @@ use sluice_lab::{Load, Place, Protocol};
 
 use crate::stage::{PATIENCE, Stage, WEB, frontends};
 
-/// Between two datagrams of a client to a frontend, so that ports are seldom used twice: a datagram flow outlives its
-/// endpoint for as long as the server answers, and a new socket with the port of an old one would join its flow.
+/// Between two datagrams of a client to a frontend, so that ports are seldom used twice while their flows live.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How often an endpoint was taken away. What is on its way to it over UDP may be lost then (item 101), one datagram of
+/// each client at most; nothing else is ever lost.
+#[derive(Clone, Copy)]
+pub(crate) struct Removals(pub(crate) u32);
 
 /// Requests that go on until they are ended.
 pub(crate) struct Loads {
-    running: Vec<(String, Load)>,
+    running: Vec<(String, Protocol, Load)>,
 }
 
 impl Loads {
@@ -26,7 +30,7 @@ impl Loads {
                 probe.pause = if probe.protocol == Protocol::Udp { PAUSE } else { Duration::ZERO };
                 let name = format!("{} {} {}", client.name, probe.protocol, probe.to);
                 let load = client.load(&name, &probe).unwrap();
-                running.push((name, load));
+                running.push((name, probe.protocol, load));
             }
         }
         Self { running }
@@ -35,9 +39,9 @@ impl Loads {
     /// Waits until each load has had so many more answers.
     pub(crate) fn go_on_for(&self, answers: u32) {
         let so_far = |load: &Load| load.read().unwrap().tally.answers();
-        let goals: Vec<u32> = self.running.iter().map(|(_, load)| so_far(load) + answers).collect();
+        let goals: Vec<u32> = self.running.iter().map(|(_, _, load)| so_far(load) + answers).collect();
         let deadline = Instant::now() + PATIENCE;
-        for ((name, load), goal) in self.running.iter().zip(goals) {
+        for ((name, _, load), goal) in self.running.iter().zip(goals) {
             while so_far(load) < goal {
                 assert!(Instant::now() < deadline, "{name}: stands still");
                 std::thread::sleep(Duration::from_millis(2));
@@ -45,16 +49,19 @@ impl Loads {
         }
     }
 
-    /// Ends them. Every request must have been answered.
-    pub(crate) fn end_without_a_failure(self) {
-        let mut answers = 0;
-        for (name, load) in self.running {
+    /// Ends them. Every request must have been answered, but for what removals excuse.
+    pub(crate) fn end(self, Removals(removals): Removals) {
+        let (mut answers, mut lost) = (0, 0);
+        for (name, protocol, load) in self.running {
             let report = load.stop().unwrap();
-            assert_eq!(report.tally.failures(), 0, "{name}: {:?}", report.first_failures);
+            let excused = if protocol == Protocol::Udp { removals } else { 0 };
+            let failures = report.tally.failures();
+            assert!(failures <= excused, "{name}: {failures} failed: {:?}", report.first_failures);
             assert!(report.tally.answers() > 0, "{name}: no answer");
             answers += report.tally.answers();
+            lost += failures;
         }
-        println!("{answers} requests, 0 failed");
+        println!("{answers} requests answered, {lost} datagrams lost with their endpoints");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use sluice_lab::{Family, SocketLb};
 
-use crate::loads::Loads;
+use crate::loads::{Loads, Removals};
 use crate::objects;
 use crate::stage::{Log, NODES, PATIENCE, SERVERS, Stage, WEB};
 
@@ -103,7 +103,7 @@ fn each_object_that_makes_no_sense_is_one_error_and_the_others_are_served() {
     for log in logs {
         assert_eq!(log.complaints().len(), nonsense().len(), "{:#?}", log.complaints());
     }
-    loads.end_without_a_failure();
+    loads.end(Removals(6));
 }
 
 #[test]
@@ -123,4 +123,31 @@ fn a_slice_that_comes_before_its_service_is_no_error_and_takes_effect_with_it() 
     for log in logs {
         assert_eq!(log.complaints(), [""; 0]);
     }
+}
+
+#[test]
+fn a_folder_that_goes_away_is_one_error_and_what_it_said_stays_until_it_is_back() {
+    let stage = Stage::begin(SocketLb::Host);
+    stage.reaches(&WEB, &SERVERS);
+    let loads = Loads::start(&stage);
+    let logs = NODES.map(|node| Log::follow(&stage, node));
+    let dir = stage.lab.manifests().path().to_owned();
+    let away = dir.with_file_name("away");
+    std::fs::rename(&dir, &away).unwrap();
+    let wanted = format!(
+        "ERROR the directory is gone; what it said last stays until it is back directory={}",
+        dir.display()
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while logs.iter().any(|log| log.complaints().is_empty()) {
+        assert!(Instant::now() < deadline, "nobody says that the folder is gone");
+    }
+    stage.reaches(&WEB, &SERVERS);
+    std::fs::rename(&away, &dir).unwrap();
+    stage.point_web_at(&["web-3"]);
+    stage.reaches(&WEB, &["web-3"]);
+    for log in logs {
+        assert_eq!(log.complaints(), [wanted.as_str()]);
+    }
+    loads.end(Removals(1));
 }

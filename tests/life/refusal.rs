@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use sluice_lab::binary::Program;
 use sluice_lab::{Lab, SocketLb, Stop};
 
-use crate::loads::Loads;
+use crate::loads::{Loads, Removals};
 use crate::stage::{SERVERS, Stage, WEB, complaints};
 
 const NODE: &str = "node-1";
@@ -91,7 +91,7 @@ fn where_an_agent_cannot_run_it_says_in_one_line_what_to_do() {
 
     stage.point_web_at(&["web-2"]);
     stage.reaches(&WEB, &["web-2"]);
-    loads.end_without_a_failure();
+    loads.end(Removals(1));
 }
 
 /// What an agent is pointed at and cannot use, and what it says then. `pid` is of the agent that runs.

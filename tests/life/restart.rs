@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use sluice_lab::{Family, SocketLb, Stop};
 
-use crate::loads::{Flows, Loads};
+use crate::loads::{Flows, Loads, Removals};
 use crate::objects;
 use crate::stage::{FRONTENDS, NODES, SERVERS, Stage, WEB};
 
@@ -39,6 +39,8 @@ fn survives(road: SocketLb) {
         comes_back(&stage, &loads, stop, || {}, json!([true, 2 * FRONTENDS, 0, 0]));
         flows.still_stand();
     }
+    loads.end(Removals(0));
+    let loads = Loads::start(&stage);
     comes_back(
         &stage,
         &loads,
@@ -66,7 +68,7 @@ fn survives(road: SocketLb) {
     );
     stage.reaches(&WEB, &SERVERS);
     flows.still_stand();
-    loads.end_without_a_failure();
+    loads.end(Removals(1));
 }
 
 /// Ends both agents, changes the world, starts them again, and compares what the new ones did.

@@ -2,10 +2,10 @@
 
 use sluice_lab::SocketLb;
 
-use crate::loads::{Flows, Loads};
+use crate::loads::{Flows, Loads, Removals};
 use crate::stage::{SERVERS, Stage, WEB};
 
-const CHANGES: usize = 50;
+const CHANGES: u32 = 50;
 /// Every set of the three servers but the empty one, ordered so that servers come, go and are swapped all at once.
 const STATES: [&[&str]; 7] = [
     &["web-1"],
@@ -18,12 +18,12 @@ const STATES: [&[&str]; 7] = [
 ];
 
 #[test]
-fn fifty_changes_of_the_endpoints_cost_no_request_on_the_socket_road() {
+fn fifty_changes_of_the_endpoints_cost_no_connection_on_the_socket_road() {
     scales(SocketLb::On);
 }
 
 #[test]
-fn fifty_changes_of_the_endpoints_cost_no_request_on_the_packet_road() {
+fn fifty_changes_of_the_endpoints_cost_no_connection_on_the_packet_road() {
     scales(SocketLb::Host);
 }
 
@@ -32,10 +32,10 @@ fn scales(road: SocketLb) {
     stage.reaches(&WEB, &SERVERS);
     let flows = Flows::open(&stage);
     let loads = Loads::start(&stage);
-    for pods in STATES.into_iter().cycle().take(CHANGES) {
+    for pods in STATES.into_iter().cycle().take(CHANGES as usize) {
         stage.point_web_at(pods);
         stage.reaches(&WEB, pods);
     }
     flows.still_stand();
-    loads.end_without_a_failure();
+    loads.end(Removals(CHANGES));
 }
