@@ -12,20 +12,22 @@ use crate::world::World;
 /// The entries that no fact has explained yet.
 #[derive(Debug)]
 pub(crate) struct Kept<F: Family> {
-    keys: BTreeSet<FrontendKey<F::Addr>>,
+    unclaimed: BTreeSet<FrontendKey<F::Addr>>,
+    /// A Service was told that claims them, and no slice of it.
+    awaiting: BTreeSet<FrontendKey<F::Addr>>,
 }
 
 impl<F: Family> Kept<F> {
-    pub(crate) const NOTHING: Self = Self { keys: BTreeSet::new() };
+    pub(crate) const NOTHING: Self = Self { unclaimed: BTreeSet::new(), awaiting: BTreeSet::new() };
 
     /// From now on these stay.
     pub(crate) fn all(found: &BTreeMap<FrontendKey<F::Addr>, Frontend>) -> Self {
-        Self { keys: found.keys().copied().collect() }
+        Self { unclaimed: found.keys().copied().collect(), awaiting: BTreeSet::new() }
     }
 
-    /// An entry that nobody claims stays.
+    /// An entry that nobody has claimed yet stays; one whose Service was told and is gone does not.
     pub(crate) fn holds(&self, key: &FrontendKey<F::Addr>) -> bool {
-        self.keys.contains(key)
+        self.unclaimed.contains(key)
     }
 
     /// The entry of a Service stays as it is: it has backends, and no slice of the Service was ever told. Once one
@@ -37,14 +39,14 @@ impl<F: Family> Kept<F> {
         world: &World,
         service: &ObjectKey,
     ) -> bool {
-        if !self.keys.contains(key) {
+        if !(self.unclaimed.remove(key) || self.awaiting.remove(key)) {
             return false;
         }
         let unknown = known.is_some_and(|known| !known.cluster.is_empty() || !known.local.is_empty())
             && wanted.iter().all(|list| list.is_empty())
             && world.slices_at(service).next().is_none();
-        if !unknown {
-            self.keys.remove(key);
+        if unknown {
+            self.awaiting.insert(*key);
         }
         unknown
     }
@@ -54,10 +56,13 @@ impl<F: Family> Kept<F> {
         &self,
         actual: &BTreeMap<FrontendKey<F::Addr>, Frontend>,
     ) -> impl Iterator<Item = ServiceId> {
-        self.keys.iter().filter_map(|key| actual.get(key).map(|value| value.service))
+        self.unclaimed
+            .iter()
+            .chain(&self.awaiting)
+            .filter_map(|key| actual.get(key).map(|value| value.service))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.keys.len()
+        self.unclaimed.len() + self.awaiting.len()
     }
 }

@@ -188,31 +188,37 @@ fn while_facts_are_missing_what_none_explains_stays_and_keeps_its_number() {
             put(slice("whole", "whole", vec![endpoint("10.0.1.2", HERE)])),
             put(service("sliceless", "10.96.0.3")),
             put(slice("sliceless", "sliceless", vec![endpoint("10.0.1.3", HERE)])),
+            put(service("ended", "10.96.0.4")),
+            put(slice("ended", "ended", vec![endpoint("10.0.1.4", HERE)])),
         ]
     };
     let to = |machine: &Machine, ip: &str| machine.tcp(POD, ip, 80);
     for names in [Names::Kept, Names::Lost] {
         let mut machine = machine(settings(), all());
         let before: Vec<_> = machine.v4.frontends.clone().into_iter().collect();
-        // The file with `whole`, and the one with the slice of `sliceless`, cannot be read.
-        let known: Vec<_> = [0, 1, 2, 5].map(|index| all()[index].clone()).into();
+        // The file with `whole`, and the one with the slices of `sliceless` and `ended`, cannot be read.
+        let known: Vec<_> = [0, 1, 2, 5, 7].map(|index| all()[index].clone()).into();
         let writes = restart_without_some(&mut machine, names, known);
         let is_new = |write: &Write<V4>| matches!(write, Write::PutFrontend { key, .. } if before.iter().all(|(k, _)| k != key));
         assert!(writes.iter().all(is_new), "{names:?}: {writes:?}");
-        assert_eq!(machine.planner.kept(), 3, "{names:?}");
+        assert_eq!(machine.planner.kept(), 4, "{names:?}");
         for (key, value) in &before {
             assert_eq!(machine.v4.frontends.get(key), Some(value), "{names:?}");
         }
         let of_new = machine.v4.frontends.values().map(|value| value.service);
         let numbers: std::collections::BTreeSet<_> = of_new.filter(|id| *id != ServiceId::NONE).collect();
-        assert_eq!(numbers.len(), 4, "{names:?}: no number is given twice");
+        assert_eq!(numbers.len(), 5, "{names:?}: no number is given twice");
 
         // What is explained follows the facts, also while others are missing.
         machine.apply([Event::Slice(Change::Delete(ObjectKey::new("default", "seen")))]);
         machine.sync();
         assert_eq!(to(&machine, "10.96.0.1"), crate::reference::Verdict::Reject, "{names:?}");
-        machine.apply([put(slice("sliceless", "sliceless", vec![endpoint("10.0.1.4", HERE)]))]);
+        machine.apply([
+            put(slice("sliceless", "sliceless", vec![endpoint("10.0.1.4", HERE)])),
+            Event::Service(Change::Delete(ObjectKey::new("default", "ended"))),
+        ]);
         machine.sync();
+        assert_eq!(to(&machine, "10.96.0.4"), crate::reference::Verdict::Drop, "{names:?}");
         assert_eq!(to(&machine, "10.96.0.3"), backends(Seen::Client, &["10.0.1.4"]), "{names:?}");
         assert_eq!(to(&machine, "10.96.0.2"), backends(Seen::Client, &["10.0.1.2"]), "{names:?}");
 
