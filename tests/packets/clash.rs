@@ -1,7 +1,7 @@
 //! Answers that could belong to two connections: one to a Service and one straight to its backend with the same
 //! ports. A client that reuses a port must not get the other's packets.
 
-use proxy_common::{Proto, Reason};
+use proxy_common::{DatapathConfig, Proto, Reason};
 use tests::dataplane::{Dataplane, config};
 use tests::packet::{Packet, flags};
 
@@ -27,6 +27,21 @@ fn a_direct_connection_is_not_disturbed_by_one_to_the_service_that_is_over() {
         assert_eq!(dataplane.flows(), [""; 0]);
         let answer = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
         assert_eq!(dataplane.run("from_wire", &answer.bytes()), next(Reason::MidStream, &answer));
+    }
+}
+
+#[test]
+fn a_direct_connection_of_a_pod_that_is_not_served_here_meets_no_entry_of_another_road() {
+    for n in &FAMILIES {
+        let mut dataplane = Dataplane::new(DatapathConfig { pod_packets: 0, ..config() });
+        dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
+        // By the wire, so that there are entries although packets of pods are not served.
+        dataplane.run("from_wire", &Packet::tcp(flags::SYN, n.client, n.vip).bytes());
+        dataplane.run("from_pod", &Packet::tcp(flags::SYN_ACK, n.backend, n.client).bytes());
+        dataplane.run("from_wire", &Packet::tcp(flags::RST, n.client, n.vip).bytes());
+        let syn = Packet::tcp(flags::SYN, n.client, n.backend);
+        assert_eq!(dataplane.run("from_pod", &syn.bytes()), next(Reason::NotAService, &syn));
+        assert_eq!(dataplane.flows(), [""; 0]);
     }
 }
 

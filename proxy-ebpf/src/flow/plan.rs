@@ -36,10 +36,11 @@ pub fn plan<F: Wired>(
 ) -> Result<Reason, Reason> {
     if hook.service == Service::FlowsOnly {
         return match hook.direction {
-            // Nobody here is a client of a translated connection that could be mistaken for another.
-            Direction::Ingress => Err(Reason::NotAService),
+            // Nobody here opens translated connections now, but their entries may be left from a time when the road
+            // was another. TCP pays for the question once per connection; each datagram would.
+            Direction::Ingress if key.proto != Proto::TCP => Err(Reason::NotAService),
             // The node's own ports are shared with masqueraded connections.
-            Direction::Egress => direct::<F>(key, plan),
+            Direction::Ingress | Direction::Egress => direct::<F>(key, plan),
         };
     }
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
