@@ -120,7 +120,6 @@ fn copy(output: ChildStdout, mut log: File, ready: &Sender<()>) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
     use super::*;
 
     fn start(script: &str, patience: Duration) -> Result<Daemon> {

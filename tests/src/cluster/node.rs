@@ -33,7 +33,6 @@ fn object(node: &sluice_lab::NodeSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
     use super::*;
 
     #[test]

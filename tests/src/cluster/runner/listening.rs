@@ -42,7 +42,6 @@ fn parse(table: &str, protocol: Protocol) -> BTreeSet<u16> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
     use super::*;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
