@@ -206,9 +206,10 @@ specs! {
     "halfopen6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::HALF_OPEN,
         "kernel" => "kernel, proxyctl", "the same for IPv6";
     "socketpeers4" LruHash Ipv4 SocketPeerKey::<Addr4>::LAYOUT => SocketPeer::<Addr4>::LAYOUT,
-        limits::SOCKET_PEERS, "kernel" => "kernel", "peers of unconnected UDP sockets, one entry per direction";
+        limits::SOCKET_PEERS, "kernel" => "kernel, agent",
+        "peers of UDP sockets: of unconnected ones an entry per direction, of connected ones their backend";
     "socketpeers6" LruHash Ipv6 SocketPeerKey::<Addr6>::LAYOUT => SocketPeer::<Addr6>::LAYOUT,
-        limits::SOCKET_PEERS, "kernel" => "kernel", "the same for IPv6";
+        limits::SOCKET_PEERS, "kernel" => "kernel, agent", "the same for IPv6";
     "connected" SocketStorage Both plain!(i32) => CONNECTED, 0,
         "kernel" => "kernel", "what a connected socket asked for, kept in the socket itself";
     "affinity" LruHash Both AFFINITY_KEY => AFFINITY_VALUE, limits::AFFINITY,

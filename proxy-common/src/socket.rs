@@ -46,6 +46,9 @@ impl PeerDirection {
     pub const SEND: Self = Self(0);
     /// Key holds the backend, value the frontend.
     pub const RECEIVE: Self = Self(1);
+    /// The socket is connected: key holds the backend, value the frontend. Read by the agent alone, which has to find
+    /// the sockets of a backend that is gone and cannot look into a socket's own storage.
+    pub const CONNECTED: Self = Self(2);
 }
 
 impl<A> SocketPeerKey<A> {

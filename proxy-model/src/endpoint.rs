@@ -22,6 +22,8 @@ pub struct Candidate<'a> {
     locality: Locality,
     zones: &'a [Name],
     nodes: &'a [Name],
+    /// `conditions.serving`. Last: where an endpoint is listed twice, everything else decides first.
+    serving: bool,
 }
 
 /// `conditions.terminating`.
@@ -106,6 +108,7 @@ fn candidate<'a>(endpoint: &'a Endpoint, node: &str) -> Candidate<'a> {
         locality: if endpoint.node.as_deref() == Some(node) { Locality::Local } else { Locality::Remote },
         zones: &endpoint.hint_zones,
         nodes: &endpoint.hint_nodes,
+        serving,
     }
 }
 
@@ -113,6 +116,11 @@ impl Candidate<'_> {
     /// What its conditions amount to.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// It answers, whether or not new clients are sent to it.
+    pub fn serves(&self) -> bool {
+        self.serving
     }
 
     /// Where it is.

@@ -12,6 +12,7 @@ use crate::fact::{Label, Name, Service, ServiceKind, ServicePort, TrafficPolicy}
 use crate::family::Served;
 use crate::local::{self, HealthCheck};
 use crate::rule::{self, Detector, Rules};
+use crate::servers::{self, Servers};
 use crate::settings::{Serving, Settings};
 use crate::world::World;
 
@@ -44,6 +45,8 @@ pub struct PortIntent<F: Family> {
     pub cluster: Backends<F>,
     /// Backends for Local policy.
     pub local: Backends<F>,
+    /// Where its UDP flows may stay (item 103).
+    pub servers: Servers<F>,
     /// Rules of the ClusterIP.
     pub internal: Rules,
     /// Rules of all other frontends.
@@ -208,6 +211,7 @@ fn port_intent<F: Served>(
         // One list where both are equal: they share one segment.
         local: if cluster == local { cluster.clone() } else { local },
         cluster,
+        servers: servers::servers::<F>(&chosen.candidates, port.proto),
         internal: rule::internal(
             service.internal_policy,
             around.settings.masquerade,

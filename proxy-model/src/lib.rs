@@ -19,6 +19,7 @@ pub mod intent;
 pub mod local;
 pub mod plan;
 pub mod rule;
+pub mod servers;
 pub mod settings;
 pub mod view;
 pub mod world;
@@ -28,5 +29,6 @@ pub use family::{IpFamily, Served};
 pub use plan::{
     Actual, Adoption, Capacity, Plan, Planner, Refusal, Refused, ServiceName, Table, Tick, Write,
 };
+pub use servers::{Moved, Servers};
 pub use settings::{NodePortAddresses, Settings};
 pub use world::{Changed, World};

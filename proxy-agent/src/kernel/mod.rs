@@ -6,6 +6,7 @@
 //! netlink ─► topology ─► devices ─► links, localaddrs, devices    Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
 //! clock ─► gc, stale ─► flows, halfopen, affinity                        Kernel::collect: every ten seconds
+//! moved ─► flows, halfopen; namespace, diag ─► sockets         Kernel::let_go: after a plan that moved UDP clients
 //! pins                                                            reading without an agent: proxyctl
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
@@ -15,6 +16,7 @@ pub mod cleanup;
 pub mod clock;
 pub mod clsact;
 pub mod devices;
+pub mod diag;
 pub mod error;
 pub mod family;
 pub mod gc;
@@ -26,6 +28,8 @@ pub mod lock;
 pub mod map;
 pub mod memory;
 pub mod migrate;
+pub mod moved;
+pub mod namespace;
 pub mod netlink;
 pub mod object;
 pub mod pins;
@@ -42,13 +46,14 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use proxy_common::{Addr4, Addr6, NodeConfig, Reason};
-use proxy_model::{Actual, Plan, ServiceName, Table};
+use proxy_common::{Addr4, Addr6, NodeConfig, Reason, V4, V6};
+use proxy_model::{Actual, Moved, Plan, ServiceName, Table};
 
 pub use apply::Outcome;
 pub use error::Error;
 pub use family::{MapFamily, Maps};
 pub use gc::Collected;
+pub use moved::LetGo;
 pub use pins::{Occupancy, Pinned};
 pub use record::{Record, State};
 pub use settings::{Families, Settings, Sizes, SocketRoad, Uplinks};
@@ -207,6 +212,16 @@ impl Kernel {
             tracing::warn!(%error, "the state of the agent is not written down");
         }
         gc::collect(&self.maps, &mut self.clock, &self.programs, now)
+    }
+
+    /// Ends the UDP flows, and closes the connected UDP sockets, whose backend serves their Service no more: the
+    /// client's next datagram finds another one. To be called when the frontends name the new backends. What can be
+    /// done is done, also after an error.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Path`], [`Error::Netlink`]: the first of them.
+    pub fn let_go(&self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
+        moved::let_go(&self.maps, v4, v6, namespace::Reach::of(self.road, &self.settings.cgroup_root))
     }
 
     /// Writes the names of ids down for the next start and for `proxyctl`.

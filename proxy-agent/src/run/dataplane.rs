@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use proxy_common::{Addr4, Addr6, Address, NodeConfig, ServiceId};
-use proxy_model::{Actual, Plan, ServiceName};
+use proxy_common::{Addr4, Addr6, Address, NodeConfig, ServiceId, V4, V6};
+use proxy_model::{Actual, Moved, Plan, ServiceName};
 
-use crate::kernel::{Collected, Error, Kernel, Outcome, State, Topology};
+use crate::kernel::{Collected, Error, Kernel, LetGo, Outcome, State, Topology};
 
 /// The kernel's part, as far as the run loop uses it. Documented at [`Kernel`].
 pub(super) trait Dataplane {
@@ -17,6 +17,8 @@ pub(super) trait Dataplane {
     fn actual(&self) -> Result<Actual<'_>, Error>;
     /// Makes the writes of a plan.
     fn apply(&mut self, plan: &Plan) -> Outcome;
+    /// Lets UDP clients of backends that are gone go.
+    fn let_go(&mut self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>);
     /// Follows the node's devices.
     fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error>;
     /// Tells the programs about the node.
@@ -48,6 +50,10 @@ impl Dataplane for Kernel {
 
     fn apply(&mut self, plan: &Plan) -> Outcome {
         self.apply(plan)
+    }
+
+    fn let_go(&mut self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
+        Self::let_go(self, v4, v6)
     }
 
     fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error> {

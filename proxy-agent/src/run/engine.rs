@@ -11,6 +11,7 @@ use proxy_model::{Capacity, Changed, Event, IpFamily, Plan, Planner, Settings, T
 use super::dataplane::Dataplane;
 use super::kept;
 use super::local;
+use super::moved;
 use super::problems::Problems;
 use super::ranges::ServiceRanges;
 use crate::kernel::{Error, Outcome, Topology};
@@ -198,6 +199,7 @@ impl<D: Dataplane> Engine<D> {
         let tick = self.tick(now);
         let plan = self.planner.plan(&mut self.world, tick);
         let complete = self.write(&plan) && node.is_ok();
+        moved::let_go(&mut self.dataplane, &mut self.planner, &self.metrics);
         local::publish(&self.world, &self.planner, &self.status, &self.metrics);
         if complete {
             self.agreed();

@@ -13,6 +13,7 @@ mod dataplane;
 mod engine;
 mod kept;
 mod local;
+mod moved;
 mod problems;
 mod ranges;
 mod settings;

@@ -5,6 +5,7 @@
 mod adoption;
 mod collection;
 mod device;
+mod moved;
 mod preflight;
 mod stage;
 mod upkeep;

@@ -62,7 +62,7 @@ pub fn backend<V: View>(
 
 /// The protocol on the wire. (Multipath TCP connects by a TCP socket of its own, which is the one seen here.)
 #[inline(always)]
-fn protocol(ctx: &SockAddrContext) -> Option<Proto> {
+pub fn protocol(ctx: &SockAddrContext) -> Option<Proto> {
     // SAFETY: the kernel passes a valid context, and every hook of the socket road shows this field.
     let number = unsafe { (*ctx.sock_addr).protocol };
     let proto = Proto(number as u8);

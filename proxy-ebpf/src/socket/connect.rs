@@ -2,10 +2,10 @@
 //! for its packets.
 
 use aya_ebpf::programs::SockAddrContext;
-use proxy_common::Reason;
+use proxy_common::{Proto, Reason};
 
 use super::{
-    choose, peer,
+    choose, datagram, peer,
     view::{View, endpoint, set_endpoint},
 };
 
@@ -30,6 +30,9 @@ fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
     let segment = choose::eligible(ctx, &frontend)?;
     let backend = choose::backend::<V>(ctx, &frontend, segment)?;
     peer::remember(ctx, to, backend, frontend.service)?;
+    if choose::protocol(ctx) == Some(Proto::UDP) {
+        datagram::note_connection::<V>(ctx, to, backend, &frontend);
+    }
     set_endpoint::<V>(ctx, backend);
     Ok(())
 }

@@ -107,6 +107,18 @@ fn remember_reply<V: View>(
     }
 }
 
+/// Whom the socket is being connected to, for the agent: who removes the backend has to find the socket. Without room
+/// the socket is served all the same.
+#[inline(always)]
+pub fn note_connection<V: View>(
+    ctx: &SockAddrContext,
+    to: Endpoint<AddrOf<V>>,
+    backend: Endpoint<AddrOf<V>>,
+    frontend: &Frontend,
+) {
+    let _ = put::<V>(&key::<V>(ctx, backend, PeerDirection::CONNECTED), to, frontend);
+}
+
 /// The socket is connected to a frontend, and has not been disconnected since.
 #[inline(always)]
 fn is_connected(ctx: &SockAddrContext, peer: &ConnectedPeer) -> bool {

@@ -20,6 +20,7 @@ use super::{Adoption, Capacity, Entry, Table, Tick, Usage};
 use crate::fact::ObjectKey;
 use crate::family::Served;
 use crate::intent::{self, Backends, Intent, PortIntent, Surroundings};
+use crate::servers::{self, Moved};
 use crate::world::{Dirty, World};
 
 type Key<F> = FrontendKey<<F as Family>::Addr>;
@@ -45,6 +46,8 @@ pub struct Ledger<F: Family> {
     generation: u32,
     /// What the start found and no fact has explained, while facts are missing.
     pub(super) kept: Kept<F>,
+    /// Whose flows may lead to endpoints that are gone.
+    pub(super) moved: Moved<F>,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl<F: Served> Ledger<F> {
             starved: BTreeSet::new(),
             generation: 0,
             kept: Kept::NOTHING,
+            moved: Moved::<F>::new(),
         }
     }
 
@@ -233,7 +237,8 @@ impl<F: Served> Ledger<F> {
         let assign = |(port, name): (&PortIntent<F>, &ServiceName)| {
             ids.assign(name, port.frontends.keys().filter_map(|key| Some(self.actual.get(key)?.service)))
         };
-        let ids = intent.ports.iter().zip(&kept).map(assign).collect();
+        let ids: Vec<_> = intent.ports.iter().zip(&kept).map(assign).collect();
+        self.moved.extend(servers::moved(old.as_ref(), &intent, &ids));
         self.planned.insert(service.clone(), Planned { intent, ids });
     }
 

@@ -31,6 +31,7 @@ pub use phase::Write;
 pub use refusal::{Place, Refusal, Refused};
 
 use crate::family::Served;
+use crate::servers::Moved;
 use crate::world::{Dirty, World};
 use ids::Ids;
 use kept::Kept;
@@ -223,6 +224,12 @@ impl Planner {
     /// Who is refused one key of a family.
     pub fn refused<F: Served>(&self, key: &FrontendKey<F::Addr>) -> impl Iterator<Item = &Refusal> {
         F::ledger(self).refused_at(key)
+    }
+
+    /// Service ports whose UDP flows may lead to endpoints that are gone, of all plans since the last call. To be
+    /// asked once the kernel holds the plan: before, a new flow could still be sent to such an endpoint.
+    pub fn take_moved<F: Served>(&mut self) -> Moved<F> {
+        std::mem::take(&mut F::ledger_mut(self).moved)
     }
 
     /// Entries and slots in use in a family, for metrics.

@@ -20,4 +20,5 @@ mod order;
 mod random;
 mod room;
 mod segment;
+mod servers;
 mod view;

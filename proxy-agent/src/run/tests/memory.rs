@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use proxy_common::{Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, ServiceId, V4, V6};
-use proxy_model::{Actual, Plan, ServiceName, Table};
+use proxy_model::{Actual, Moved, Plan, ServiceName, Table};
 
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
-use crate::kernel::{Collected, Error, Outcome, State, Topology};
+use crate::kernel::{Collected, Error, LetGo, Outcome, State, Topology};
 use crate::run::dataplane::Dataplane;
 /// The maps of a family in memory.
 pub(super) struct Memory<F: Family> {
@@ -71,6 +71,8 @@ pub(super) struct Fake {
     pub(super) writes: usize,
     pub(super) node: Option<(NodeConfig<Addr4>, NodeConfig<Addr6>)>,
     pub(super) followed: Vec<Vec<IpAddr>>,
+    /// UDP ports whose clients were let go, and how many backends serve each.
+    pub(super) let_go: Vec<(ServiceId, usize)>,
 }
 
 impl Dataplane for Fake {
@@ -82,6 +84,12 @@ impl Dataplane for Fake {
         self.plans += 1;
         self.writes += plan.v4.len() + plan.v6.len();
         Outcome { v4: apply(&plan.v4, &mut self.v4), v6: apply(&plan.v6, &mut self.v6) }
+    }
+
+    fn let_go(&mut self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
+        self.let_go.extend(v4.iter().map(|(id, servers)| (*id, servers.len())));
+        self.let_go.extend(v6.iter().map(|(id, servers)| (*id, servers.len())));
+        (LetGo::default(), Ok(()))
     }
 
     fn follow(&mut self, _: &Topology, node: &[IpAddr]) -> Vec<Error> {

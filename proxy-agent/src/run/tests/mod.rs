@@ -1,6 +1,7 @@
 //! The engine with maps in memory: from objects to what a packet would find.
 
 mod memory;
+mod moved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,31 @@
+//! UDP clients are let go after the plan that moved them is written.
+
+use super::*;
+
+fn dns(addresses: &[&str]) -> [Update; 2] {
+    let ports = |port| json!([{"name": "dns", "port": port, "protocol": "UDP"}]);
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "dns"},
+        "spec": {"clusterIPs": ["10.96.0.10"], "ports": ports(53)}});
+    let endpoints: Vec<Value> = addresses.iter().map(|ip| json!({"addresses": [ip]})).collect();
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "dns", "labels": {"kubernetes.io/service-name": "dns"}},
+        "ports": ports(53), "endpoints": endpoints});
+    [
+        put(Object::Service(serde_json::from_value(service).unwrap())),
+        put(Object::EndpointSlice(serde_json::from_value(slice).unwrap())),
+    ]
+}
+
+#[test]
+fn udp_clients_are_let_go_once_for_each_change_that_moves_them() {
+    let mut bench = Bench::synced();
+    let mut told = |addresses: &[&str]| {
+        bench.take(dns(addresses));
+        let told = std::mem::take(&mut bench.engine.dataplane().let_go);
+        told.into_iter().map(|(_, servers)| servers).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&["10.244.1.1", "10.244.1.2"]), [2]);
+    assert_eq!(told(&["10.244.1.1", "10.244.1.2", "10.244.1.3"]), [0_usize; 0]);
+    assert_eq!(told(&["10.244.1.1", "10.244.1.3"]), [2]);
+    assert_eq!(told(&[]), [0_usize; 0]);
+}

@@ -1,0 +1,140 @@
+//! After which change UDP flows are looked at, and who may keep them: items 76 and 101–105, with the cases of upstream's
+//! `pkg/proxy/conntrack/cleanup_test.go`.
+
+use proxy_common::{Address, Family, Port, Proto, V4, V6};
+use proxy_model::fact::TrafficPolicy::{Cluster, Local};
+use proxy_model::fact::{Endpoint, EndpointSlice, Service, ServicePort, SlicePort};
+use proxy_model::{Change, Event, ObjectKey, Served};
+
+use crate::fixture::*;
+use crate::kernel::Machine;
+
+fn with(proto: Proto, service: Service) -> Service {
+    Service {
+        ports: service.ports.into_iter().map(|port| ServicePort { proto, ..port }).collect(),
+        ..service
+    }
+}
+
+fn lead(proto: Proto, name: &str, endpoints: &[Endpoint]) -> EndpointSlice {
+    let made = slice(name, "web", endpoints.to_vec());
+    let ports = made.ports.iter().map(|port| SlicePort { proto, ..port.clone() }).collect();
+    EndpointSlice { ports, ..made }
+}
+
+fn dns() -> Service {
+    with(Proto::UDP, service("web", "10.96.0.1"))
+}
+
+fn endpoints(endpoints: &[Endpoint]) -> Event {
+    put(lead(Proto::UDP, "web-4", endpoints))
+}
+
+fn at(last: u8) -> Endpoint {
+    endpoint(&format!("10.0.1.{last}"), HERE)
+}
+
+/// Before, after, and who may keep flows if they are looked at.
+type Case<'a> = (&'a [Endpoint], &'a [Endpoint], Option<&'a [&'a str]>);
+
+/// As `publishNotReadyAddresses` shows a Pod that is not ready.
+fn published(endpoint: Endpoint) -> Endpoint {
+    Endpoint { ready: Some(true), serving: Some(false), ..endpoint }
+}
+
+/// Plans what `events` change; gives the servers of each Service port whose flows must be looked at then.
+fn moved<F: Served>(machine: &mut Machine, events: impl IntoIterator<Item = Event>) -> Vec<Vec<String>> {
+    machine.apply(events);
+    machine.sync();
+    taken::<F>(machine)
+}
+
+fn taken<F: Served>(machine: &mut Machine) -> Vec<Vec<String>> {
+    let show = |(addr, port): &(<F as Family>::Addr, Port)| format!("{} {port}", addr.to_ip());
+    let moved = machine.planner.take_moved::<F>();
+    moved.values().map(|servers| servers.iter().map(show).collect()).collect()
+}
+
+#[test]
+fn items_101_to_103_flows_are_looked_at_when_a_server_is_gone_and_another_one_serves() {
+    let (a, b) = ("10.0.1.1 8080", "10.0.1.2 8080");
+    let cases: &[Case<'_>] = &[
+        (&[at(1)], &[at(2)], Some(&[b])),
+        (&[at(1), at(2)], &[at(2)], Some(&[b])),
+        (&[at(1)], &[at(1), at(2)], None),
+        // Item 103: draining is as good as ready, for flows.
+        (&[at(1)], &[draining(at(1)), at(2)], None),
+        (&[at(1), at(3)], &[draining(at(1)), at(2)], Some(&[a, b])),
+        (&[draining(at(1)), at(2)], &[at(2)], Some(&[b])),
+        (&[at(1), at(2)], &[stopped(at(1)), at(2)], Some(&[b])),
+        (&[at(1), at(2)], &[not_ready(at(1)), at(2)], Some(&[b])),
+        // Item 102: nobody is left to go to.
+        (&[at(1)], &[not_ready(at(1))], None),
+        (&[at(1)], &[], None),
+        // Item 104: whatever began meanwhile.
+        (&[], &[at(1)], Some(&[a])),
+        (&[not_ready(at(1))], &[at(1)], Some(&[a])),
+        // Item 101: published without serving.
+        (&[at(1), at(2)], &[published(at(1)), at(2)], Some(&[b])),
+        // Where a server is listed twice, serving once is enough.
+        (&[at(1), at(2)], &[published(at(1)), at(1), at(2)], None),
+    ];
+    for (before, after, expected) in cases {
+        let mut machine = machine(settings(), [put(dns()), endpoints(before)]);
+        taken::<V4>(&mut machine);
+        let expected: Vec<Vec<&str>> = expected.iter().map(|servers| servers.to_vec()).collect();
+        assert_eq!(moved::<V4>(&mut machine, [endpoints(after)]), expected, "{before:?} to {after:?}");
+        assert_eq!(taken::<V4>(&mut machine), Vec::<Vec<String>>::new(), "told once");
+    }
+}
+
+#[test]
+fn item_105_connections_of_other_protocols_are_never_looked_at() {
+    for proto in [Proto::TCP, Proto::SCTP] {
+        let events = |to| put(lead(proto, "web-4", &[at(to)]));
+        let mut machine = machine(settings(), [put(with(proto, dns())), events(1)]);
+        assert_eq!(moved::<V4>(&mut machine, [events(2)]), Vec::<Vec<String>>::new(), "{proto}");
+    }
+}
+
+#[test]
+fn item_76_flows_of_a_service_that_is_gone_stay() {
+    let mut machine = machine(settings(), [put(dns()), endpoints(&[at(1)])]);
+    taken::<V4>(&mut machine);
+    let gone = Event::Service(Change::Delete(ObjectKey::new("default", "web")));
+    assert_eq!(moved::<V4>(&mut machine, [gone]), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn item_103_policies_decide_who_gets_new_flows_and_not_who_keeps_old_ones() {
+    let service = with(Proto::UDP, exposed("web", 1, Local, Local));
+    let there = endpoint("10.0.2.1", THERE);
+    let mut machine = machine(settings(), [put(service.clone()), endpoints(&[at(1), at(2), there.clone()])]);
+    taken::<V4>(&mut machine);
+    // The node port, the addresses and the ClusterIP are one Service port.
+    let both = [["10.0.1.2 8080", "10.0.2.1 8080"]];
+    assert_eq!(moved::<V4>(&mut machine, [endpoints(&[at(2), there])]), both);
+    let open = with(Proto::UDP, exposed("web", 1, Cluster, Cluster));
+    assert_eq!(moved::<V4>(&mut machine, [put(open)]), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn each_family_has_its_own_servers() {
+    let dual = Service { cluster_ips: vec![ip("10.96.0.1"), ip("fd00:96::1")], ..dns() };
+    let v6 = |last| put(lead(Proto::UDP, "web-6", &[endpoint(&format!("fd00:10::{last}"), HERE)]));
+    let mut machine = machine(settings(), [put(dual), endpoints(&[at(1)]), v6(1)]);
+    assert_eq!(taken::<V4>(&mut machine), [["10.0.1.1 8080"]]);
+    assert_eq!(taken::<V6>(&mut machine), [["fd00:10::1 8080"]]);
+    assert_eq!(moved::<V6>(&mut machine, [v6(2)]), [["fd00:10::2 8080"]]);
+    assert_eq!(taken::<V4>(&mut machine), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn after_a_restart_every_udp_port_is_looked_at_once() {
+    let facts = || [put(dns()), endpoints(&[at(2)])];
+    let mut machine = machine(settings(), facts());
+    taken::<V4>(&mut machine);
+    machine.restart(crate::kernel::Names::Kept);
+    machine.apply(synced());
+    assert_eq!(moved::<V4>(&mut machine, facts()), [["10.0.1.2 8080"]]);
+}
