@@ -172,6 +172,15 @@ impl FrontendFlags {
     pub const NODE_PORT: Self = Self(4);
     /// An external IP or a load balancer address.
     pub const EXTERNAL: Self = Self(8);
+    /// Only clients in the Service's ranges of the `ranges` maps are served (item 81). Nobody else pays for the
+    /// lookup.
+    pub const RANGES: Self = Self(16);
+
+    /// Both sets of flags.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// All flags of `other` are set here.
     #[inline(always)]

@@ -10,6 +10,10 @@ pub const FRONTENDS: u32 = 262_144;
 /// Default number of `backends` slots: room for every segment twice, old and new side by side during a change.
 pub const BACKENDS: u32 = 1_048_576;
 
+/// Size of each `ranges` map: one entry per source range of each Service port. Some thousand load balancers with
+/// a dozen of ranges each; the kernel allocates an entry when it is inserted.
+pub const RANGES: u32 = 65_536;
+
 /// Default size of each `flows` map, two entries per connection.
 pub const FLOWS: u32 = 262_144;
 

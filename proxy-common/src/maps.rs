@@ -14,6 +14,7 @@ use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment,
 use crate::layout::{Layout, is_dense, layout, plain};
 use crate::limits;
 use crate::node::{Cidr, DeviceKind, NodeConfig};
+use crate::range::RangeKey;
 use crate::reason::Reason;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
 
@@ -29,6 +30,8 @@ pub enum MapKind {
     SparseHash,
     /// `BPF_MAP_TYPE_LRU_HASH`.
     LruHash,
+    /// `BPF_MAP_TYPE_LPM_TRIE`: the longest prefix of a key. Allocates an element when it is inserted.
+    PrefixTrie,
     /// `BPF_MAP_TYPE_ARRAY`.
     Array,
     /// `BPF_MAP_TYPE_ARRAY` with `BPF_F_MMAPABLE`.
@@ -102,6 +105,7 @@ macro_rules! map_types {
 
 macro_rules! frontend_key { ($a:ty, $n:literal) => { layout!(FrontendKey<$a> as $n { addr: $a, port: Port, proto: Proto, pad: u8 }) }; }
 macro_rules! backend { ($a:ty, $n:literal) => { layout!(Backend<$a> as $n { addr: $a, port: Port, flags: BackendFlags }) }; }
+macro_rules! range_key { ($a:ty, $n:literal) => { layout!(RangeKey<$a> as $n { bits: u32, service: ServiceId, addr: $a }) }; }
 macro_rules! flow_key {
     ($a:ty, $n:literal) => {
         layout!(FlowKey<$a> as $n { src: $a, dst: $a, sport: Port, dport: Port, proto: Proto, pad: [u8; 3] })
@@ -120,6 +124,7 @@ macro_rules! node {
     ($a:ty, $n:literal) => {
         layout!(NodeConfig<$a> as $n {
             address: $a, cluster_cidrs: [Cidr<$a>; limits::CIDRS], service_cidrs: [Cidr<$a>; limits::CIDRS],
+            ranges: u32,
         })
     };
 }
@@ -159,6 +164,8 @@ map_types! {
     FrontendKey<Addr6> = frontend_key!(Addr6, "FrontendKey<Addr6>");
     Backend<Addr4> = backend!(Addr4, "Backend<Addr4>");
     Backend<Addr6> = backend!(Addr6, "Backend<Addr6>");
+    RangeKey<Addr4> = range_key!(Addr4, "RangeKey<Addr4>");
+    RangeKey<Addr6> = range_key!(Addr6, "RangeKey<Addr6>");
     FlowKey<Addr4> = flow_key!(Addr4, "FlowKey<Addr4>");
     FlowKey<Addr6> = flow_key!(Addr6, "FlowKey<Addr6>");
     Flow<Addr4> = flow!(Addr4, "Flow<Addr4>");
@@ -197,6 +204,10 @@ specs! {
         "agent, through memory" => "kernel, proxyctl", "slots of all segments";
     "backends6" MappedArray Ipv6 plain!(u32) => Backend::<Addr6>::LAYOUT, limits::BACKENDS,
         "agent, through memory" => "kernel, proxyctl", "the same for IPv6";
+    "ranges4" PrefixTrie Ipv4 RangeKey::<Addr4>::LAYOUT => plain!(u32), limits::RANGES,
+        "agent" => "kernel", "source ranges that load balancers' addresses serve; the value is always 1";
+    "ranges6" PrefixTrie Ipv6 RangeKey::<Addr6>::LAYOUT => plain!(u32), limits::RANGES,
+        "agent" => "kernel", "the same for IPv6";
     "flows4" Hash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::FLOWS,
         "kernel, agent (removal)" => "kernel, proxyctl", "answered connections, two entries each, never evicted";
     "flows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::FLOWS,

@@ -99,6 +99,9 @@ pub struct NodeConfig<A: Address> {
     pub cluster_cidrs: [Cidr<A>; CIDRS],
     /// Ranges that ClusterIPs are taken from: an address in them that nobody owns drops (item 53).
     pub service_cidrs: [Cidr<A>; CIDRS],
+    /// Nonzero: frontends with [`crate::FrontendFlags::RANGES`] may exist. Pods' packets are looked up for their
+    /// sake even where sockets are translated, because a socket's source is not known before it has a packet.
+    pub ranges: u32,
 }
 
 impl<A: Address> NodeConfig<A> {
@@ -117,8 +120,8 @@ pub fn any_contains<A: Address>(cidrs: &[Cidr<A>; CIDRS], addr: A) -> bool {
 }
 
 const _: () = assert!(size_of::<DatapathConfig>() == 16);
-const _: () = assert!(size_of::<NodeConfig<Addr4>>() == 68);
-const _: () = assert!(size_of::<NodeConfig<Addr6>>() == 272);
+const _: () = assert!(size_of::<NodeConfig<Addr4>>() == 72);
+const _: () = assert!(size_of::<NodeConfig<Addr6>>() == 276);
 
 #[cfg(test)]
 mod tests {

@@ -91,6 +91,8 @@ reasons! {
     PortClash = 20 => Translate, "port-clash";
     /// The map that remembers a socket's peer has no room.
     SocketPeersFull = 21 => Drop, "socket-peers-full";
+    /// The client is in none of the source ranges of the load balancer's address (item 81).
+    SourceRange = 22 => Drop, "source-range";
 }
 
 impl Reason {

@@ -8,12 +8,12 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
 };
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
-    Frontend, FrontendKey, NodeConfig, Reason, SocketPeer, SocketPeerKey, V4, V6, limits,
-    socket::ConnectedPeer,
+    Frontend, FrontendKey, NodeConfig, RangeKey, Reason, ServiceId, SocketPeer, SocketPeerKey, V4, V6,
+    limits, socket::ConnectedPeer,
 };
 
 /// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.
@@ -52,6 +52,27 @@ static BACKENDS4: Array<Backend<Addr4>> = Array::with_max_entries(limits::BACKEN
 
 #[map(name = "backends6")]
 static BACKENDS6: Array<Backend<Addr6>> = Array::with_max_entries(limits::BACKENDS, BPF_F_MMAPABLE);
+
+/// A [`RangeKey`] without its number of bits, which aya's key of a trie has in front.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Range<A> {
+    /// Whose range it is.
+    pub service: ServiceId,
+    /// Network address.
+    pub addr: A,
+}
+
+const _: () = assert!(
+    size_of::<lpm_trie::Key<Range<Addr4>>>() == size_of::<RangeKey<Addr4>>()
+        && size_of::<lpm_trie::Key<Range<Addr6>>>() == size_of::<RangeKey<Addr6>>()
+);
+
+#[map(name = "ranges4")]
+static RANGES4: LpmTrie<Range<Addr4>, u32> = LpmTrie::with_max_entries(limits::RANGES, BPF_F_NO_PREALLOC);
+
+#[map(name = "ranges6")]
+static RANGES6: LpmTrie<Range<Addr6>, u32> = LpmTrie::with_max_entries(limits::RANGES, BPF_F_NO_PREALLOC);
 
 #[map(name = "flows4")]
 static FLOWS4: HashMap<FlowKey<Addr4>, Flow<Addr4>> = HashMap::with_max_entries(limits::FLOWS, 0);
@@ -112,6 +133,8 @@ pub trait Tables: Family {
     fn frontends() -> &'static HashMap<FrontendKey<Self::Addr>, Frontend>;
     /// Slots of all segments.
     fn backends() -> &'static Array<Backend<Self::Addr>>;
+    /// Source ranges of load balancers' addresses.
+    fn ranges() -> &'static LpmTrie<Range<Self::Addr>, u32>;
     /// Answered connections.
     fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
     /// Connections without an answer yet.
@@ -125,7 +148,7 @@ pub trait Tables: Family {
 }
 
 macro_rules! tables {
-    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $flows:ident, $half_open:ident, $peers:ident,
+    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $half_open:ident, $peers:ident,
      $local:ident, $node:ident) => {
         impl Tables for $family {
             #[inline(always)]
@@ -139,6 +162,10 @@ macro_rules! tables {
             #[inline(always)]
             fn backends() -> &'static Array<Backend<Self::Addr>> {
                 &$backends
+            }
+            #[inline(always)]
+            fn ranges() -> &'static LpmTrie<Range<Self::Addr>, u32> {
+                &$ranges
             }
             #[inline(always)]
             fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
@@ -164,5 +191,5 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, ipv4, FRONTENDS4, BACKENDS4, FLOWS4, HALF_OPEN4, SOCKET_PEERS4, LOCAL_ADDRS4, NODE4);
-tables!(V6, ipv6, FRONTENDS6, BACKENDS6, FLOWS6, HALF_OPEN6, SOCKET_PEERS6, LOCAL_ADDRS6, NODE6);
+tables!(V4, ipv4, FRONTENDS4, BACKENDS4, RANGES4, FLOWS4, HALF_OPEN4, SOCKET_PEERS4, LOCAL_ADDRS4, NODE4);
+tables!(V6, ipv6, FRONTENDS6, BACKENDS6, RANGES6, FLOWS6, HALF_OPEN6, SOCKET_PEERS6, LOCAL_ADDRS6, NODE6);

@@ -61,7 +61,8 @@ fn main() {
         ipv6: Serving::On,
         service_proxy_name: None,
     });
-    let mut planner = Planner::new(Capacity { frontends: 4 * services, backends: 4 * services * endpoints });
+    let mut planner =
+        Planner::new(Capacity { frontends: 4 * services, backends: 4 * services * endpoints, ranges: 1_000 });
     let began = Instant::now();
     for number in 0..services {
         let _ = world.apply(service(number));

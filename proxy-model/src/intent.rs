@@ -2,7 +2,7 @@
 //!
 //! A function of the Service, its slices and the node; knows no other Service, no id, no segment, no kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proxy_common::{Address, Backend, BackendFlags, Family, FrontendFlags, FrontendKey, Proto};
@@ -51,8 +51,10 @@ pub struct PortIntent<F: Family> {
     pub internal: Rules,
     /// Rules of all other frontends.
     pub external: Rules,
-    /// Where clients find it. Source ranges will belong here: they concern [`Exposure::LoadBalancer`] only (item 81).
+    /// Where clients find it.
     pub frontends: BTreeMap<FrontendKey<F::Addr>, Exposure>,
+    /// Whom the frontends of [`Exposure::LoadBalancer`] serve: network address and length; empty is everybody (item 81).
+    pub ranges: BTreeSet<(F::Addr, u8)>,
 }
 
 /// How a frontend came to be; the first claims an address before the later ones (item 69).
@@ -87,6 +89,16 @@ impl<F: Family> PortIntent<F> {
             Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort => self.external,
         }
     }
+
+    /// The flags of a frontend.
+    pub fn flags(&self, exposure: Exposure) -> FrontendFlags {
+        match exposure {
+            Exposure::LoadBalancer if !self.ranges.is_empty() => exposure.flags().with(FrontendFlags::RANGES),
+            Exposure::ClusterIp | Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort => {
+                exposure.flags()
+            }
+        }
+    }
 }
 
 /// What a world says once for all Services of a family.
@@ -96,6 +108,7 @@ pub(crate) struct Surroundings<'a, F: Family> {
     here: Viewpoint<'a>,
     detector: Detector,
     node_port_addresses: Vec<F::Addr>,
+    primary_address: Option<F::Addr>,
 }
 
 impl<'a, F: Served> Surroundings<'a, F> {
@@ -109,6 +122,7 @@ impl<'a, F: Served> Surroundings<'a, F> {
             },
             detector: if F::has_detector(settings) { Detector::Present } else { Detector::Absent },
             node_port_addresses: world.node_port_addresses::<F>(),
+            primary_address: world.primary_address::<F>(),
         }
     }
 }
@@ -220,7 +234,26 @@ fn port_intent<F: Served>(
         ),
         external: rule::external(service.external_policy, around.detector, anywhere),
         frontends: frontends(around, service, port, cluster_ip),
+        ranges: ranges(around, service),
     }
+}
+
+/// Items 22, 81. A range that holds the node's own address admits the load balancer's addresses as well: where such
+/// an address is assigned to the node, the node's own connections to it have it as their source (item 82).
+fn ranges<F: Served>(around: &Surroundings<'_, F>, service: &Service) -> BTreeSet<(F::Addr, u8)> {
+    if service.load_balancer.is_empty() {
+        return BTreeSet::new();
+    }
+    let whole = u8::try_from(8 * size_of::<F::Addr>()).unwrap_or(u8::MAX);
+    let of_family = service.source_ranges.iter().filter_map(|range| {
+        Some((F::Addr::from_ip(range.addr)?.and(F::Addr::prefix_mask(range.len)), range.len.min(whole)))
+    });
+    let mut ranges: BTreeSet<_> = of_family.collect();
+    let holds = |addr: F::Addr| ranges.iter().any(|(net, len)| addr.and(F::Addr::prefix_mask(*len)) == *net);
+    if around.primary_address.is_some_and(holds) {
+        ranges.extend(self::of_family::<F>(&service.load_balancer).map(|addr| (addr, whole)));
+    }
+    ranges
 }
 
 fn frontends<F: Served>(

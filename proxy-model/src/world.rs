@@ -56,6 +56,8 @@ pub struct World {
     pods: BTreeMap<ObjectKey, Pod>,
     namespaces: BTreeMap<ObjectKey, Namespace>,
     local_addresses: Vec<IpAddr>,
+    /// Services with source ranges.
+    ranged: BTreeSet<ObjectKey>,
     synced: BTreeSet<Kind>,
     dirty: Dirty,
 }
@@ -72,6 +74,7 @@ impl World {
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             local_addresses: Vec::new(),
+            ranged: BTreeSet::new(),
             synced: BTreeSet::new(),
             dirty: Dirty::All,
         }
@@ -188,6 +191,7 @@ impl World {
             address: self.primary_address::<F>().unwrap_or_default(),
             cluster_cidrs: ranges::<F>(&self.settings.cluster_cidrs),
             service_cidrs: ranges::<F>(&self.settings.service_cidrs),
+            ranges: u32::from(!self.ranged.is_empty()),
         }
     }
 
@@ -214,6 +218,11 @@ impl World {
         let key = change.key();
         let changed = store(&mut self.services, change);
         if changed == Changed::Yes {
+            if self.services.get(&key).is_some_and(|service| !service.source_ranges.is_empty()) {
+                self.ranged.insert(key.clone());
+            } else {
+                self.ranged.remove(&key);
+            }
             self.touch(key);
         }
         changed
@@ -270,7 +279,8 @@ impl World {
         })
     }
 
-    /// Runs a change of the node, then plans the Services with node ports again if it moved their addresses.
+    /// Runs a change of the node. If it moved the node's addresses, plans the Services with node ports again, and
+    /// those with source ranges, which depend on whether they hold the node's own (item 82).
     fn node_ports_moved_by(&mut self, change: impl FnOnce(&mut Self) -> Changed) -> Changed {
         let addresses = |world: &Self| {
             (
@@ -286,7 +296,8 @@ impl World {
             return changed;
         }
         let with_node_port = |service: &&Service| service.ports.iter().any(|port| port.node_port.is_some());
-        let keys: Vec<_> = self.services.values().filter(with_node_port).map(Object::key).collect();
+        let with_node_port = self.services.values().filter(with_node_port).map(Object::key);
+        let keys: BTreeSet<_> = with_node_port.chain(self.ranged.iter().cloned()).collect();
         keys.into_iter().for_each(|key| self.touch(key));
         // The node's entry in the kernel may differ even if no Service does.
         Changed::Yes

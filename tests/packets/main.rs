@@ -10,6 +10,7 @@ mod forward;
 mod live;
 mod parse;
 mod programs;
+mod range;
 mod refuse;
 mod route;
 mod source;

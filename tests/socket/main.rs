@@ -6,6 +6,7 @@
 mod affinity;
 mod datagram;
 mod object;
+mod range;
 mod refusal;
 mod room;
 mod server;

@@ -16,6 +16,7 @@ fn flags_and_kind(kind: MapKind) -> (u32, u32) {
     match kind {
         MapKind::Hash => (kind::BPF_MAP_TYPE_HASH as u32, 0),
         MapKind::SparseHash => (kind::BPF_MAP_TYPE_HASH as u32, BPF_F_NO_PREALLOC),
+        MapKind::PrefixTrie => (kind::BPF_MAP_TYPE_LPM_TRIE as u32, BPF_F_NO_PREALLOC),
         MapKind::LruHash => (kind::BPF_MAP_TYPE_LRU_HASH as u32, 0),
         MapKind::Array => (kind::BPF_MAP_TYPE_ARRAY as u32, 0),
         MapKind::MappedArray => (kind::BPF_MAP_TYPE_ARRAY as u32, BPF_F_MMAPABLE),

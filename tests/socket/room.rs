@@ -18,7 +18,7 @@ use aya::{
 };
 use proxy_common::{
     Addr4, Addr6, Address, Backend, BackendFlags, Cidr, ClientRule, DatapathConfig, Frontend, FrontendFlags,
-    FrontendKey, NodeConfig, Port, Proto, Reason, Segment, ServiceId, maps::MapType,
+    FrontendKey, NodeConfig, Port, Proto, RangeKey, Reason, Segment, ServiceId, maps::MapType,
 };
 use tests::object::{self, Cell};
 
@@ -222,6 +222,29 @@ impl Room {
         let v6 = Cidr::new(Addr6::from(std::net::Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0)), 64);
         write_node(&mut self.object, "node4", &[v4]);
         write_node(&mut self.object, "node6", &[v6]);
+    }
+
+    /// Says what the node's primary addresses are.
+    pub(crate) fn node_is(&mut self, v4: std::net::Ipv4Addr, v6: std::net::Ipv6Addr) {
+        let (v4, v6) = (Addr4::from(v4), Addr6::from(v6));
+        let node4 = NodeConfig { address: v4, ..NodeConfig::default() };
+        let node6 = NodeConfig { address: v6, ..NodeConfig::default() };
+        object::array(&mut self.object, "node4").set(0, Cell(node4), 0).expect("the entry exists");
+        object::array(&mut self.object, "node6").set(0, Cell(node6), 0).expect("the entry exists");
+    }
+
+    /// Lets a Service's clients with this source in.
+    pub(crate) fn admit(&mut self, service: ServiceId, client: IpAddr) {
+        match client {
+            IpAddr::V4(ip) => {
+                let key = RangeKey::exactly(service, Addr4::from(ip));
+                object::admit(&mut self.object, "ranges4", "node4", key);
+            }
+            IpAddr::V6(ip) => {
+                let key = RangeKey::exactly(service, Addr6::from(ip));
+                object::admit(&mut self.object, "ranges6", "node6", key);
+            }
+        }
     }
 
     /// The counters that are not zero.

@@ -2,10 +2,13 @@
 
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{
+        Array, HashMap, MapData, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::ProgramError,
 };
-use proxy_common::{DatapathConfig, Reason, maps::MapType};
+use proxy_common::{Address, DatapathConfig, NodeConfig, RangeKey, Reason, ServiceId, maps::MapType};
 use std::{borrow::Cow, collections::BTreeMap};
 use zerocopy::IntoBytes as _;
 
@@ -98,4 +101,33 @@ pub fn counters(object: &Ebpf) -> BTreeMap<Reason, u64> {
         (*reason, copies.iter().sum())
     };
     Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0).collect()
+}
+
+/// A key of `ranges` behind its number of bits, as aya wants to have it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Range<A> {
+    service: ServiceId,
+    addr: A,
+}
+
+// SAFETY: both fields are plain numbers of four bytes or arrays of them, so there is no padding.
+unsafe impl<A: MapType> Pod for Range<A> {}
+
+/// Lets a Service's clients of `key` in, and tells the programs that there are source ranges, as the agent does.
+///
+/// # Panics
+/// If the maps are others.
+pub fn admit<A: Address + MapType>(object: &mut Ebpf, ranges: &str, node: &str, key: RangeKey<A>)
+where
+    NodeConfig<A>: MapType,
+{
+    let RangeKey { bits, service, addr } = key;
+    let map = object.map_mut(ranges).unwrap_or_else(|| panic!("no map {ranges}"));
+    let mut trie =
+        LpmTrie::<_, Range<A>, u32>::try_from(map).unwrap_or_else(|error| panic!("{ranges}: {error}"));
+    trie.insert(&Key::new(bits, Range { service, addr }), 1, 0).expect("a range fits");
+    let mut node = array::<NodeConfig<A>>(object, node);
+    let Cell(config) = node.get(&0, 0).expect("the node has an entry");
+    node.set(0, Cell(NodeConfig { ranges: 1, ..config }), 0).expect("the entry exists");
 }

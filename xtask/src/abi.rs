@@ -122,7 +122,7 @@ fn memory(spec: &MapSpec) -> String {
     let key = spec.key.size.next_multiple_of(8) as u64;
     let bytes = u64::from(spec.entries)
         * match spec.kind {
-            MapKind::Hash | MapKind::SparseHash | MapKind::LruHash => key + element,
+            MapKind::Hash | MapKind::SparseHash | MapKind::LruHash | MapKind::PrefixTrie => key + element,
             MapKind::Array | MapKind::MappedArray => element,
             MapKind::PerCpuArray => return format!("{} B per CPU", u64::from(spec.entries) * element),
             MapKind::SocketStorage => return format!("{element} B per socket"),

@@ -29,6 +29,8 @@ pub struct Made {
     pub deleted: usize,
     /// Slots filled.
     pub slots: usize,
+    /// Source ranges inserted or deleted.
+    pub ranges: usize,
     /// Writes that were not made, in the order of the plan.
     pub failures: Vec<Failure>,
 }
@@ -84,12 +86,24 @@ pub fn apply<F: Family>(writes: &[Write<F>], io: &mut impl MapIo<F>) -> Made {
                 }
                 next += 1;
             }
+            Write::PutRange { key } => next = note_range(next, io.put_range(key), &mut made),
+            Write::DeleteRange { key } => next = note_range(next, io.delete_range(key), &mut made),
             Write::PutFrontend { .. } => next = put_run(writes, next, &broken, io, &mut made),
             Write::DeleteFrontend { .. } => next = delete_run(writes, next, io, &mut made),
         }
     }
     made.failures.sort_by_key(|failure| failure.index);
     made
+}
+
+/// Notes what became of a range; gives the index after it. Its frontend is written all the same: without the range it
+/// serves too few, never too many.
+fn note_range(index: usize, result: io::Result<()>, made: &mut Made) -> usize {
+    match result {
+        Ok(()) => made.ranges += 1,
+        Err(error) => made.failures.push(Failure { index, error: Some(error) }),
+    }
+    index + 1
 }
 
 /// Makes the run of puts that begins at `first`; gives the index after it.
@@ -102,7 +116,10 @@ fn put_run<F: Family>(
 ) -> usize {
     let puts = writes[first..].iter().map_while(|write| match write {
         Write::PutFrontend { key, value } => Some((*key, *value)),
-        Write::Slots { .. } | Write::DeleteFrontend { .. } => None,
+        Write::Slots { .. }
+        | Write::DeleteFrontend { .. }
+        | Write::PutRange { .. }
+        | Write::DeleteRange { .. } => None,
     });
     let run: Vec<(FrontendKey<F::Addr>, Frontend)> = puts.take(RUN).collect();
     let end = first + run.len();
@@ -131,7 +148,10 @@ fn delete_run<F: Family>(
 ) -> usize {
     let deletions = writes[first..].iter().map_while(|write| match write {
         Write::DeleteFrontend { key } => Some(*key),
-        Write::Slots { .. } | Write::PutFrontend { .. } => None,
+        Write::Slots { .. }
+        | Write::PutFrontend { .. }
+        | Write::PutRange { .. }
+        | Write::DeleteRange { .. } => None,
     });
     let keys: Vec<_> = deletions.take(RUN).collect();
     let indices: Vec<_> = (first..first + keys.len()).collect();
@@ -170,8 +190,8 @@ fn overlaps(broken: &[Range<u64>], segment: Segment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxy_common::{Addr4, Backend, BackendFlags, Port, Proto, ServiceId, V4};
-    use std::collections::{BTreeMap, VecDeque};
+    use proxy_common::{Addr4, Backend, BackendFlags, Port, Proto, RangeKey, ServiceId, V4};
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
     use std::net::Ipv4Addr;
 
     /// Maps in memory, and the errors that the next calls meet: each call takes one from the front.
@@ -183,6 +203,8 @@ mod tests {
         puts: VecDeque<Option<(usize, i32)>>,
         deletes: VecDeque<Option<(usize, i32)>>,
         slot_errors: VecDeque<Option<i32>>,
+        ranges: BTreeSet<RangeKey<Addr4>>,
+        range_errors: VecDeque<Option<i32>>,
         calls: usize,
         unpublished: bool,
     }
@@ -220,6 +242,22 @@ mod tests {
             let count = fault.map_or(keys.len(), |(before, _)| before);
             self.frontends.retain(|key, _| !keys[..count].contains(key));
             (count, fault.map_or(Ok(()), |(_, errno)| Err(io::Error::from_raw_os_error(errno))))
+        }
+
+        fn put_range(&mut self, key: &RangeKey<Addr4>) -> io::Result<()> {
+            if let Some(Some(errno)) = self.range_errors.pop_front() {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            self.ranges.insert(*key);
+            Ok(())
+        }
+
+        fn delete_range(&mut self, key: &RangeKey<Addr4>) -> io::Result<()> {
+            if let Some(Some(errno)) = self.range_errors.pop_front() {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            self.ranges.remove(key);
+            Ok(())
         }
     }
 
@@ -283,5 +321,26 @@ mod tests {
         let made = apply(&[slots(0, 2), slots(2, 2), put(1, 0, 2), put(2, 2, 2), put(3, 1, 1)], &mut fake);
         assert_eq!(outline(&made), (2, 1, 0, vec![(0, Some(libc::EINVAL)), (2, None), (4, None)]));
         assert_eq!(fake.frontends.keys().copied().collect::<Vec<_>>(), [key(2)]);
+    }
+
+    #[test]
+    fn a_range_that_fails_is_reported_and_its_frontend_serves_too_few() {
+        let range = |len| RangeKey::new(ServiceId(1), Addr4::default(), len);
+        let mut fake = Fake {
+            ranges: BTreeSet::from([range(1), range(2)]),
+            range_errors: VecDeque::from([Some(libc::ENOSPC), None, Some(libc::ENOMEM)]),
+            ..Fake::default()
+        };
+        let gone = |len| Write::DeleteRange { key: range(len) };
+        let writes = [
+            Write::PutRange { key: range(8) },
+            Write::PutRange { key: range(9) },
+            put(1, 0, 0),
+            gone(1),
+            gone(2),
+        ];
+        let made = apply(&writes, &mut fake);
+        assert_eq!(outline(&made), (0, 1, 0, vec![(0, Some(libc::ENOSPC)), (3, Some(libc::ENOMEM))]));
+        assert_eq!((made.ranges, fake.ranges), (2, BTreeSet::from([range(1), range(9)])));
     }
 }

@@ -137,7 +137,8 @@ pub fn local_addresses<F: MapFamily>(maps: &Maps<F>, topology: &Topology) -> Opt
 /// and a range of zeros holds every address, so that every connection would be taken for one to a Service.
 pub fn first_node<F: MapFamily>(maps: &Maps<F>) -> Result<(), Error> {
     let all = Cidr { net: F::Addr::default(), mask: F::Addr::default() };
-    let unwritten = NodeConfig { address: all.net, cluster_cidrs: [all; CIDRS], service_cidrs: [all; CIDRS] };
+    let unwritten =
+        NodeConfig { address: all.net, cluster_cidrs: [all; CIDRS], service_cidrs: [all; CIDRS], ranges: 0 };
     let found =
         maps.node.get(&0).map_err(|source| Error::Map { verb: "read", map: F::NAMES.node, source })?;
     if found == Some(unwritten) { set_node(maps, &NodeConfig::default()) } else { Ok(()) }

@@ -3,11 +3,14 @@
 use std::io;
 
 use proxy_common::{
-    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, V4, V6, maps::MapType,
+    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, RangeKey, V4, V6, maps::MapType,
 };
 
 use super::{error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access};
 use std::os::fd::AsFd;
+
+/// Value of every entry of `ranges`.
+pub const IN_RANGE: u32 = 1;
 
 /// All maps of one family.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Maps<F: Family> {
     pub frontends: Table<FrontendKey<F::Addr>, Frontend>,
     /// Slots of all segments.
     pub backends: Slots<Backend<F::Addr>>,
+    /// Source ranges; the value is always [`IN_RANGE`].
+    pub ranges: Table<RangeKey<F::Addr>, u32>,
     /// Answered connections.
     pub flows: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
     /// Connections without an answer yet.
@@ -33,6 +38,8 @@ pub struct Names {
     pub frontends: &'static str,
     /// See [`Maps::backends`].
     pub backends: &'static str,
+    /// See [`Maps::ranges`].
+    pub ranges: &'static str,
     /// See [`Maps::flows`].
     pub flows: &'static str,
     /// See [`Maps::half_open`].
@@ -60,6 +67,7 @@ impl MapFamily for V4 {
     const NAMES: Names = Names {
         frontends: "frontends4",
         backends: "backends4",
+        ranges: "ranges4",
         flows: "flows4",
         half_open: "halfopen4",
         local_addrs: "localaddrs4",
@@ -79,6 +87,7 @@ impl MapFamily for V6 {
     const NAMES: Names = Names {
         frontends: "frontends6",
         backends: "backends6",
+        ranges: "ranges6",
         flows: "flows6",
         half_open: "halfopen6",
         local_addrs: "localaddrs6",
@@ -98,6 +107,7 @@ fn maps<F: MapFamily>(pins: &Pins, access: Access) -> Result<Maps<F>, Error>
 where
     FrontendKey<F::Addr>: MapType,
     Backend<F::Addr>: MapType,
+    RangeKey<F::Addr>: MapType,
     FlowKey<F::Addr>: MapType,
     Flow<F::Addr>: MapType,
     NodeConfig<F::Addr>: MapType,
@@ -115,6 +125,7 @@ where
     Ok(Maps {
         frontends: table(pins, names.frontends, access)?,
         backends,
+        ranges: table(pins, names.ranges, access)?,
         flows: table(pins, names.flows, access)?,
         half_open: table(pins, names.half_open, access)?,
         local_addrs: table(pins, names.local_addrs, access)?,

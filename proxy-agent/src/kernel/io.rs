@@ -3,10 +3,10 @@
 
 use std::io;
 
-use proxy_common::{Backend, Family, Frontend, FrontendKey};
+use proxy_common::{Backend, Family, Frontend, FrontendKey, RangeKey};
 
 use super::{
-    family::{MapFamily, Maps},
+    family::{IN_RANGE, MapFamily, Maps},
     sys::Update,
 };
 
@@ -30,6 +30,18 @@ pub trait MapIo<F: Family> {
 
     /// Deletes frontends in order; gives how many are gone before an error. One that is not there is gone.
     fn delete_frontends(&mut self, keys: &[FrontendKey<F::Addr>]) -> (usize, io::Result<()>);
+
+    /// Inserts a source range.
+    ///
+    /// # Errors
+    /// `ENOSPC` when the map is full, `ENOMEM`.
+    fn put_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()>;
+
+    /// Deletes a source range; one that is not there is gone.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    fn delete_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()>;
 }
 
 impl<F: MapFamily> MapIo<F> for Maps<F> {
@@ -65,5 +77,13 @@ impl<F: MapFamily> MapIo<F> for Maps<F> {
             }
         }
         (keys.len(), Ok(()))
+    }
+
+    fn put_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()> {
+        self.ranges.put(key, &IN_RANGE)
+    }
+
+    fn delete_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()> {
+        self.ranges.remove(key).map(drop)
     }
 }

@@ -305,8 +305,10 @@ fn attach_sockets(
 fn table<F: MapFamily>(maps: &Maps<F>) -> Result<Table<'_, F>, Error> {
     let read = |source| Error::Map { verb: "read", map: F::NAMES.frontends, source };
     let frontends = maps.frontends.entries().map_err(read)?;
+    let read = |source| Error::Map { verb: "read", map: F::NAMES.ranges, source };
+    let ranges = maps.ranges.entries().map_err(read)?.into_iter().map(|(key, _)| key).collect();
     let slot = |index| maps.backends.read(index, 1).ok().and_then(|slots| slots.first().copied());
-    Ok(Table { frontends, slot: Box::new(slot) })
+    Ok(Table { frontends, ranges, slot: Box::new(slot) })
 }
 
 fn count(maps: &Pinned) -> Result<usize, Error> {

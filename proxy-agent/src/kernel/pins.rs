@@ -241,6 +241,8 @@ impl Pinned {
         let used = match spec.name {
             "frontends4" => Some(self.v4.frontends.count()),
             "frontends6" => Some(self.v6.frontends.count()),
+            "ranges4" => Some(self.v4.ranges.count()),
+            "ranges6" => Some(self.v6.ranges.count()),
             "flows4" => Some(self.v4.flows.count()),
             "flows6" => Some(self.v6.flows.count()),
             "halfopen4" => Some(self.v4.half_open.count()),

@@ -85,6 +85,7 @@ impl Shape {
             MapKind::Hash => (kind::BPF_MAP_TYPE_HASH, 0),
             MapKind::SparseHash => (kind::BPF_MAP_TYPE_HASH, NO_PREALLOC),
             MapKind::LruHash => (kind::BPF_MAP_TYPE_LRU_HASH, 0),
+            MapKind::PrefixTrie => (kind::BPF_MAP_TYPE_LPM_TRIE, NO_PREALLOC),
             MapKind::Array => (kind::BPF_MAP_TYPE_ARRAY, 0),
             MapKind::MappedArray => (kind::BPF_MAP_TYPE_ARRAY, MMAPABLE),
             MapKind::PerCpuArray => (kind::BPF_MAP_TYPE_PERCPU_ARRAY, 0),

@@ -303,6 +303,9 @@ impl<D: Dataplane> Engine<D> {
         let mut v6 = self.world.node_config::<V6>();
         self.ranges.add_to(&mut v4.service_cidrs);
         self.ranges.add_to(&mut v6.service_cidrs);
+        // As long as a frontend with source ranges may be in the kernel, not only while one is wanted.
+        v4.ranges |= u32::from(self.planner.usage::<V4>().ranges > 0);
+        v6.ranges |= u32::from(self.planner.usage::<V6>().ranges > 0);
         if self.node == Some((v4, v6)) {
             return Ok(());
         }

@@ -69,7 +69,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let status = Arc::new(Status::default());
     let metrics = Arc::new(Metrics::new(PinnedMaps::below(config.roots.bpf.clone())));
-    let capacity = Capacity { frontends: config.tables.frontends, backends: config.tables.backends };
+    let capacity = Capacity {
+        frontends: config.tables.frontends,
+        backends: config.tables.backends,
+        ranges: proxy_common::limits::RANGES,
+    };
     let model = settings::model(&config, families);
     let engine = Engine::adopt(kernel, model, capacity, status.clone(), metrics.clone())?;
 

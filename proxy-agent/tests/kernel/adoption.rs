@@ -10,7 +10,7 @@ use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto};
 use proxy_model::{
     Capacity, Change, Event, Kind, NodePortAddresses, ObjectKey, Plan, Planner, Settings, Tick, World,
     fact::{
-        Endpoint, EndpointSlice, Label, Service, ServiceKind, ServicePort, SliceFamily, SlicePort,
+        Endpoint, EndpointSlice, Label, Prefix, Service, ServiceKind, ServicePort, SliceFamily, SlicePort,
         TrafficPolicy,
     },
     settings::{Masquerade, Serving},
@@ -94,7 +94,11 @@ fn world() -> World {
 
 fn planner(stage: &Stage) -> Planner {
     let sizes = stage.settings.sizes;
-    Planner::new(Capacity { frontends: sizes.frontends, backends: sizes.backends })
+    Planner::new(Capacity {
+        frontends: sizes.frontends,
+        backends: sizes.backends,
+        ranges: proxy_common::limits::RANGES,
+    })
 }
 
 /// One start: adopt, plan, apply. Gives the plan.
@@ -151,6 +155,72 @@ fn a_restart_keeps_every_link_and_writes_nothing() {
             kernel.state().clone();
         assert_eq!((adopted, kept, written, deleted), (true, found, 0, 0));
         assert_eq!((links_replaced, links_created), (8, 0));
+    });
+}
+
+/// The world with a load balancer of each family that serves these ranges.
+fn with_ranges(v4: &[&str], v6: &[&str]) -> World {
+    let mut world = world();
+    let range = |text: &&str| {
+        let (addr, len) = text.split_once('/').unwrap();
+        Prefix { addr: addr.parse().unwrap(), len: len.parse().unwrap() }
+    };
+    for (name, ip, vip, ranges) in
+        [("four", "10.96.0.1", "192.0.2.1", v4), ("six", "fd00::1", "2001:db8::1", v6)]
+    {
+        let ranged = Service {
+            load_balancer: vec![vip.parse().unwrap()],
+            source_ranges: ranges.iter().map(range).collect(),
+            ..service(name, ip, 2)
+        };
+        let _ = world.apply(Event::Service(Change::Put(ranged)));
+    }
+    world
+}
+
+fn ranges(kernel: &Kernel) -> [Vec<String>; 2] {
+    let v4 = kernel.maps().v4.ranges.entries().unwrap().into_iter();
+    let v6 = kernel.maps().v6.ranges.entries().unwrap().into_iter();
+    let mut all = [
+        v4.map(|(key, value)| format!("{}/{} {value}", key.addr, key.bits - 32)).collect::<Vec<_>>(),
+        v6.map(|(key, value)| format!("{}/{} {value}", key.addr, key.bits - 32)).collect(),
+    ];
+    all.iter_mut().for_each(|family| family.sort());
+    all
+}
+
+#[test]
+fn source_ranges_are_adopted_mended_and_let_go() {
+    let v4 = ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/9", "198.51.100.7/32"];
+    let v6 = ["::/0", "2001:db8::/33", "2001:db8::7/128"];
+    on_a_node(move |stage| {
+        let mut kernel = stage.open();
+        start(&mut kernel, &mut planner(stage), &mut with_ranges(&v4, &v6));
+        // Two ports each.
+        let twice = |all: &[&str]| -> Vec<String> {
+            all.iter().flat_map(|range| [format!("{range} 1"), format!("{range} 1")]).collect()
+        };
+        let mut expected = [twice(&v4), twice(&v6)];
+        expected.iter_mut().for_each(|family| family.sort());
+        assert_eq!(ranges(&kernel), expected);
+        drop(kernel);
+
+        let mut kernel = stage.open();
+        let again = start(&mut kernel, &mut planner(stage), &mut with_ranges(&v4, &v6));
+        assert!(again.is_empty(), "{again:?}");
+        let lost = kernel.maps().v6.ranges.entries().unwrap()[0].0;
+        assert!(kernel.maps().v6.ranges.remove(&lost).unwrap());
+        drop(kernel);
+
+        let mut kernel = stage.open();
+        let mended = start(&mut kernel, &mut planner(stage), &mut with_ranges(&v4, &v6));
+        assert_eq!((mended.v4.len(), mended.v6.len()), (0, 1), "{mended:?}");
+        assert_eq!(ranges(&kernel), expected);
+        let occupancy = kernel.occupancy().unwrap();
+        let used = |name| occupancy.iter().find(|map| map.map == name).and_then(|map| map.used);
+        assert_eq!((used("ranges4"), used("ranges6")), (Some(8), Some(6)));
+        start(&mut kernel, &mut planner(stage), &mut with_ranges(&[], &v6[..1]));
+        assert_eq!(ranges(&kernel), [vec![], twice(&v6[..1])]);
     });
 }
 

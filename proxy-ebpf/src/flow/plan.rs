@@ -2,15 +2,15 @@
 //! on, unless the answers would be taken for those of a translated connection. Makes no entry.
 
 use proxy_common::{
-    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendKey, Proto, Reason,
-    ServiceId,
+    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendFlags, FrontendKey,
+    Proto, Reason, ServiceId,
     affinity::ClientKind,
     decide::{self, Ownership, Source},
 };
 
 use super::table;
 use crate::family::Wired;
-use crate::lookup::{backend, owner};
+use crate::lookup::{backend, owner, range};
 use crate::road::{Direction, Hook, Service};
 
 /// What a new connection is to become. Written by one function and read by another, each verified on its own,
@@ -36,11 +36,14 @@ pub fn plan<F: Wired>(
 ) -> Result<Reason, Reason> {
     if hook.service == Service::FlowsOnly {
         return match hook.direction {
-            // Nobody here opens translated connections now, but their entries may be left from a time when the road
-            // was another. TCP pays for the question once per connection; each datagram would.
-            Direction::Ingress if key.proto != Proto::TCP => Err(Reason::NotAService),
+            // Nobody here opens translated connections but by a range; entries may be left from a time when the road
+            // was another. TCP pays for that question once per connection; each datagram would.
+            Direction::Ingress => match plan_by_range::<F>(key, hook, plan) {
+                Err(Reason::NotAService) if key.proto == Proto::TCP => direct::<F>(key, plan),
+                planned => planned,
+            },
             // The node's own ports are shared with masqueraded connections.
-            Direction::Ingress | Direction::Egress => direct::<F>(key, plan),
+            Direction::Egress => direct::<F>(key, plan),
         };
     }
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
@@ -54,6 +57,26 @@ pub fn plan<F: Wired>(
     }
 }
 
+/// Where sockets are translated, only a frontend with source ranges waits for a packet, because no socket has its
+/// source before. One array lookup for everybody else, and a hash lookup once there is such a frontend.
+#[inline(always)]
+fn plan_by_range<F: Wired>(
+    key: &FlowKey<F::Addr>,
+    hook: Hook,
+    plan: &mut Plan<F::Addr>,
+) -> Result<Reason, Reason> {
+    match F::node().get(0) {
+        Some(node) if node.ranges != 0 => {}
+        Some(_) | None => return Err(Reason::NotAService),
+    }
+    let asked = FrontendKey::new(key.dst, key.dport, key.proto);
+    // SAFETY: an element without preallocation is freed only after the program is done.
+    match unsafe { F::frontends().get(asked) } {
+        Some(frontend) if frontend.flags.has(FrontendFlags::RANGES) => serve::<F>(key, frontend, hook, plan),
+        Some(_) | None => Err(Reason::NotAService),
+    }
+}
+
 /// Gives a connection to a frontend its backend.
 #[inline(always)]
 fn serve<F: Wired>(
@@ -62,6 +85,7 @@ fn serve<F: Wired>(
     hook: Hook,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
+    range::admit::<F>(frontend, key.src)?;
     let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
     let class = match hook.direction {
         Direction::Ingress => decide::classify(node, key.src, ownership::<F>(key.src)),

@@ -3,7 +3,8 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_netns_cookie, programs::SockAddrContext};
 use proxy_common::{
-    ClientClass, Frontend, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind, decide,
+    ClientClass, Frontend, FrontendFlags, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind,
+    decide,
 };
 
 use super::view::{AddrOf, Endpoint, View};
@@ -39,9 +40,21 @@ pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Resu
 }
 
 /// The backends that this socket may use.
+///
+/// Source ranges (item 81): a socket has no source yet. The node's will be its primary address, as far as anybody
+/// can tell; a pod's is not known here, so [`Reason::NotAService`] leaves it to the hook that sees its packets.
 #[inline(always)]
-pub fn eligible(ctx: &SockAddrContext, frontend: &Frontend) -> Result<Segment, Reason> {
+pub fn eligible<V: View>(ctx: &SockAddrContext, frontend: &Frontend) -> Result<Segment, Reason> {
     let class = if netns(ctx) == CONFIG.load().host_netns { ClientClass::Node } else { ClientClass::Pod };
+    if frontend.flags.has(FrontendFlags::RANGES) {
+        match class {
+            ClientClass::Node => {
+                let node = V::Family::node().get(0).ok_or(Reason::NoNodeAddress)?;
+                lookup::range::admit::<V::Family>(frontend, node.address)?;
+            }
+            ClientClass::Pod | ClientClass::Outside => return Err(Reason::NotAService),
+        }
+    }
     // Whether the source is masqueraded is of no interest: the socket is bound to its source by the kernel once
     // it has the backend's address.
     decide::choose(frontend, class).map(|choice| choice.segment)

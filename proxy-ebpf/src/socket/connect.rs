@@ -27,7 +27,7 @@ pub fn connect<V: View>(ctx: &SockAddrContext) -> Reason {
 fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
     let to = endpoint::<V>(ctx);
     let frontend = choose::frontend::<V>(ctx, to)?;
-    let segment = choose::eligible(ctx, &frontend)?;
+    let segment = choose::eligible::<V>(ctx, &frontend)?;
     let backend = choose::backend::<V>(ctx, &frontend, segment)?;
     peer::remember(ctx, to, backend, frontend.service)?;
     if choose::protocol(ctx) == Some(Proto::UDP) {

@@ -47,7 +47,7 @@ pub fn receive<V: View>(ctx: &SockAddrContext) -> Option<Reason> {
 fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
     let to = endpoint::<V>(ctx);
     let frontend = choose::frontend::<V>(ctx, to)?;
-    let segment = choose::eligible(ctx, &frontend)?;
+    let segment = choose::eligible::<V>(ctx, &frontend)?;
     if let Some(connected) = peer::recall(ctx)
         && is_connected(ctx, connected)
         && to.is(connected.frontend, connected.frontend_port)

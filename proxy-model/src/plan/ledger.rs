@@ -3,16 +3,19 @@
 //! A frontend is wanted by the strongest claim to its key. Only keys that a changed Service claims, claimed, or
 //! could not get are looked at; nothing here walks over everything because of a small change.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use proxy_common::{ClientRule, Family, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
+use proxy_common::{ClientRule, Family, Frontend, FrontendFlags, FrontendKey, RangeKey, ServiceId};
 
 use super::claim::{self, Claim, Claimed, Claims};
 use super::ids::Ids;
 use super::kept::Kept;
 use super::name::ServiceName;
 use super::phase::{self, Write};
+use super::ranges::Ranges;
 use super::refusal::{Refusal, Refused};
 use super::segments::Segments;
 use super::undo::{Before, Undo};
@@ -40,6 +43,7 @@ pub struct Ledger<F: Family> {
     /// What the last plan replaced and deleted.
     undo: Undo<F>,
     segments: Segments<F>,
+    ranges: Ranges<F>,
     refused: BTreeMap<Key<F>, Vec<Refusal>>,
     /// Keys that are refused for want of room.
     starved: BTreeSet<Key<F>>,
@@ -76,6 +80,7 @@ impl<F: Served> Ledger<F> {
             broken: BTreeSet::new(),
             undo: Undo::NOTHING,
             segments: Segments::new(capacity.backends),
+            ranges: Ranges::new(capacity.ranges),
             refused: BTreeMap::new(),
             starved: BTreeSet::new(),
             generation: 0,
@@ -108,6 +113,7 @@ impl<F: Served> Ledger<F> {
             self.actual.insert(key, value);
         }
         self.segments.keep_resting(old);
+        self.ranges.adopt(table.ranges);
         adoption.frontends += self.actual.len();
         adoption.segments += found.len();
         self.actual.values().map(|value| value.service).collect()
@@ -148,6 +154,8 @@ impl<F: Served> Ledger<F> {
     pub(crate) fn failed(&mut self, write: &Write<F>) {
         let key = match write {
             Write::Slots { start, slots: _ } => return self.segments.spoil(*start),
+            Write::PutRange { key } => return self.ranges.put_failed(key),
+            Write::DeleteRange { key } => return self.ranges.delete_failed(key),
             Write::PutFrontend { key, value: _ } | Write::DeleteFrontend { key } => *key,
         };
         let Some(before) = self.undo.find(&key) else { return };
@@ -157,6 +165,9 @@ impl<F: Served> Ledger<F> {
 
     /// When to plan again; only if something waits for room.
     pub(crate) fn next_release(&mut self, now: Tick) -> Option<Tick> {
+        if self.ranges.may_enter() {
+            return Some(now);
+        }
         if self.starved.is_empty() {
             return None;
         }
@@ -180,6 +191,7 @@ impl<F: Served> Ledger<F> {
         Usage {
             frontends: u32::try_from(self.actual.len()).unwrap_or(u32::MAX),
             backends: self.segments.used(),
+            ranges: u32::try_from(self.ranges.used()).unwrap_or(u32::MAX),
             capacity: self.capacity,
         }
     }
@@ -218,7 +230,10 @@ impl<F: Served> Ledger<F> {
         if self.planned.get(service).map(|planned| &planned.intent) == new.as_ref() {
             return;
         }
-        let old = self.planned.remove(service).map(|planned| planned.intent);
+        let old = self.planned.remove(service).map(|Planned { intent, ids }| {
+            ids.into_iter().for_each(|id| self.ranges.want(id, BTreeSet::new()));
+            intent
+        });
         for (key, claim) in old.iter().flat_map(|old| claim::claims(service, old)) {
             self.claims.remove(&key, &claim);
             self.pending.insert(key);
@@ -237,8 +252,12 @@ impl<F: Served> Ledger<F> {
         let assign = |(port, name): (&PortIntent<F>, &ServiceName)| {
             ids.assign(name, port.frontends.keys().filter_map(|key| Some(self.actual.get(key)?.service)))
         };
-        let ids: Vec<_> = intent.ports.iter().zip(&kept).map(assign).collect();
+        let ids: Vec<ServiceId> = intent.ports.iter().zip(&kept).map(assign).collect();
         self.moved.extend(servers::moved(old.as_ref(), &intent, &ids));
+        for (port, id) in intent.ports.iter().zip(&ids).filter(|(port, _)| !port.ranges.is_empty()) {
+            self.ranges
+                .want(*id, port.ranges.iter().map(|(net, len)| RangeKey::new(*id, *net, *len)).collect());
+        }
         self.planned.insert(service.clone(), Planned { intent, ids });
     }
 
@@ -246,6 +265,8 @@ impl<F: Served> Ledger<F> {
     fn settle(&mut self, world: &World, refused: &mut Vec<Refusal>) -> Vec<Write<F>> {
         let mut writes = Vec::new();
         let mut deletions = Vec::new();
+        let turned = self.ranges.settle(&mut writes);
+        self.look_again_at(&turned);
         for key in std::mem::take(&mut self.pending) {
             self.starved.remove(&key);
             let mut refusals: Vec<_> = self.losers(&key);
@@ -255,6 +276,12 @@ impl<F: Served> Ledger<F> {
                     if self.kept.awaits_slices((&key, self.actual.get(&key)), lists, world, &claim.service) {
                         continue;
                     }
+                    let missing = self.missing_ranges(&wanted.value);
+                    refusals.extend(missing.map(|reason| Refusal {
+                        name: claim.name::<F>(),
+                        frontend: key.into(),
+                        reason,
+                    }));
                     if let Err(reason) = self.put(key, wanted, &mut writes) {
                         self.starved.insert(key);
                         refusals.push(Refusal { name: claim.name::<F>(), frontend: key.into(), reason });
@@ -275,55 +302,10 @@ impl<F: Served> Ledger<F> {
             self.replace(key, None, false);
             writes.push(Write::DeleteFrontend { key });
         }
+        let kept = self.kept_ids().collect();
+        self.ranges.let_go(&kept, &mut writes);
         phase::order(&mut writes);
         writes
-    }
-
-    /// Writes an entry, unless the kernel holds it.
-    fn put(&mut self, key: Key<F>, wanted: Wanted<F>, writes: &mut Vec<Write<F>>) -> Result<(), Refused> {
-        let known = self.actual.get(&key).copied();
-        let capacity = self.capacity;
-        if known.is_none() && self.actual.len() >= capacity.frontends as usize {
-            return Err(Refused::Frontends { capacity: capacity.frontends });
-        }
-        let cluster = self.place(&wanted.cluster, writes)?;
-        let local = match self.place(&wanted.local, writes) {
-            Ok(local) => local,
-            Err(reason) => {
-                self.segments.rest_unless_held(cluster);
-                return Err(reason);
-            }
-        };
-        let mut value = Frontend { cluster, local, generation: 0, ..wanted.value };
-        value.generation = match known {
-            // A half-open flow keeps its backend only while nothing about its choice has changed.
-            Some(known) if Frontend { generation: 0, affinity: value.affinity, ..known } == value => {
-                known.generation
-            }
-            Some(_) | None => self.generation.wrapping_add(1),
-        };
-        if known == Some(value) && !self.broken.contains(&key) {
-            return Ok(());
-        }
-        self.generation = self.generation.max(value.generation);
-        self.undo.put.push((key, self.before(&key)));
-        self.replace(key, Some(value), false);
-        writes.push(Write::PutFrontend { key, value });
-        Ok(())
-    }
-
-    /// The segment that holds a list; written if there is none yet.
-    fn place(&mut self, content: &Backends<F>, writes: &mut Vec<Write<F>>) -> Result<Segment, Refused> {
-        if let Some(segment) = self.segments.find(content) {
-            return Ok(segment);
-        }
-        let needed = u32::try_from(content.len()).unwrap_or(u32::MAX);
-        let segment = self
-            .segments
-            .insert(content)
-            .ok_or(Refused::Backends { needed, capacity: self.capacity.backends })?;
-        writes.push(Write::Slots { start: segment.start, slots: content.to_vec() });
-        Ok(segment)
     }
 
     /// The entry that the strongest claim wants.
@@ -353,7 +335,7 @@ impl<F: Served> Ledger<F> {
                         service: *id,
                         affinity: port.affinity,
                         rules,
-                        flags: exposure.flags(),
+                        flags: port.flags(exposure),
                         ..Frontend::default()
                     },
                 }

@@ -4,7 +4,7 @@
 //! world.dirty ─► intent (per Service, per family) ─► ledger: claims, pending keys
 //!                                                      │ ids, segments
 //!                                                      ▼
-//!                                        slots, frontends, deletions (phase)
+//!                                        slots, ranges, frontends, deletions (phase)
 //! ```
 //!
 //! A plan counts as written as soon as it is handed out; what was not is told to [`Planner::failed`] before the
@@ -16,6 +16,7 @@ mod kept;
 mod ledger;
 mod name;
 mod phase;
+mod ranges;
 mod refusal;
 mod segments;
 mod space;
@@ -23,7 +24,7 @@ mod undo;
 
 use std::collections::BTreeMap;
 
-use proxy_common::{Backend, Family, Frontend, FrontendKey, ServiceId, V4, V6};
+use proxy_common::{Backend, Family, Frontend, FrontendKey, RangeKey, ServiceId, V4, V6};
 
 pub use ledger::Ledger;
 pub use name::{NotAName, ServiceName};
@@ -59,6 +60,8 @@ pub struct Capacity {
     pub frontends: u32,
     /// Slots of a `backends` array.
     pub backends: u32,
+    /// Entries of a `ranges` map.
+    pub ranges: u32,
 }
 
 /// What to write, per family, in order.
@@ -103,6 +106,8 @@ impl Actual<'_> {
 pub struct Table<'a, F: Family> {
     /// Entries of `frontends`, in any order.
     pub frontends: Vec<(FrontendKey<F::Addr>, Frontend)>,
+    /// Entries of `ranges`, in any order.
+    pub ranges: Vec<RangeKey<F::Addr>>,
     /// Reads a slot of `backends`; `None` beyond its end. Asked only for slots that a frontend names.
     pub slot: Box<dyn Fn(u32) -> Option<Backend<F::Addr>> + 'a>,
 }
@@ -110,7 +115,7 @@ pub struct Table<'a, F: Family> {
 impl<F: Family> Table<'_, F> {
     /// Empty maps.
     pub fn empty() -> Self {
-        Self { frontends: Vec::new(), slot: Box::new(|_| None) }
+        Self { frontends: Vec::new(), ranges: Vec::new(), slot: Box::new(|_| None) }
     }
 }
 
@@ -250,6 +255,8 @@ pub struct Usage {
     pub frontends: u32,
     /// Slots of `backends` that are in use or at rest.
     pub backends: u32,
+    /// Entries of `ranges`.
+    pub ranges: u32,
     /// Sizes.
     pub capacity: Capacity,
 }

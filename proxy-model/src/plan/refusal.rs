@@ -73,4 +73,12 @@ pub enum Refused {
         /// Size of the array.
         capacity: u32,
     },
+    /// The `ranges` map is full. The frontend serves the ranges that are in it and no others.
+    #[error("no room for {needed} more source ranges among {capacity}; clients in them are dropped")]
+    Ranges {
+        /// Ranges of this port that found no room.
+        needed: u32,
+        /// Size of the map.
+        capacity: u32,
+    },
 }

@@ -1,14 +1,16 @@
 //! The maps of a kernel in memory, and a node made of a world, a planner and such maps.
 //!
 //! Every sync checks the promise of `plan::phase`: after each single write, each frontend's segments hold the
-//! list of before or the list of after, whole.
+//! list of before or the list of after, whole, and it admits whom both admit and nobody whom neither does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proxy_common::decide::{self, Ownership, Source};
 use proxy_common::reason::Outcome;
-use proxy_common::{Address, Backend, ClientClass, Frontend, FrontendKey, Reason, Segment, V4, V6};
+use proxy_common::{
+    Address, Backend, ClientClass, Frontend, FrontendFlags, FrontendKey, RangeKey, Reason, Segment, V4, V6,
+};
 use proxy_model::{
     Actual, Adoption, Capacity, Event, Plan, Planner, Served, Settings, Table, Tick, World, Write,
 };
@@ -20,6 +22,7 @@ use crate::reference::{Attempt, Facts, Seen, Verdict};
 pub struct Kernel<F: Served> {
     pub slots: Vec<Option<Backend<F::Addr>>>,
     pub frontends: BTreeMap<FrontendKey<F::Addr>, Frontend>,
+    pub ranges: BTreeSet<RangeKey<F::Addr>>,
     pub capacity: Capacity,
 }
 
@@ -28,7 +31,12 @@ pub type Lists<F> = [Vec<Option<Backend<<F as proxy_common::Family>::Addr>>>; 2]
 
 impl<F: Served> Kernel<F> {
     pub fn new(capacity: Capacity) -> Self {
-        Self { slots: vec![None; capacity.backends as usize], frontends: BTreeMap::new(), capacity }
+        Self {
+            slots: vec![None; capacity.backends as usize],
+            frontends: BTreeMap::new(),
+            ranges: BTreeSet::new(),
+            capacity,
+        }
     }
 
     /// As the kernel would: a full hash refuses, an index beyond the array too.
@@ -54,6 +62,15 @@ impl<F: Served> Kernel<F> {
             Write::DeleteFrontend { key } => {
                 self.frontends.remove(key);
             }
+            Write::PutRange { key } => {
+                if !self.ranges.contains(key) && self.ranges.len() >= self.capacity.ranges as usize {
+                    return Err("the trie is full");
+                }
+                self.ranges.insert(*key);
+            }
+            Write::DeleteRange { key } => {
+                self.ranges.remove(key);
+            }
         }
         Ok(())
     }
@@ -69,7 +86,44 @@ impl<F: Served> Kernel<F> {
     pub fn table(&self) -> Table<'_, F> {
         Table {
             frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
+            ranges: self.ranges.iter().copied().collect(),
             slot: Box::new(|slot| *self.slots.get(slot as usize)?),
+        }
+    }
+
+    /// The ranges that a frontend serves; `None` is everybody.
+    pub fn ranges_of(&self, value: &Frontend) -> Option<BTreeSet<RangeKey<F::Addr>>> {
+        let own = || self.ranges.iter().filter(|range| range.service == value.service).copied();
+        value.flags.has(FrontendFlags::RANGES).then(|| own().collect())
+    }
+
+    /// As a trie finds the longest prefix.
+    fn admits(&self, value: &Frontend, client: F::Addr) -> bool {
+        let holds = |range: &RangeKey<F::Addr>| {
+            let mask = F::Addr::prefix_mask(u8::try_from(range.bits - 32).unwrap());
+            client.and(mask) == range.addr
+        };
+        self.ranges_of(value).is_none_or(|ranges| ranges.iter().any(holds))
+    }
+
+    /// No frontend shuts out whom both states admit, or lets in whom neither does.
+    fn assert_between(&self, before: &Self, after: &Self) {
+        for (key, value) in &self.frontends {
+            let of = |state: &Self| state.frontends.get(key).map(|value| state.ranges_of(value));
+            let (old, new) = (of(before), of(after));
+            let known: Vec<_> = [&old, &new].into_iter().flatten().collect();
+            let Some(now) = self.ranges_of(value) else {
+                assert!(known.iter().any(|ranges| ranges.is_none()), "{key:?} lets everybody in");
+                continue;
+            };
+            let all = known.iter().flat_map(|ranges| ranges.iter().flatten());
+            let of_both = all.clone().filter(|range| {
+                known.iter().all(|ranges| ranges.as_ref().is_none_or(|ranges| ranges.contains(range)))
+            });
+            assert!(of_both.clone().all(|range| now.contains(range)), "{key:?} shuts out with {now:?}");
+            // A frontend that goes to another Service, or goes, may see the new ranges of its own for a moment.
+            let own = after.ranges.iter().filter(|range| range.service == value.service);
+            assert!(now.is_subset(&all.chain(own).copied().collect()), "{key:?} lets in with {now:?}");
         }
     }
 
@@ -79,19 +133,24 @@ impl<F: Served> Kernel<F> {
 
     /// Makes the writes, checking the promise after each; `fails` says which ones fail. Returns what to report.
     fn run(&mut self, writes: &[Write<F>], fails: &dyn Fn(usize) -> bool) -> Vec<Write<F>> {
+        let start = self.clone();
         let before = self.all_lists();
         let mut after = self.clone();
         for write in writes {
             after.make(write).unwrap();
         }
-        let after = after.all_lists();
-        let mut number = 0;
+        let (end, after) = (after.clone(), after.all_lists());
+        let (mut number, mut has_failed) = (0, false);
         let failures = execute(writes, |write| {
             number += 1;
             if fails(number) {
+                has_failed = true;
                 return Err("injected");
             }
             self.make(write)?;
+            if !has_failed {
+                self.assert_between(&start, &end);
+            }
             for (key, lists) in self.all_lists() {
                 assert!(
                     before.get(&key) == Some(&lists) || after.get(&key) == Some(&lists),
@@ -123,7 +182,7 @@ pub struct Machine {
 }
 
 /// Room for everything that a test asks for.
-pub const ROOMY: Capacity = Capacity { frontends: 1_000, backends: 4_000 };
+pub const ROOMY: Capacity = Capacity { frontends: 1_000, backends: 4_000, ranges: 1_000 };
 
 impl Machine {
     pub fn new(settings: Settings, capacity: Capacity) -> Self {
@@ -196,10 +255,16 @@ impl Machine {
                 .map(|slot| format!("{:?}", slot.expect("a slot that was written")))
                 .collect()
         };
+        let places = |ranges: BTreeSet<RangeKey<F::Addr>>| -> Vec<_> {
+            ranges.into_iter().map(|range| (range.bits, range.addr)).collect()
+        };
         for (key, value) in &kernel.frontends {
             let Frontend { cluster, local, service, affinity, generation: _, rules, flags } = *value;
             let name = names.get(&service).cloned();
-            let rest = format!("{name:?} affinity {affinity} {rules:?} {flags:?}");
+            let rest = format!(
+                "{name:?} affinity {affinity} {rules:?} {flags:?} {:?}",
+                kernel.ranges_of(value).map(places)
+            );
             content.insert(
                 format!("{:?}:{:?}/{:?}", key.addr, key.port, key.proto),
                 Content { cluster: list(cluster), local: list(local), rest },
@@ -226,8 +291,15 @@ impl Machine {
             .frontends
             .get(&FrontendKey::new(addr, attempt.port, attempt.proto))
             .or_else(|| kernel.frontends.get(&FrontendKey::wildcard(addr)));
-        let chosen =
-            entry.map_or_else(|| Err(decide::unowned(&node, addr)), |entry| decide::choose(entry, class));
+        let chosen = entry.map_or_else(
+            || Err(decide::unowned(&node, addr)),
+            |entry| {
+                if !kernel.admits(entry, client) {
+                    return Err(Reason::SourceRange);
+                }
+                decide::choose(entry, class)
+            },
+        );
         match chosen {
             Ok(choice) => Verdict::Backends(
                 kernel
@@ -286,7 +358,10 @@ fn execute<F: Served, E>(
             Write::PutFrontend { value, key: _ } => [value.cluster, value.local]
                 .iter()
                 .any(|s: &Segment| !s.is_empty() && broken.contains(&s.start)),
-            Write::Slots { .. } | Write::DeleteFrontend { .. } => false,
+            Write::Slots { .. }
+            | Write::DeleteFrontend { .. }
+            | Write::PutRange { .. }
+            | Write::DeleteRange { .. } => false,
         };
         if depends_on_broken {
             failures.push((index, None));

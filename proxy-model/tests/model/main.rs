@@ -18,6 +18,7 @@ mod local;
 mod matrix;
 mod order;
 mod random;
+mod range;
 mod room;
 mod segment;
 mod servers;

@@ -20,6 +20,8 @@ use crate::reference::{Attempt, Facts};
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const CLUSTER_IPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "fd00:96::1", "fd00:96::2"];
 const EXTERNAL_IPS: [&str; 5] = ["192.0.2.1", "192.0.2.2", "10.96.0.1", NODE_IP, "fd00:5::1"];
+const RANGES: [&str; 6] =
+    ["203.0.113.0/24", "10.0.0.0/16", "192.168.0.1/32", "0.0.0.0/0", "fd00:192::/32", "2001:db8::7/128"];
 const ENDPOINTS: [&str; 5] = ["10.0.1.1", "10.0.1.2", "10.0.2.1", "fd00:10::1", "fd00:10::2"];
 const PORTS: [u16; 2] = [80, 30_080];
 
@@ -64,31 +66,34 @@ fn a_service(name: &'static str) -> impl Strategy<Value = Service> {
     let kind = rarely(ServiceKind::ClusterIp, ServiceKind::ExternalName);
     let addresses = (ips(&CLUSTER_IPS, 3), ips(&EXTERNAL_IPS, 2), ips(&EXTERNAL_IPS, 1));
     let ports = prop::collection::vec(service_port(), 0..4);
+    let ranges = subsequence(RANGES.map(prefix).to_vec(), 0..=2);
     let labels = (rarely(None, Some("other".into())), rarely(Label::Absent, Label::Present));
-    (0u64..2, kind, addresses, ports, (policy(), policy()), prop::option::of(1u32..100), labels).prop_map(
-        move |(
-            created,
-            kind,
-            (cluster_ips, external_ips, load_balancer),
-            ports,
-            policies,
-            affinity,
-            labels,
-        )| Service {
-            created,
-            kind,
-            cluster_ips,
-            ports,
-            external_ips,
-            load_balancer,
-            internal_policy: policies.0,
-            external_policy: policies.1,
-            affinity,
-            proxy_name: labels.0,
-            headless_label: labels.1,
-            ..service(name, "10.96.0.1")
-        },
-    )
+    (0u64..2, kind, addresses, ports, (policy(), policy()), prop::option::of(1u32..100), (labels, ranges))
+        .prop_map(
+            move |(
+                created,
+                kind,
+                (cluster_ips, external_ips, load_balancer),
+                ports,
+                policies,
+                affinity,
+                (labels, source_ranges),
+            )| Service {
+                created,
+                kind,
+                cluster_ips,
+                ports,
+                external_ips,
+                load_balancer,
+                source_ranges,
+                internal_policy: policies.0,
+                external_policy: policies.1,
+                affinity,
+                proxy_name: labels.0,
+                headless_label: labels.1,
+                ..service(name, "10.96.0.1")
+            },
+        )
 }
 
 fn hints(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Name>> {
@@ -208,7 +213,7 @@ pub fn shuffled() -> impl Strategy<Value = (Facts, Vec<Event>, Vec<bool>)> {
 
 /// Everybody to everything, and a bit beside it.
 fn attempts() -> BTreeSet<Attempt> {
-    let v4 = ["10.0.1.1", POD, NODE_IP, "127.0.0.1", OUTSIDE];
+    let v4 = ["10.0.1.1", POD, NODE_IP, "127.0.0.1", OUTSIDE, "192.0.2.1"];
     let v6 = ["fd00:10::1", "fd00:10::9", "fd00:192::1", "2001:db8::7"];
     let places = CLUSTER_IPS.into_iter().chain(EXTERNAL_IPS).chain([
         "192.168.1.1",

@@ -9,7 +9,7 @@ use crate::kernel::Machine;
 use crate::reference::{Seen, Verdict};
 
 fn small(frontends: u32, backends: u32) -> Machine {
-    let mut machine = Machine::new(settings(), Capacity { frontends, backends });
+    let mut machine = Machine::new(settings(), Capacity { frontends, backends, ranges: 100 });
     machine.apply(synced());
     machine
 }

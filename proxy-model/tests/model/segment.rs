@@ -21,7 +21,10 @@ fn web(lasts: std::ops::RangeInclusive<u8>) -> Event {
 fn slots_written(plan: &proxy_model::Plan) -> Vec<(u32, usize)> {
     let of_slots = |write: &Write<V4>| match write {
         Write::Slots { start, slots } => Some((*start, slots.len())),
-        Write::PutFrontend { .. } | Write::DeleteFrontend { .. } => None,
+        Write::PutFrontend { .. }
+        | Write::DeleteFrontend { .. }
+        | Write::PutRange { .. }
+        | Write::DeleteRange { .. } => None,
     };
     plan.v4.iter().filter_map(of_slots).collect()
 }
@@ -111,6 +114,7 @@ fn a_port_that_moves_answers_throughout() {
             Write::Slots { .. } => "slots".to_owned(),
             Write::PutFrontend { key, .. } => format!("put {}", key.port),
             Write::DeleteFrontend { key } => format!("delete {}", key.port),
+            Write::PutRange { .. } | Write::DeleteRange { .. } => "range".to_owned(),
         })
         .collect();
     assert_eq!(kinds, ["put 81", "delete 80"]);
@@ -121,7 +125,7 @@ fn a_wildcard_comes_after_and_goes_before_its_frontends() {
     let mut machine = machine(settings(), []);
     let ports = |plan: &proxy_model::Plan| -> Vec<u16> {
         let port = |write: &Write<V4>| match write {
-            Write::Slots { .. } => None,
+            Write::Slots { .. } | Write::PutRange { .. } | Write::DeleteRange { .. } => None,
             Write::PutFrontend { key, .. } | Write::DeleteFrontend { key } => Some(key.port.number()),
         };
         plan.v4.iter().filter_map(port).collect()

@@ -102,7 +102,11 @@ impl Facts {
             }
         }
         owners.sort_by(|a, b| a.0.cmp(&b.0));
-        if let Some(((way, ..), service, port)) = owners.first() {
+        if let Some(((way, tie, ..), service, port)) = owners.first() {
+            // A tie of zero is a load balancer's address, not an external IP.
+            if (*way, *tie) == (Way::External, 0) && !self.admits(service, attempt) {
+                return Verdict::Drop;
+            }
             return self.serve(service, port, *way, attempt);
         }
         if ours().any(|(service, ip)| ip == attempt.addr && !service.ports.is_empty()) {
@@ -148,6 +152,28 @@ impl Facts {
         u8::from(way == Way::External && !service.load_balancer.contains(&attempt.addr))
     }
 
+    /// Items 22, 81, 82.
+    fn admits(&self, service: &Service, attempt: Attempt) -> bool {
+        let mut ranges =
+            service.source_ranges.iter().filter(|r| r.addr.is_ipv4() == attempt.addr.is_ipv4()).peekable();
+        let is_free = ranges.peek().is_none();
+        let mut is_of_node = false;
+        for range in ranges {
+            if range.contains(attempt.client) {
+                return true;
+            }
+            is_of_node |= self.primary(attempt.addr.is_ipv4()).is_some_and(|own| range.contains(own));
+        }
+        is_free || is_of_node && service.load_balancer.contains(&attempt.client)
+    }
+
+    /// The node's own address: of its status, else of its interfaces.
+    fn primary(&self, ipv4: bool) -> Option<IpAddr> {
+        let status = self.own_node().map(|node| node.addresses.clone()).unwrap_or_default();
+        let locals = self.local_addresses.iter().copied().filter(|ip| !ip.is_loopback());
+        status.into_iter().chain(locals).find(|ip| ip.is_ipv4() == ipv4)
+    }
+
     fn own_node(&self) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == self.settings.node_name)
     }
@@ -157,10 +183,7 @@ impl Facts {
         let locals: Vec<IpAddr> =
             self.local_addresses.iter().copied().filter(|ip| !ip.is_loopback()).collect();
         match &self.settings.node_port_addresses {
-            NodePortAddresses::Primary => {
-                let status = self.own_node().map(|node| node.addresses.clone()).unwrap_or_default();
-                status.into_iter().chain(locals).find(|ip| ip.is_ipv4() == addr.is_ipv4()) == Some(addr)
-            }
+            NodePortAddresses::Primary => self.primary(addr.is_ipv4()) == Some(addr),
             NodePortAddresses::Within(ranges) => {
                 let mut of_family =
                     ranges.iter().filter(|range| range.addr.is_ipv4() == addr.is_ipv4()).peekable();

@@ -1,11 +1,13 @@
 //! A dataplane whose maps lie in memory and can be told to fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use proxy_common::{Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, ServiceId, V4, V6};
+use proxy_common::{
+    Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, RangeKey, ServiceId, V4, V6,
+};
 use proxy_model::{Actual, Moved, Plan, ServiceName, Table};
 
 use crate::kernel::apply::apply;
@@ -16,13 +18,14 @@ use crate::run::dataplane::Dataplane;
 pub(super) struct Memory<F: Family> {
     pub(super) frontends: BTreeMap<FrontendKey<F::Addr>, Frontend>,
     pub(super) slots: BTreeMap<u32, Backend<F::Addr>>,
+    pub(super) ranges: BTreeSet<RangeKey<F::Addr>>,
     /// Calls of `put_frontends` that fail from now on.
     pub(super) failures: usize,
 }
 
 impl<F: Family> Default for Memory<F> {
     fn default() -> Self {
-        Self { frontends: BTreeMap::new(), slots: BTreeMap::new(), failures: 0 }
+        Self { frontends: BTreeMap::new(), slots: BTreeMap::new(), ranges: BTreeSet::new(), failures: 0 }
     }
 }
 
@@ -51,12 +54,23 @@ impl<F: Family> MapIo<F> for Memory<F> {
         self.frontends.retain(|key, _| !keys.contains(key));
         (keys.len(), Ok(()))
     }
+
+    fn put_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()> {
+        self.ranges.insert(*key);
+        Ok(())
+    }
+
+    fn delete_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()> {
+        self.ranges.remove(key);
+        Ok(())
+    }
 }
 
 impl<F: Family> Memory<F> {
     fn table(&self) -> Table<'_, F> {
         Table {
             frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
+            ranges: self.ranges.iter().copied().collect(),
             slot: Box::new(|index| self.slots.get(&index).copied()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod memory;
 mod moved;
+mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -43,7 +44,7 @@ impl Bench {
         };
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::new(PinnedMaps::below("/nonexistent".into())));
-        let capacity = Capacity { frontends: 1_000, backends: 1_000 };
+        let capacity = Capacity { frontends: 1_000, backends: 1_000, ranges: 1_000 };
         let engine = Engine::adopt(fake, settings, capacity, status.clone(), metrics).unwrap();
         Self { engine, status, now: Instant::now() }
     }
