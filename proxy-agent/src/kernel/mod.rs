@@ -111,8 +111,16 @@ impl Kernel {
         // Before anything is attached: the agent itself connects to the API server through these programs.
         devices::first_node(&maps.v4)?;
         devices::first_node(&maps.v6)?;
+        // Where packets take over from sockets, they are served before the sockets stop to be.
+        let early = match road {
+            SocketRoad::Host | SocketRoad::Off => links::replace_devices(&pins, &programs)?,
+            SocketRoad::Auto | SocketRoad::On => 0,
+        };
         let (road, programs, sockets) = attach_sockets(&pins, settings, road, programs)?;
-        let devices = links::replace_devices(&pins, &programs)?;
+        let devices = match early {
+            0 => links::replace_devices(&pins, &programs)?,
+            replaced => replaced,
+        };
         migration.finish()?;
         let found = count(&maps)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

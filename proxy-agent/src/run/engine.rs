@@ -382,6 +382,11 @@ impl<D: Dataplane> Engine<D> {
         });
     }
 
+    /// When a plan was last written; `None` before the first.
+    pub(super) fn last_write(&self) -> Option<Instant> {
+        self.last_write
+    }
+
     #[cfg(test)]
     pub(super) fn dataplane(&mut self) -> &mut D {
         &mut self.dataplane

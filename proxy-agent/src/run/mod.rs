@@ -140,7 +140,8 @@ async fn follow<D: Dataplane>(
             () = due(next, earliest) => {
                 let began = Instant::now();
                 next = engine.sync(began);
-                earliest = began + min_sync_period;
+                // Counted from the last write: a look at sources that are not there yet delays nothing.
+                earliest = engine.last_write().map_or(earliest, |at| at + min_sync_period);
             }
             received = updates.recv_many(&mut batch, BATCH) => {
                 anyhow::ensure!(received > 0, "the source has ended");
