@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let lab = Lab::up_for(&topology, if options.hold { Lifetime::Held } else { Lifetime::Owner })?;
     match story(&lab, options) {
         Ok(()) if options.hold => {
-            look_around(&lab);
+            look_around(&lab)?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(()) => {
@@ -138,15 +138,18 @@ fn proxyctl(lab: &Lab, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn look_around(lab: &Lab) {
+fn look_around(lab: &Lab) -> Result<()> {
     let root = lab.node_bpf_root("node-1");
+    let (probe, proxyctl) = (Program::Probe.find()?, Program::Agent.find()?.with_file_name("proxyctl"));
+    let exec = format!("cargo xtask lab exec --lab {}", lab.id());
     heading("the lab stays up");
     println!("  cargo xtask lab status");
-    println!("  cargo xtask lab exec --lab {} node-1/client-1 -- ip address", lab.id());
-    println!("  cargo xtask lab exec --lab {} node-1/client-1 -- lab-probe get 10.96.0.10:80", lab.id());
-    println!("  target/debug/proxyctl service get demo/web --bpf-root {}", root.display());
+    println!("  {exec} node-1/client-1 -- ip address");
+    println!("  {exec} node-1/client-1 -- {} get tcp/10.96.0.10:80", probe.display());
+    println!("  {} service get demo/web --bpf-root {}", proxyctl.display(), root.display());
     println!("  edit the objects in {}", lab.manifests().path().display());
     println!("  cargo xtask lab down {}", lab.id());
+    Ok(())
 }
 
 fn heading(text: &str) {
