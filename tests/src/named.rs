@@ -18,6 +18,8 @@ pub trait Named: Family {
     const LOCAL: &'static str;
     /// The node.
     const NODE: &'static str;
+    /// Source ranges.
+    const RANGES: &'static str;
 }
 
 impl Named for V4 {
@@ -28,6 +30,7 @@ impl Named for V4 {
     const HALF_OPEN: &'static str = "halfopen4";
     const LOCAL: &'static str = "localaddrs4";
     const NODE: &'static str = "node4";
+    const RANGES: &'static str = "ranges4";
 }
 
 impl Named for V6 {
@@ -38,6 +41,7 @@ impl Named for V6 {
     const HALF_OPEN: &'static str = "halfopen6";
     const LOCAL: &'static str = "localaddrs6";
     const NODE: &'static str = "node6";
+    const RANGES: &'static str = "ranges6";
 }
 
 pub(crate) fn family_addr<F: Family>(text: &str) -> F::Addr {

@@ -131,3 +131,28 @@ where
     let Cell(config) = node.get(&0, 0).expect("the node has an entry");
     node.set(0, Cell(NodeConfig { ranges: 1, ..config }), 0).expect("the entry exists");
 }
+
+/// Removes every key of a family's `ranges`.
+///
+/// # Panics
+/// If the map is another.
+pub fn forget_ranges<A: Address + MapType>(object: &mut Ebpf, ranges: &str) {
+    let map = object.map_mut(ranges).unwrap_or_else(|| panic!("no map {ranges}"));
+    let mut trie =
+        LpmTrie::<_, Range<A>, u32>::try_from(map).unwrap_or_else(|error| panic!("{ranges}: {error}"));
+    let keys: Vec<_> = trie.keys().map(|key| key.expect("ranges can be listed")).collect();
+    for key in keys {
+        trie.remove(&key).expect("a key that is there can be removed");
+    }
+}
+
+/// Removes every key of a hash; of an LRU the kernel may have been quicker.
+///
+/// # Panics
+/// If the map cannot be listed.
+pub fn empty<K: MapType, V: MapType>(mut map: Hash<'_, K, V>) {
+    let keys: Vec<_> = map.keys().map(|key| key.expect("keys can be listed")).collect();
+    for key in keys {
+        let _ = map.remove(&key);
+    }
+}

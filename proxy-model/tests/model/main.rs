@@ -10,6 +10,7 @@
 mod reference;
 
 mod adoption;
+mod agreement;
 mod endpoint;
 mod fixture;
 mod frontend;

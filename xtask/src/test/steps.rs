@@ -77,6 +77,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "packets"]),
     },
     Step {
+        name: "worlds",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "worlds"]),
+    },
+    Step {
         name: "sockets",
         tier: Fast,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "socket"]),

@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules that no compiler checks. Each file of the repository is looked at once;
 //! every breach is printed as `path:line: what`.
 
+mod promise;
 mod purity;
 mod size;
 mod words;
@@ -76,6 +77,9 @@ pub(crate) fn run(_: &Options) -> Result<()> {
 
 fn check(source: &Source<'_>) -> Vec<Breach> {
     let mut breaches = words::check(source);
+    if source.path == Path::new(promise::PAGE) {
+        breaches.extend(promise::check(source, |path| fs::read_to_string(child::root().join(path)).ok()));
+    }
     if source.is_rust() {
         match syn::parse_file(source.text) {
             Ok(file) => {
