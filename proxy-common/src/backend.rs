@@ -5,13 +5,14 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Addr4, Addr6, Port};
+use crate::algorithm::Weight;
 
 /// Where a backend is, as far as the packet road cares.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(transparent)]
-pub struct BackendFlags(pub u16);
+pub struct BackendFlags(pub u8);
 
 impl BackendFlags {
     /// On another node, or nobody knows where.
@@ -53,12 +54,14 @@ pub struct Backend<A> {
     pub port: Port,
     /// Where it is.
     pub flags: BackendFlags,
+    /// How much it should get.
+    pub weight: Weight,
 }
 
 impl<A> Backend<A> {
-    /// A slot.
+    /// A slot with the weight of one.
     pub const fn new(addr: A, port: Port, flags: BackendFlags) -> Self {
-        Self { addr, port, flags }
+        Self { addr, port, flags, weight: Weight::ONE }
     }
 }
 

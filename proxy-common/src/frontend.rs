@@ -8,6 +8,7 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Addr4, Addr6, Port, Proto};
+use crate::algorithm::{Algorithm, ForwardingMode};
 
 /// Stable number of a Service port (one namespace/name, port name and protocol, in one family), adopted
 /// after a restart. Zero is nobody.
@@ -131,6 +132,8 @@ impl ClientRule {
     pub const MASQUERADE: Self = Self(2);
     /// An empty segment drops silently instead of rejecting (items 50, 94).
     pub const DROP_IF_EMPTY: Self = Self(4);
+    /// A backend of this node sees the client's own address all the same (a choice that item 57 does not leave).
+    pub const KEEP_IF_LOCAL: Self = Self(8);
 
     /// Both sets of flags.
     #[must_use]
@@ -153,6 +156,9 @@ impl fmt::Debug for ClientRule {
         }
         if self.has(Self::DROP_IF_EMPTY) {
             f.write_str("+drop-if-empty")?;
+        }
+        if self.has(Self::KEEP_IF_LOCAL) {
+            f.write_str("+keep-if-local")?;
         }
         Ok(())
     }
@@ -207,6 +213,12 @@ pub struct Frontend {
     pub rules: [ClientRule; 3],
     /// Kind of frontend.
     pub flags: FrontendFlags,
+    /// How one of the backends is chosen; the segments are laid out for it.
+    pub algorithm: Algorithm,
+    /// How packets reach it.
+    pub mode: ForwardingMode,
+    /// Always zero.
+    pub pad: [u8; 2],
 }
 
 impl Frontend {
@@ -224,4 +236,4 @@ impl Frontend {
 
 const _: () = assert!(size_of::<FrontendKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<FrontendKey<Addr6>>() == 20);
-const _: () = assert!(size_of::<Frontend>() == 32);
+const _: () = assert!(size_of::<Frontend>() == 36);

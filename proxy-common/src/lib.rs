@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
+//! algorithm                                                   how a backend is chosen
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -15,6 +16,7 @@
 
 pub mod addr;
 pub mod affinity;
+pub mod algorithm;
 pub mod backend;
 pub mod checksum;
 pub mod decide;
@@ -31,6 +33,7 @@ pub mod tcp;
 
 pub use addr::{Addr4, Addr6, Address, Family, Port, Proto, V4, V6};
 pub use affinity::{AffinityKey, AffinityValue};
+pub use algorithm::{Algorithm, ForwardingMode, LoadKey, Tally, Weight};
 pub use backend::{Backend, BackendFlags};
 pub use flow::{Flow, FlowFlags, FlowKey, Route};
 pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};

@@ -38,5 +38,26 @@ pub const SNAT_TRIES: u32 = 64;
 /// IPv6 extension headers walked before a packet counts as malformed; RFC 8200 names six kinds.
 pub const EXTENSION_HEADERS: usize = 6;
 
-/// Slots compared when a remembered backend is not where it was: longer segments choose anew.
-pub const AFFINITY_SCAN: u32 = 4_096;
+/// Slots compared when a remembered backend is not where it was: as many as the longest segment has that more than a
+/// few thousand backends share (see [`MAGLEV_TABLES`]). A backend that is still there is found within some times the
+/// number of backends; only one that is gone costs all of them, once per client.
+pub const AFFINITY_SCAN: u32 = 131_101;
+
+/// Sizes of Maglev tables and the most backends that each is for: a prime about a hundred times the number of
+/// backends, so that shares differ by about a hundredth and a change moves little more than it must. Few and
+/// far apart, because a set that grows from one size into the next moves nearly every connection.
+pub const MAGLEV_TABLES: [(u32, u32); 3] = [(16, 2_039), (160, 16_381), (u32::MAX, 131_101)];
+
+/// Most slots of a segment whose backends stand in it as often as their weights say; beyond, the proportions are
+/// rounded.
+pub const WEIGHTED_SLOTS: u32 = 8_192;
+
+/// Size of the `turns` map: Services with a round robin that were used.
+pub const TURNS: u32 = 16_384;
+
+/// Size of the `loads` map: backends of Services that choose by the number of connections, twice, because sockets and
+/// flows are counted apart.
+pub const LOADS: u32 = 65_536;
+
+/// Size of the `tallies` map: Service ports that were used.
+pub const TALLIES: u32 = 65_536;

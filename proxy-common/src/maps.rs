@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable};
 
 use crate::addr::{Addr4, Addr6, Port, Proto};
 use crate::affinity::{AffinityKey, AffinityValue, ClientKind};
+use crate::algorithm::{Algorithm, ForwardingMode, LoadKey, LoadKind, Tally, Weight};
 use crate::backend::{Backend, BackendFlags};
 use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
@@ -19,7 +20,7 @@ use crate::reason::Reason;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
 
 /// Version of all layouts together; part of each pin's name and of the pin directory.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Kind of map, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,8 @@ pub enum MapKind {
     MappedArray,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     PerCpuArray,
+    /// `BPF_MAP_TYPE_PERCPU_HASH` that allocates an element when it is inserted.
+    PerCpuHash,
     /// `BPF_MAP_TYPE_SK_STORAGE`.
     SocketStorage,
 }
@@ -104,7 +107,7 @@ macro_rules! map_types {
 }
 
 macro_rules! frontend_key { ($a:ty, $n:literal) => { layout!(FrontendKey<$a> as $n { addr: $a, port: Port, proto: Proto, pad: u8 }) }; }
-macro_rules! backend { ($a:ty, $n:literal) => { layout!(Backend<$a> as $n { addr: $a, port: Port, flags: BackendFlags }) }; }
+macro_rules! backend { ($a:ty, $n:literal) => { layout!(Backend<$a> as $n { addr: $a, port: Port, flags: BackendFlags, weight: Weight }) }; }
 macro_rules! range_key { ($a:ty, $n:literal) => { layout!(RangeKey<$a> as $n { bits: u32, service: ServiceId, addr: $a }) }; }
 macro_rules! flow_key {
     ($a:ty, $n:literal) => {
@@ -141,7 +144,7 @@ macro_rules! peer {
 
 const FRONTEND: Layout = layout!(Frontend as "Frontend" {
     cluster: Segment, local: Segment, service: ServiceId, affinity: u32, generation: u32, rules: [ClientRule; 3],
-    flags: FrontendFlags,
+    flags: FrontendFlags, algorithm: Algorithm, mode: ForwardingMode, pad: [u8; 2],
 });
 const AFFINITY_KEY: Layout =
     layout!(AffinityKey as "AffinityKey" { service: ServiceId, kind: ClientKind, client: [u32; 4] });
@@ -150,7 +153,11 @@ const AFFINITY_VALUE: Layout = layout!(AffinityValue as "AffinityValue" {
 });
 const CONNECTED: Layout = layout!(ConnectedPeer as "ConnectedPeer" {
     frontend: [u32; 4], backend: [u32; 4], frontend_port: Port, backend_port: Port, service: ServiceId,
+    counted: u32,
 });
+const LOAD_KEY: Layout =
+    layout!(LoadKey as "LoadKey" { service: ServiceId, addr: [u32; 4], port: Port, kind: LoadKind });
+const TALLY: Layout = layout!(Tally as "Tally" { opened: u64, refused: u64, dropped: u64 });
 
 map_types! {
     u32 = plain!(u32);
@@ -179,6 +186,9 @@ map_types! {
     ConnectedPeer = CONNECTED;
     AffinityKey = AFFINITY_KEY;
     AffinityValue = AFFINITY_VALUE;
+    ServiceId = plain!(ServiceId);
+    LoadKey = LOAD_KEY;
+    Tally = TALLY;
 }
 
 // `is_dense` looks one level deep; the only generic field type is made of two equal addresses.
@@ -237,6 +247,13 @@ specs! {
         "agent" => "kernel", "devices that translated packets may be put into or sent out of directly, by index";
     "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
         "kernel" => "agent, proxyctl", "packets and calls by reason";
+    "turns" SparseHash Both plain!(ServiceId) => plain!(u64), limits::TURNS,
+        "kernel, agent (removal)" => "kernel", "whose turn it is, of Services with a round robin";
+    "loads" SparseHash Both LOAD_KEY => plain!(u64), limits::LOADS,
+        "kernel, agent (count of flows)" => "kernel, proxyctl",
+        "connections of each backend, of Services that choose the least loaded";
+    "tallies" PerCpuHash Both plain!(ServiceId) => TALLY, limits::TALLIES,
+        "kernel, agent (removal)" => "agent, proxyctl", "new connections of each Service port by what became of them";
 }
 
 /// The map of that name.

@@ -22,8 +22,10 @@ pub struct DatapathConfig {
     /// Nonzero: the node's own packets are looked up in `frontends` where they leave by an uplink, because no
     /// hook translates its sockets.
     pub node_packets: u8,
+    /// Nonzero: what becomes of new connections is counted by Service port.
+    pub tallies: u8,
     /// Always zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 /// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,

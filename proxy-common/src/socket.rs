@@ -90,10 +90,12 @@ pub struct ConnectedPeer {
     pub backend_port: Port,
     /// Whose connection it is; [`ServiceId::NONE`] once the socket has moved on to an address of nobody.
     pub service: ServiceId,
+    /// Nonzero: the connection counts in the `loads` map, of this Service and backend, until it is over.
+    pub counted: u32,
 }
 
 const _: () = assert!(size_of::<SocketPeerKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<SocketPeerKey<Addr6>>() == 28);
 const _: () = assert!(size_of::<SocketPeer<Addr4>>() == 16);
 const _: () = assert!(size_of::<SocketPeer<Addr6>>() == 28);
-const _: () = assert!(size_of::<ConnectedPeer>() == 40);
+const _: () = assert!(size_of::<ConnectedPeer>() == 44);

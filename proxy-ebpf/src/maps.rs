@@ -8,12 +8,12 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, lpm_trie},
 };
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
-    Frontend, FrontendKey, NodeConfig, RangeKey, Reason, ServiceId, SocketPeer, SocketPeerKey, V4, V6,
-    limits, socket::ConnectedPeer,
+    Frontend, FrontendKey, LoadKey, NodeConfig, RangeKey, Reason, ServiceId, SocketPeer, SocketPeerKey,
+    Tally, V4, V6, limits, socket::ConnectedPeer,
 };
 
 /// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.
@@ -25,7 +25,8 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     host_sockets_only: 0,
     pod_packets: 1,
     node_packets: 1,
-    pad: [0; 3],
+    tallies: 1,
+    pad: [0; 2],
 });
 
 /// One field of [`CONFIG`], without loading the others: `Global::load` reads all of them byte by byte, for each packet.
@@ -124,6 +125,19 @@ pub static DEVICES: HashMap<u32, DeviceKind> = HashMap::with_max_entries(limits:
 /// Packets and calls by [`Reason`]; see [`crate::count`].
 #[map(name = "counters")]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+
+/// Whose turn it is, of Services with a round robin.
+#[map(name = "turns")]
+pub static TURNS: HashMap<ServiceId, u64> = HashMap::with_max_entries(limits::TURNS, BPF_F_NO_PREALLOC);
+
+/// Connections of each backend, of Services that choose the least loaded.
+#[map(name = "loads")]
+pub static LOADS: HashMap<LoadKey, u64> = HashMap::with_max_entries(limits::LOADS, BPF_F_NO_PREALLOC);
+
+/// New connections of each Service port by what became of them.
+#[map(name = "tallies")]
+pub static TALLIES: PerCpuHashMap<ServiceId, Tally> =
+    PerCpuHashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
 
 /// The maps of one address family, so that everything above is written once.
 pub trait Tables: Family {

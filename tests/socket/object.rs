@@ -21,6 +21,7 @@ fn flags_and_kind(kind: MapKind) -> (u32, u32) {
         MapKind::Array => (kind::BPF_MAP_TYPE_ARRAY as u32, 0),
         MapKind::MappedArray => (kind::BPF_MAP_TYPE_ARRAY as u32, BPF_F_MMAPABLE),
         MapKind::PerCpuArray => (kind::BPF_MAP_TYPE_PERCPU_ARRAY as u32, 0),
+        MapKind::PerCpuHash => (kind::BPF_MAP_TYPE_PERCPU_HASH as u32, BPF_F_NO_PREALLOC),
         MapKind::SocketStorage => (kind::BPF_MAP_TYPE_SK_STORAGE as u32, BPF_F_NO_PREALLOC),
     }
 }

@@ -125,6 +125,9 @@ fn memory(spec: &MapSpec) -> String {
             MapKind::Hash | MapKind::SparseHash | MapKind::LruHash | MapKind::PrefixTrie => key + element,
             MapKind::Array | MapKind::MappedArray => element,
             MapKind::PerCpuArray => return format!("{} B per CPU", u64::from(spec.entries) * element),
+            MapKind::PerCpuHash => {
+                return format!("{} KiB per CPU", u64::from(spec.entries) * element / 1024);
+            }
             MapKind::SocketStorage => return format!("{element} B per socket"),
         };
     match bytes {

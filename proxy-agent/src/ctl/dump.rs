@@ -46,8 +46,11 @@ pub(super) fn dump(reader: &Reader, name: &str) -> anyhow::Result<Dump> {
     }
     let map = reader.pinned.pins.open(spec.name, Access::Read)?;
     let is_array = matches!(spec.kind, MapKind::Array | MapKind::MappedArray);
+    let per_cpu = spec.kind == MapKind::PerCpuHash;
     let mut entries = Vec::new();
     scan(&map, |key, value| {
+        let sums = if per_cpu { sums(value, spec.value.size) } else { Vec::new() };
+        let value = if per_cpu { &sums } else { value };
         if !(is_array && value.iter().all(|byte| *byte == 0)) {
             entries.push(Entry { key: decode(&spec.key, key), value: decode(&spec.value, value) });
         }
@@ -67,6 +70,18 @@ fn scan(map: &RawMap, mut each: impl FnMut(&[u8], &[u8])) -> anyhow::Result<()> 
         }
     }
     Ok(())
+}
+
+/// The copies of a value of all CPUs, which is made of counters, added up.
+fn sums(copies: &[u8], size: usize) -> Vec<u8> {
+    let counters = |copy: &[u8]| -> Vec<u64> {
+        copy.chunks(8).map(|eight| eight.try_into().map_or(0, u64::from_ne_bytes)).collect()
+    };
+    let mut sums = vec![0_u64; size / 8];
+    for copy in copies.chunks(size) {
+        sums.iter_mut().zip(counters(copy)).for_each(|(sum, one)| *sum = sum.wrapping_add(one));
+    }
+    sums.into_iter().flat_map(u64::to_ne_bytes).collect()
 }
 
 fn decode(layout: &Layout, bytes: &[u8]) -> Value {

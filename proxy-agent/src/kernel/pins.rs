@@ -1,9 +1,9 @@
 //! The pins of one `--bpf-root`: where they are, and reading them without an agent.
 //!
 //! ```text
-//! <bpf-root>/v1/maps/<map>                 one per entry of the table of maps
-//! <bpf-root>/v1/links/<hook>-cgroup        one per cgroup hook
-//! <bpf-root>/v1/links/<hook>-<ifindex>     one per device and side
+//! <bpf-root>/v2/maps/<map>                 one per entry of the table of maps
+//! <bpf-root>/v2/links/<hook>-cgroup        one per cgroup hook
+//! <bpf-root>/v2/links/<hook>-<ifindex>     one per device and side
 //! ```
 //! The number is the version of all layouts together: an agent of another version never opens these.
 
@@ -15,7 +15,7 @@ use std::{
 
 use proxy_common::{
     AffinityKey, AffinityValue, Backend, DeviceKind, Reason, Segment, V4, V6,
-    maps::{LAYOUT_VERSION, MapSpec, SPECS, spec},
+    maps::{LAYOUT_VERSION, MapKind, MapSpec, SPECS, spec},
 };
 
 use super::{
@@ -137,7 +137,8 @@ impl Pins {
         if let Some(difference @ Difference::Layout { .. }) = found.difference(wanted) {
             return Err(Error::Shape { name, difference });
         }
-        let copies = if spec.kind == proxy_common::maps::MapKind::PerCpuArray { cpus()? } else { 1 };
+        let per_cpu = matches!(spec.kind, MapKind::PerCpuArray | MapKind::PerCpuHash);
+        let copies = if per_cpu { cpus()? } else { 1 };
         RawMap::new(fd, copies).map_err(failed)
     }
 

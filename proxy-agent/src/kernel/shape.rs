@@ -89,6 +89,7 @@ impl Shape {
             MapKind::Array => (kind::BPF_MAP_TYPE_ARRAY, 0),
             MapKind::MappedArray => (kind::BPF_MAP_TYPE_ARRAY, MMAPABLE),
             MapKind::PerCpuArray => (kind::BPF_MAP_TYPE_PERCPU_ARRAY, 0),
+            MapKind::PerCpuHash => (kind::BPF_MAP_TYPE_PERCPU_HASH, NO_PREALLOC),
             MapKind::SocketStorage => (kind::BPF_MAP_TYPE_SK_STORAGE, NO_PREALLOC),
         };
         let (key, value) = (spec.key.size as u32, spec.value.size as u32);

@@ -24,6 +24,7 @@ pub fn remember<A: Address>(
             frontend_port: frontend.port,
             backend_port: backend.port,
             service,
+            counted: 0,
         },
     )
 }
@@ -40,6 +41,7 @@ pub fn mark(ctx: &SockAddrContext) -> Result<(), Reason> {
         frontend_port: Port::NONE,
         backend_port: Port::NONE,
         service: ServiceId::NONE,
+        counted: 0,
     };
     store(ctx, UNCONNECTED)
 }

@@ -259,10 +259,21 @@ impl Machine {
             ranges.into_iter().map(|range| (range.bits, range.addr)).collect()
         };
         for (key, value) in &kernel.frontends {
-            let Frontend { cluster, local, service, affinity, generation: _, rules, flags } = *value;
+            let Frontend {
+                cluster,
+                local,
+                service,
+                affinity,
+                generation: _,
+                rules,
+                flags,
+                algorithm,
+                mode,
+                pad: _,
+            } = *value;
             let name = names.get(&service).cloned();
             let rest = format!(
-                "{name:?} affinity {affinity} {rules:?} {flags:?} {:?}",
+                "{name:?} affinity {affinity} {rules:?} {flags:?} {algorithm:?} {mode:?} {:?}",
                 kernel.ranges_of(value).map(places)
             );
             content.insert(
