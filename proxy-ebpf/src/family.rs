@@ -10,9 +10,9 @@ use proxy_common::{Addr4, Addr6, Port, Proto, Reason, V4, V6, checksum, limits};
 use crate::action::Verdict;
 use crate::maps::Tables;
 use crate::packet::Packet;
-use crate::packet::cursor::{Frame, Wire};
+use crate::packet::cursor::{Access, Frame, Wire};
 use crate::packet::ethernet::{self, Ethernet};
-use crate::verified::{self, Verified};
+use crate::verified::Verified;
 
 /// An address family on the wire.
 pub trait Wired: Tables {
@@ -30,7 +30,7 @@ pub trait Wired: Tables {
     /// Reads the network header and what may stand between it and the transport header: the addresses, the
     /// transport protocol and where it begins. `Some` says why there is none: [`Reason::NoPorts`] for fragments but
     /// the first and for encrypted payloads, [`Reason::Malformed`] for a packet that ends before its headers do.
-    fn read(frame: &Frame, packet: &mut Packet<Self::Addr>) -> Option<Reason>;
+    fn read(frame: &impl Access, packet: &mut Packet<Self::Addr>) -> Option<Reason>;
     /// Routers that the packet may still pass.
     fn hops(header: &Self::Header) -> u8;
     /// Writes addresses; `difference` is what that changes in the sum over them.
@@ -139,7 +139,7 @@ impl Wired for V4 {
     const CHECKSUM_FLAG: u64 = 0;
 
     #[inline(always)]
-    fn read(frame: &Frame, packet: &mut Packet<Addr4>) -> Option<Reason> {
+    fn read(frame: &impl Access, packet: &mut Packet<Addr4>) -> Option<Reason> {
         let Some(header) = frame.read::<Header4>(ethernet::LENGTH) else { return Some(Reason::Malformed) };
         if header.fragment & 0x1fff_u16.to_be() != 0 {
             return Some(Reason::NoPorts);
@@ -239,7 +239,7 @@ impl Wired for V6 {
     const CHECKSUM_FLAG: u64 = 1 << 7;
 
     #[inline(always)]
-    fn read(frame: &Frame, packet: &mut Packet<Addr6>) -> Option<Reason> {
+    fn read(frame: &impl Access, packet: &mut Packet<Addr6>) -> Option<Reason> {
         let Some(header) = frame.read::<Header6>(ethernet::LENGTH) else { return Some(Reason::Malformed) };
         packet.key.src = header.src;
         packet.key.dst = header.dst;
@@ -249,7 +249,7 @@ impl Wired for V6 {
         if header.next == Proto::TCP || header.next == Proto::UDP {
             return None;
         }
-        verified::extensions(frame, packet)
+        frame.skip_extensions(packet)
     }
 
     #[inline(always)]

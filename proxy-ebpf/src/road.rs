@@ -14,7 +14,7 @@ use proxy_common::{Flow, FlowFlags, Proto, Reason, Route, reason::Outcome, tcp};
 use crate::action::{Action, Verdict};
 use crate::family::{Road, Wired};
 use crate::flow::{self, Entry};
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access, Frame};
 use crate::packet::{self, Packet};
 use crate::verified::Verified;
 use crate::{rewrite, route};
@@ -123,7 +123,7 @@ fn leaves_directly(hook: Hook, flags: FlowFlags) -> bool {
 
 /// The flow's route; the stack's, if the packet has no hop left and its sender must be told.
 #[inline(always)]
-fn route_for<F: Wired>(frame: &Frame, flow: &Flow<F::Addr>) -> Route {
+fn route_for<F: Wired>(frame: &impl Access, flow: &Flow<F::Addr>) -> Route {
     match frame.read::<F::Header>(packet::ethernet::LENGTH) {
         Some(header) if F::hops(&header) > 1 => flow.route,
         _ => Route::STACK,

@@ -10,7 +10,7 @@ use proxy_common::{DeviceKind, Flow, FlowFlags, Proto, Route};
 use crate::action::Action;
 use crate::family::Wired;
 use crate::maps::DEVICES;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::Access;
 use crate::road::Direction;
 
 /// Finds the way for the tuple that `flow` translates to and notes it there.
@@ -19,7 +19,7 @@ use crate::road::Direction;
 /// this node, no route at all) the stack decides, which is always right and only slower. A neighbour that is
 /// not known yet is not noted: the next packet asks again.
 #[inline(never)]
-pub fn resolve<F: Wired>(frame: &Frame, proto: Proto, flow: &mut Flow<F::Addr>, direction: Direction) {
+pub fn resolve<F: Wired>(frame: &impl Access, proto: Proto, flow: &mut Flow<F::Addr>, direction: Direction) {
     // SAFETY: a plain struct of numbers; all zero is valid.
     let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
     F::ask_route(&mut params, flow.src, flow.dst);

@@ -18,7 +18,7 @@ use proxy_common::{
 use super::{Found, Plan, Table, table};
 use crate::family::Wired;
 use crate::packet::Packet;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access as _, Frame};
 use crate::road::jiffies;
 
 /// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use crate::count::count;
 use crate::family::dispatch;
 use crate::maps::constant;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access as _, Frame};
 use crate::road::{Direction, Packets, Place, Service};
 
 /// Packets that a pod sends.

@@ -1,5 +1,5 @@
-//! The packet as bytes: every read, every write and every helper that may move the bytes goes through
-//! [`Frame`]. It knows bounds, nothing of protocols.
+//! The packet as bytes: every read, every write and every helper that may move the bytes goes through [`Access`],
+//! which is the same at every kind of hook. It knows bounds, nothing of protocols.
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -7,6 +7,10 @@ use aya_ebpf::{
     helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
     programs::TcContext,
 };
+use proxy_common::{Addr6, Reason};
+
+use super::Packet;
+use crate::verified;
 
 /// Bytes made linear at once when headers turn out to lie in fragments: Ethernet, the longest IPv4 header and
 /// TCP without options fit, as do IPv6 with usual extension headers.
@@ -27,8 +31,53 @@ unsafe impl Wire for u32 {}
 // SAFETY: as above.
 unsafe impl Wire for u64 {}
 
-/// One packet at a tc hook. Methods that may move the packet's bytes take `&mut self`, so no reference into
-/// the packet outlives such a call: the borrow checker says what the verifier would say later.
+/// A packet at a hook, whatever kind of hook it is. Methods that may move the packet's bytes take `&mut self`, so no
+/// reference into the packet outlives such a call: the borrow checker says what the verifier would say later.
+pub trait Access {
+    /// Address of the first byte.
+    fn start(&self) -> usize;
+    /// Address behind the last byte that can be read directly.
+    fn end(&self) -> usize;
+    /// The context, for helpers that only read.
+    fn context(&self) -> *mut c_void;
+    /// Index of the device that the hook belongs to.
+    fn device(&self) -> u32;
+    /// Makes headers readable that lie in fragments. False: there was nothing to gain.
+    fn linearise(&mut self) -> bool;
+    /// Adds a difference to a transport checksum; `flags` are those of `bpf_l4_csum_replace`.
+    fn replace_checksum(&mut self, offset: usize, difference: u32, flags: u64) -> Result<(), i64>;
+    /// Finds the transport header behind IPv6 extension headers: as [`crate::family::Wired::read`].
+    fn skip_extensions(&self, packet: &mut Packet<Addr6>) -> Option<Reason>;
+
+    /// Where `T` lies in memory, if all of it is within the packet.
+    #[inline(always)]
+    fn pointer<T: Wire>(&self, offset: usize) -> Option<*mut T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let (start, end) = (self.start(), self.end());
+        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+    }
+
+    /// A copy of what lies at `offset`; unused parts of it are never loaded.
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        // SAFETY: `pointer` has compared with the end of the packet, `Wire` types take any bytes. The target
+        // loads and stores words at any address (the kernel sets CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS).
+        self.pointer::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    /// What lies at `offset`, to be changed in place. Not for transport checksums: the kernel may still owe
+    /// part of one (see [`crate::rewrite::checksum`]).
+    #[inline(always)]
+    fn edit<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as in `read`; the reference borrows the frame, so there is one at a time, and the kernel has
+        // unshared the headers before the program began (it does for programs that write).
+        self.pointer::<T>(offset).map(|at| unsafe { &mut *at })
+    }
+}
+
+/// One packet at a tc hook.
 pub struct Frame {
     ctx: TcContext,
 }
@@ -40,55 +89,10 @@ impl Frame {
         Self { ctx }
     }
 
-    /// The context, for helpers that only read.
-    #[inline(always)]
-    pub fn context(&self) -> *mut c_void {
-        self.ctx.skb.skb.cast()
-    }
-
     /// The context, typed.
     #[inline(always)]
     pub fn skb(&self) -> *mut __sk_buff {
         self.ctx.skb.skb
-    }
-
-    #[inline(always)]
-    fn pointer<T: Wire>(&self, offset: usize) -> Option<*mut T> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        let (start, end) = (self.ctx.data(), self.ctx.data_end());
-        if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
-    }
-
-    /// A copy of what lies at `offset`; unused parts of it are never loaded.
-    #[inline(always)]
-    pub fn read<T: Wire>(&self, offset: usize) -> Option<T> {
-        // SAFETY: `pointer` has compared with the end of the packet, `Wire` types take any bytes. The target
-        // loads and stores words at any address (the kernel sets CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS).
-        self.pointer::<T>(offset).map(|at| unsafe { *at })
-    }
-
-    /// What lies at `offset`, to be changed in place. Not for transport checksums: the kernel may still owe
-    /// part of one (see [`crate::rewrite::checksum`]).
-    #[inline(always)]
-    pub fn edit<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
-        // SAFETY: as in `read`; the reference borrows the frame, so there is one at a time, and the kernel has
-        // unshared the headers before the program began (it does for programs that write).
-        self.pointer::<T>(offset).map(|at| unsafe { &mut *at })
-    }
-
-    /// Makes headers readable that lie in fragments. False: there was nothing to gain.
-    #[inline(always)]
-    pub fn linearise(&mut self) -> bool {
-        let linear = self.ctx.data_end() - self.ctx.data();
-        let len = self.ctx.len();
-        if linear >= PULL as usize || len as usize <= linear {
-            return false;
-        }
-        let want = if len < PULL { len } else { PULL };
-        // SAFETY: the context is the one that the kernel gave the program.
-        (unsafe { bpf_skb_pull_data(self.skb(), want) }) == 0
     }
 
     /// Cuts the packet to `len` bytes.
@@ -107,31 +111,18 @@ impl Frame {
         if done == 0 { Ok(()) } else { Err(()) }
     }
 
-    /// Replaces part of a transport checksum; `flags` are those of `bpf_l4_csum_replace`.
-    #[inline(always)]
-    pub fn replace_checksum(&mut self, offset: usize, difference: u32, flags: u64) -> Result<(), i64> {
-        self.ctx.l4_csum_replace(offset, 0, difference as u64, flags)
-    }
-
-    /// Index of the device that the hook belongs to.
-    #[inline(always)]
-    pub fn device(&self) -> u32 {
-        // SAFETY: the context is live for the whole program; the field is readable at a tc hook.
-        unsafe { (*self.skb()).ifindex }
-    }
-
     /// A process in the hook's own namespace sent the frame. A socket would not tell: a frame that comes in by a
     /// veth still belongs to the socket of the pod that sent it.
     #[inline(always)]
     pub fn is_from_here(&self) -> bool {
-        // SAFETY: as in `device`.
+        // SAFETY: the context is live for the whole program; the field is readable at a tc hook.
         unsafe { (*self.skb()).ingress_ifindex == 0 }
     }
 
     /// The frame carries a VLAN tag beside its bytes: it belongs to another device.
     #[inline(always)]
     pub fn is_tagged(&self) -> bool {
-        // SAFETY: as in `device`.
+        // SAFETY: as in `is_from_here`.
         unsafe { (*self.skb()).vlan_present != 0 }
     }
 
@@ -139,7 +130,52 @@ impl Frame {
     #[inline(always)]
     pub fn is_ours(&self) -> bool {
         const PACKET_OTHERHOST: u32 = 3;
-        // SAFETY: as in `device`.
+        // SAFETY: as in `is_from_here`.
         unsafe { (*self.skb()).pkt_type != PACKET_OTHERHOST }
+    }
+}
+
+impl Access for Frame {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.ctx.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.ctx.data_end()
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.ctx.skb.skb.cast()
+    }
+
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: as in `is_from_here`.
+        unsafe { (*self.skb()).ifindex }
+    }
+
+    #[inline(always)]
+    fn linearise(&mut self) -> bool {
+        let linear = self.end() - self.start();
+        let len = self.ctx.len();
+        if linear >= PULL as usize || len as usize <= linear {
+            return false;
+        }
+        let want = if len < PULL { len } else { PULL };
+        // SAFETY: the context is the one that the kernel gave the program.
+        (unsafe { bpf_skb_pull_data(self.skb(), want) }) == 0
+    }
+
+    #[inline(always)]
+    fn replace_checksum(&mut self, offset: usize, difference: u32, flags: u64) -> Result<(), i64> {
+        self.ctx.l4_csum_replace(offset, 0, difference as u64, flags)
+    }
+
+    #[inline(always)]
+    fn skip_extensions(&self, packet: &mut Packet<Addr6>) -> Option<Reason> {
+        verified::extensions(self, packet)
     }
 }

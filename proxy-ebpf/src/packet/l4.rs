@@ -3,7 +3,7 @@
 use proxy_common::{Port, Proto, checksum, tcp::TcpFlags};
 
 use super::Packet;
-use super::cursor::{Frame, Wire};
+use super::cursor::{Access, Wire};
 
 /// The ports, at the start of every header that has them.
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ pub const fn checksum_offset(proto: Proto) -> Option<usize> {
 
 /// Reads the ports, and the flags of TCP. False: the packet ends before its header.
 #[inline(always)]
-pub fn read<A>(frame: &Frame, packet: &mut Packet<A>) -> bool {
+pub fn read<A>(frame: &impl Access, packet: &mut Packet<A>) -> bool {
     let ports = if packet.key.proto == Proto::TCP {
         let Some(tcp) = frame.read::<TcpHeader>(packet.transport) else { return false };
         packet.tcp = TcpFlags(tcp.flags);

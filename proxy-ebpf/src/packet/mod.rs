@@ -8,7 +8,7 @@ pub mod l4;
 use proxy_common::{FlowKey, Reason, decide, tcp::TcpFlags};
 
 use crate::family::Wired;
-use cursor::Frame;
+use cursor::Access;
 
 /// What the headers say. Filled in place: a copy of an IPv6 tuple costs as much as a lookup's hash.
 #[derive(Clone, Copy, Default)]
@@ -24,7 +24,7 @@ pub struct Packet<A> {
 /// Reads the headers of an IP packet into `packet`; `Some` says why it cannot be ours: [`Reason::NoPorts`] for
 /// what has none, [`Reason::Malformed`] if the packet ends too early.
 #[inline(always)]
-pub fn parse<F: Wired>(frame: &mut Frame, packet: &mut Packet<F::Addr>) -> Option<Reason> {
+pub fn parse<F: Wired>(frame: &mut impl Access, packet: &mut Packet<F::Addr>) -> Option<Reason> {
     match read::<F>(frame, packet) {
         // Headers may lie in fragments, on some devices and after some tunnels.
         Some(Reason::Malformed) if frame.linearise() => read::<F>(frame, packet),
@@ -33,7 +33,7 @@ pub fn parse<F: Wired>(frame: &mut Frame, packet: &mut Packet<F::Addr>) -> Optio
 }
 
 #[inline(always)]
-fn read<F: Wired>(frame: &Frame, packet: &mut Packet<F::Addr>) -> Option<Reason> {
+fn read<F: Wired>(frame: &impl Access, packet: &mut Packet<F::Addr>) -> Option<Reason> {
     if let Some(reason) = F::read(frame, packet) {
         return Some(reason);
     }

@@ -3,7 +3,7 @@
 use proxy_common::checksum;
 
 use crate::family::Wired;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::icmp::IcmpError;
 use crate::packet::{Packet, l4};

@@ -12,7 +12,7 @@ use proxy_common::Proto;
 use crate::action::Action;
 use crate::family::Wired;
 use crate::packet::Packet;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access as _, Frame};
 use crate::road::Direction;
 
 /// Turns the packet into the answer and sends it back to where it came from. Only packets that open a

@@ -5,7 +5,7 @@ use proxy_common::{Proto, checksum, tcp::TcpFlags};
 
 use crate::family::Wired;
 use crate::packet::Packet;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::l4::{self, Ports, TcpHeader};
 

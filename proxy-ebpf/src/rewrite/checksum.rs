@@ -1,6 +1,6 @@
 //! The transport checksum after a rewrite.
 //!
-//! The kernel must do it: the packet of a local sender carries only the sum over the pseudo header, and the
+//! At a tc hook the kernel must do it: the packet of a local sender carries only the sum over the pseudo header, and the
 //! device adds the rest (`CHECKSUM_PARTIAL`). There the addresses count and the ports do not, so each has a
 //! call of its own, with the difference that the flow remembers.
 
@@ -8,13 +8,13 @@ use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use proxy_common::{Flow, Proto, Reason};
 
 use crate::family::Wired;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::Access;
 use crate::packet::{Packet, l4};
 
 /// Brings the checksum in line with the rewritten addresses and ports.
 #[inline(always)]
 pub fn transport<F: Wired>(
-    frame: &mut Frame,
+    frame: &mut impl Access,
     packet: &Packet<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Result<(), Reason> {

@@ -6,7 +6,7 @@ use proxy_common::{Flow, Reason, Route};
 
 use crate::family::{Hop, Wired};
 use crate::packet::Packet;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::Access;
 use crate::packet::ethernet::{self, Ethernet, Mac};
 use crate::packet::l4::{self, Ports};
 
@@ -16,7 +16,7 @@ use crate::packet::l4::{self, Ports};
 /// transport checksum through the kernel, which knows whether one is owed.
 #[inline(always)]
 pub fn translate<F: Wired>(
-    frame: &mut Frame,
+    frame: &mut impl Access,
     packet: &Packet<F::Addr>,
     flow: &Flow<F::Addr>,
     route: Route,
