@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sluice_lab::fixture::expectation::Road;
 use sluice_lab::fixture::play_policy::Addressing;
 use sluice_lab::fixture::play_service::Flipping;
+use sluice_lab::fixture::product::Nobody;
 use sluice_lab::fixture::runner::{self, Agents, Plan};
 use sluice_lab::fixture::verdict::{CaseOutcome, CaseVerdict};
 use sluice_lab::fixture::{self, report};
@@ -131,8 +132,8 @@ impl Folder {
     fn play(&self, flipping: Flipping) -> Vec<CaseVerdict> {
         let cases = fixture::load(std::slice::from_ref(&self.0)).unwrap();
         let (roads, addressing) = (vec![Road::Packet, Road::Socket], Addressing::Direct);
-        let plan = Plan { roads, jobs: 2, flipping, addressing, agents: Agents::Absent };
-        runner::run(&cases, &plan, |_| {}).unwrap()
+        let plan = Plan { roads, jobs: 2, flipping, addressing, agents: Agents::Reused };
+        runner::run(&cases, &plan, &Nobody::on, |_| {}).unwrap()
     }
 }
 

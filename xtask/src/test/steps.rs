@@ -92,6 +92,11 @@ pub(super) const STEPS: &[Step] = &[
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "life"]),
     },
+    Step {
+        name: "masquerade matrix",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "masquerade_matrix"]),
+    },
     Step { name: "fixtures", tier: Full, action: Cases("tests/fixtures") },
     Step {
         name: "cluster",

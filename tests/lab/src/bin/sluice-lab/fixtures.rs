@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use regex::Regex;
 use sluice_lab::binary::Program;
+use sluice_lab::fixture::agents::Sluice;
 use sluice_lab::fixture::expectation::Road;
 use sluice_lab::fixture::play_policy::Addressing;
 use sluice_lab::fixture::play_service::Flipping;
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         addressing: if options.through_services { Addressing::ThroughServices } else { Addressing::Direct },
         agents: if options.fresh_agents { Agents::Fresh } else { Agents::Reused },
     };
-    let verdicts = runner::run(&cases, &plan, |verdict| {
+    let verdicts = runner::run(&cases, &plan, &Sluice::on, |verdict| {
         if options.output == Output::Table {
             println!("{}", report::line(verdict));
         }

@@ -1,0 +1,152 @@
+//! The matrix as the contract states it, four times in full. Knows no lab: rows, columns, and what a cell says.
+
+/// How the product is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Configuration {
+    /// It knows the pods' ranges.
+    Detector,
+    /// It does not.
+    NoDetector,
+    /// It knows them, and `--masquerade-all` is given.
+    MasqueradeAll,
+    /// It does not, and `--masquerade-all` is given.
+    MasqueradeAllNoDetector,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A pod on the node that handles the packet.
+    Pod,
+    /// A process of that node.
+    Node,
+    /// A host that is no node, which sends through that node.
+    External,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frontend {
+    ClusterIp,
+    NodePort,
+    LoadBalancerIp,
+}
+
+/// Who is to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backends {
+    /// Each endpoint.
+    All,
+    /// The endpoint on the node that handles the packet, and only that.
+    Local,
+}
+
+/// Whom the backends take for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The client.
+    Kept,
+    /// The node that handles the packet.
+    Masqueraded,
+}
+
+/// A cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) client: Client,
+    pub(crate) frontend: Frontend,
+    /// 0: both policies Cluster; 1: externalTrafficPolicy Local; 2: internalTrafficPolicy Local.
+    pub(crate) service: usize,
+    pub(crate) backends: Backends,
+    pub(crate) source: Source,
+}
+
+const DETECTOR: &str = "
+pod      ClusterIP  all         all         local
+pod      NodePort   all+snat    all         all+snat
+pod      LB         all+snat    all         all+snat
+node     ClusterIP  all+snat    all+snat    local+snat
+node     NodePort   all+snat    all+snat    all+snat
+node     LB         all+snat    all+snat    all+snat
+external ClusterIP  all+snat    all+snat    local+snat
+external NodePort   all+snat    local       all+snat
+external LB         all+snat    local       all+snat
+";
+
+const NO_DETECTOR: &str = "
+pod      ClusterIP  all         all         local
+pod      NodePort   all+snat    local       all+snat
+pod      LB         all+snat    local       all+snat
+node     ClusterIP  all         all         local
+node     NodePort   all+snat    all+snat    all+snat
+node     LB         all+snat    all+snat    all+snat
+external ClusterIP  all         all         local
+external NodePort   all+snat    local       all+snat
+external LB         all+snat    local       all+snat
+";
+
+const MASQUERADE_ALL: &str = "
+pod      ClusterIP  all+snat    all+snat    local+snat
+pod      NodePort   all+snat    all         all+snat
+pod      LB         all+snat    all         all+snat
+node     ClusterIP  all+snat    all+snat    local+snat
+node     NodePort   all+snat    all+snat    all+snat
+node     LB         all+snat    all+snat    all+snat
+external ClusterIP  all+snat    all+snat    local+snat
+external NodePort   all+snat    local       all+snat
+external LB         all+snat    local       all+snat
+";
+
+const MASQUERADE_ALL_NO_DETECTOR: &str = "
+pod      ClusterIP  all+snat    all+snat    local+snat
+pod      NodePort   all+snat    local       all+snat
+pod      LB         all+snat    local       all+snat
+node     ClusterIP  all+snat    all+snat    local+snat
+node     NodePort   all+snat    all+snat    all+snat
+node     LB         all+snat    all+snat    all+snat
+external ClusterIP  all+snat    all+snat    local+snat
+external NodePort   all+snat    local       all+snat
+external LB         all+snat    local       all+snat
+";
+
+impl Configuration {
+    /// All 27 cells.
+    pub(crate) fn cells(self) -> Vec<Cell> {
+        let table = match self {
+            Self::Detector => DETECTOR,
+            Self::NoDetector => NO_DETECTOR,
+            Self::MasqueradeAll => MASQUERADE_ALL,
+            Self::MasqueradeAllNoDetector => MASQUERADE_ALL_NO_DETECTOR,
+        };
+        let cells: Vec<Cell> = table.trim().lines().flat_map(row).collect();
+        assert_eq!(cells.len(), 27);
+        cells
+    }
+}
+
+fn row(line: &str) -> Vec<Cell> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let client = match words[0] {
+        "pod" => Client::Pod,
+        "node" => Client::Node,
+        "external" => Client::External,
+        other => panic!("no client is called {other}"),
+    };
+    let frontend = match words[1] {
+        "ClusterIP" => Frontend::ClusterIp,
+        "NodePort" => Frontend::NodePort,
+        "LB" => Frontend::LoadBalancerIp,
+        other => panic!("no frontend is called {other}"),
+    };
+    let cell = |(service, word): (usize, &&str)| {
+        let (backends, source) = match *word {
+            "all" => (Backends::All, Source::Kept),
+            "all+snat" => (Backends::All, Source::Masqueraded),
+            "local" => (Backends::Local, Source::Kept),
+            "local+snat" => (Backends::Local, Source::Masqueraded),
+            other => panic!("no cell says {other}"),
+        };
+        Cell { client, frontend, service, backends, source }
+    };
+    words[2..].iter().enumerate().map(cell).collect()
+}
