@@ -5,6 +5,7 @@ pub mod dataplane;
 mod named;
 pub mod object;
 pub mod packet;
+pub mod peer;
 pub mod programs;
 
 use std::path::PathBuf;

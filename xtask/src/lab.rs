@@ -3,7 +3,11 @@
 //! xtask only sees to it that the machine is ready and that agent, probe and lab are built from the same sources, side by
 //! side, where the lab looks for them.
 
-use std::{ffi::OsStr, os::unix::process::CommandExt as _, process::Command};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::process::CommandExt as _,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -21,16 +25,39 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     hand_on("lab", &options.args)
 }
 
-/// Builds what a lab is made of, and becomes the lab's binary: a signal from the terminal reaches it directly.
+/// A binary that plays in a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binary {
+    /// The lab's own.
+    Lab,
+    /// The fixture runner with kube-proxy in the product's place.
+    FixturesPeer,
+}
+
+/// Builds what a lab is made of, and becomes the lab's binary.
 pub(crate) fn hand_on<I: IntoIterator<Item: AsRef<OsStr>>>(verb: &str, args: I) -> Result<()> {
+    let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+    let all: Vec<OsString> = std::iter::once(verb.into()).chain(args).collect();
+    become_binary(Binary::Lab, &all)
+}
+
+/// Builds a binary and what it starts, and becomes it: a signal from the terminal reaches it directly.
+pub(crate) fn become_binary<S: AsRef<OsStr>>(binary: Binary, args: &[S]) -> Result<()> {
     setup::ensure()?;
-    let lab = artefacts("debug").join("sluice-lab");
-    let mut cargo = child::cargo(["build", "-p", "proxy-agent", "-p", "sluice-lab", "--bins"]);
-    if lab.exists() {
+    let (name, build): (_, &[&str]) = match binary {
+        Binary::Lab => ("sluice-lab", &["build", "-p", "proxy-agent", "-p", "sluice-lab", "--bins"]),
+        // With `--workspace`, since the package alone would have its dependencies built once more, with fewer features.
+        Binary::FixturesPeer => {
+            ("fixtures-peer", &["build", "--workspace", "--bin", "fixtures-peer", "--bin", "lab-probe"])
+        }
+    };
+    let program = artefacts("debug").join(name);
+    let mut cargo = child::cargo(build);
+    if program.exists() {
         // The first build takes minutes and shows what it does; later ones have nothing to say.
         cargo.arg("--quiet");
     }
     child::run(&mut cargo)?;
-    let error = Command::new(&lab).arg(verb).args(args).exec();
-    Err(error).with_context(|| format!("cannot run {}", lab.display()))
+    let error = Command::new(&program).args(args).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
 }

@@ -68,12 +68,12 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts one with its state in `dir` and waits until it can be used. Pods wait for a pod runner; components that end come
+    /// Starts one with its state in `dir` and these ranges of Service addresses, and waits until it can be used. Pods wait for a pod runner; components that end come
     /// back after a second.
     ///
     /// # Errors
     /// It does not start; with the end of its log.
-    pub fn start(binary: &ClusterBinary, dir: &Path) -> Result<Self> {
+    pub fn start(binary: &ClusterBinary, dir: &Path, service_cidrs: [&str; 2]) -> Result<Self> {
         let mut command = Command::new(binary.program("cluster"));
         command.arg("up").arg("--dir").arg(dir);
         command.args([
@@ -87,7 +87,7 @@ impl ControlPlane {
         ]);
         command.args([
             "--service-cidr",
-            &SERVICE_CIDRS.join(","),
+            &service_cidrs.join(","),
             "--cluster-cidr",
             &CLUSTER_CIDRS.join(","),
         ]);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use sluice_lab::process::{in_cgroup, in_netns};
-use sluice_lab::{Lab, netns};
+use sluice_lab::{Lab, Masquerade, netns};
 
 use super::binary::ClusterBinary;
 use super::control_plane::CLUSTER_CIDRS;
@@ -27,9 +27,35 @@ pub enum Mode {
     Iptables,
 }
 
+/// How kube-proxy is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Mode.
+    pub mode: Mode,
+    /// `clusterCIDR`; empty means that pods cannot be told from others.
+    pub cluster_cidrs: Vec<String>,
+    /// `masqueradeAll`.
+    pub masquerade: Masquerade,
+    /// `nodePortAddresses`; empty leaves the default.
+    pub node_port_addresses: Vec<String>,
+}
+
+impl Settings {
+    /// A mode, the pods of the rig's clusters, all else by default.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            cluster_cidrs: CLUSTER_CIDRS.map(str::to_owned).into(),
+            masquerade: Masquerade::AsNeeded,
+            node_port_addresses: Vec::new(),
+        }
+    }
+}
+
 /// kube-proxy on one node. Dropping it kills it; its rules go with the node's namespace.
 #[derive(Debug)]
-pub(super) struct KubeProxy {
+pub(crate) struct KubeProxy {
     node: String,
     child: Child,
     log: PathBuf,
@@ -40,15 +66,15 @@ impl KubeProxy {
     ///
     /// # Errors
     /// The machine refuses.
-    pub(super) fn start(
+    pub(crate) fn start(
         lab: &Lab,
         node: &str,
-        mode: Mode,
+        settings: &Settings,
         binary: &ClusterBinary,
         files: &Files<'_>,
     ) -> Result<Self> {
         let config = files.folder.join(format!("kube-proxy-{node}.json"));
-        fs::write(&config, config_of(node, mode, files.kubeconfig))
+        fs::write(&config, config_of(node, settings, files.kubeconfig))
             .with_context(|| format!("writing {}", config.display()))?;
         let log = files.folder.join(format!("kube-proxy-{node}.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
@@ -64,20 +90,31 @@ impl KubeProxy {
     ///
     /// # Errors
     /// It ended, or was not healthy in time; with the end of its log.
-    pub(super) fn ready(&mut self, lab: &Lab) -> Result<()> {
+    pub(crate) fn ready(&mut self, lab: &Lab) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let place = lab.node(&self.node)?;
         loop {
             if place.get(HEALTH_URL, Duration::from_secs(1))?.is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
-            let ended = self.child.try_wait()?;
-            ensure!(ended.is_none(), "kube-proxy on {} ended:\n{}", self.node, log_end(&self.log, 10));
+            self.alive()?;
             if Instant::now() > deadline {
                 bail!("kube-proxy on {} is not ready:\n{}", self.node, log_end(&self.log, 10));
             }
             std::thread::sleep(POLL);
         }
+    }
+}
+
+impl KubeProxy {
+    /// Fails if it has ended.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub(crate) fn alive(&mut self) -> Result<()> {
+        let ended = self.child.try_wait()?;
+        ensure!(ended.is_none(), "kube-proxy on {} ended:\n{}", self.node, log_end(&self.log, 10));
+        Ok(())
     }
 }
 
@@ -90,28 +127,32 @@ impl Drop for KubeProxy {
 }
 
 /// Where its files are.
-pub(super) struct Files<'a> {
-    pub(super) kubeconfig: &'a Path,
-    pub(super) folder: &'a Path,
+pub(crate) struct Files<'a> {
+    pub(crate) kubeconfig: &'a Path,
+    pub(crate) folder: &'a Path,
 }
 
-fn config_of(node: &str, mode: Mode, kubeconfig: &Path) -> String {
+fn config_of(node: &str, settings: &Settings, kubeconfig: &Path) -> String {
     // Its default is one sync per second; with less, a change arrives before the pod that it concerns is gone.
-    let sync = json!({"minSyncPeriod": "100ms", "syncPeriod": "30s"});
+    let masquerade_all = settings.masquerade == Masquerade::All;
+    let rules = json!({"minSyncPeriod": "100ms", "syncPeriod": "30s", "masqueradeAll": masquerade_all});
+    // Without a range this mode tells nobody from anybody.
+    let ranges = settings.cluster_cidrs.join(",");
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": match mode { Mode::Nftables => "nftables", Mode::Iptables => "iptables" },
+        "mode": match settings.mode { Mode::Nftables => "nftables", Mode::Iptables => "iptables" },
         "hostnameOverride": node,
         "clientConnection": {"kubeconfig": kubeconfig},
-        "clusterCIDR": CLUSTER_CIDRS.join(","),
+        "clusterCIDR": ranges,
+        "nodePortAddresses": settings.node_port_addresses,
         "detectLocalMode": "ClusterCIDR",
-        "healthzBindAddress": "127.0.0.1:10256",
+        "healthzBindAddress": "0.0.0.0:10256",
         "metricsBindAddress": "127.0.0.1:10249",
         // 0 leaves the table's size alone: it can be set in the machine's first network namespace only.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-        "nftables": sync,
-        "iptables": sync,
+        "nftables": rules,
+        "iptables": rules,
     })
     .to_string()
 }

@@ -33,7 +33,7 @@ use crate::programs::{self, Package};
 use binary::ClusterBinary;
 use control_plane::{CLUSTER_CIDRS, ControlPlane, SERVICE_CIDRS, User};
 use daemon::Daemon;
-use kube_proxy::{Files, KubeProxy, Mode};
+use kube_proxy::{Files, KubeProxy, Mode, Settings};
 use kubectl::Kubectl;
 use runner::{PodKey, PodRunner};
 
@@ -86,7 +86,8 @@ impl Cluster {
         }
         let lab = Arc::new(Lab::up(topology)?);
         // Inside the lab's own folder, which goes with the lab even if this process is killed.
-        let control = ControlPlane::start(&binary, &lab.id().state_dir().join("control-plane"))?;
+        let control =
+            ControlPlane::start(&binary, &lab.id().state_dir().join("control-plane"), SERVICE_CIDRS)?;
         let doors = open_doors(&lab, &binary, &control)?;
         control.kubectl().apply(&node::objects(topology).to_string()).context("making the Nodes")?;
         let logs = lab.id().state_dir();
@@ -119,7 +120,14 @@ impl Cluster {
                     (self.control.kubeconfig(User::KubeProxy), self.lab.id().state_dir());
                 let files = Files { kubeconfig: &kubeconfig, folder: &folder };
                 for node in self.lab.topology().nodes {
-                    self.peers.push(KubeProxy::start(&self.lab, &node.name, mode, &self.binary, &files)?);
+                    let settings = Settings::new(mode);
+                    self.peers.push(KubeProxy::start(
+                        &self.lab,
+                        &node.name,
+                        &settings,
+                        &self.binary,
+                        &files,
+                    )?);
                 }
                 self.peers.iter_mut().try_for_each(|peer| peer.ready(&self.lab))
             }
@@ -206,7 +214,7 @@ impl Drop for Witness {
 }
 
 /// Lets the nodes reach the API server under its own address, with no device or route that a data path could touch.
-fn open_doors(lab: &Lab, binary: &ClusterBinary, control: &ControlPlane) -> Result<Daemon> {
+pub(crate) fn open_doors(lab: &Lab, binary: &ClusterBinary, control: &ControlPlane) -> Result<Daemon> {
     let mut command = Command::new(binary.program("cluster"));
     command.args(["nsproxy", "--stop-on", "stdin", "--to", control.server()]);
     for node in lab.topology().nodes {
