@@ -28,6 +28,7 @@ pub mod maps;
 pub mod node;
 pub mod range;
 pub mod reason;
+pub mod scratch;
 pub mod socket;
 pub mod tcp;
 
@@ -40,4 +41,5 @@ pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey
 pub use node::{Cidr, DatapathConfig, DeviceKind, NodeConfig};
 pub use range::RangeKey;
 pub use reason::Reason;
+pub use scratch::Scratch;
 pub use socket::{SocketPeer, SocketPeerKey};

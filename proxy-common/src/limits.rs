@@ -32,6 +32,9 @@ pub const LOCAL_ADDRS: u32 = 1_024;
 /// Size of the `devices` map: one veth per pod and a few uplinks; a node runs some hundred pods.
 pub const DEVICES: u32 = 4_096;
 
+/// Areas of the `scratch` map. Few are in use; the rest lets programs take another without a new layout.
+pub const SCRATCH_AREAS: u32 = 8;
+
 /// Random source ports tried before a masqueraded connection is refused for want of one.
 pub const SNAT_TRIES: u32 = 64;
 

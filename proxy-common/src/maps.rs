@@ -17,6 +17,7 @@ use crate::limits;
 use crate::node::{Cidr, DeviceKind, NodeConfig};
 use crate::range::RangeKey;
 use crate::reason::Reason;
+use crate::scratch::Scratch;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
 
 /// Version of all layouts together; part of each pin's name and of the pin directory.
@@ -163,6 +164,7 @@ map_types! {
     u32 = plain!(u32);
     u64 = plain!(u64);
     i32 = plain!(i32);
+    Scratch = plain!(Scratch);
     Addr4 = plain!(Addr4);
     Addr6 = plain!(Addr6);
     DeviceKind = plain!(DeviceKind);
@@ -254,6 +256,8 @@ specs! {
         "connections of each backend, of Services that choose the least loaded";
     "tallies" PerCpuHash Both plain!(ServiceId) => TALLY, limits::TALLIES,
         "kernel, agent (removal)" => "agent, proxyctl", "new connections of each Service port by what became of them";
+    "scratch" PerCpuArray Both plain!(u32) => plain!(Scratch), limits::SCRATCH_AREAS,
+        "kernel" => "kernel", "working memory of one run of a packet program; holds nothing between runs";
 }
 
 /// The map of that name.

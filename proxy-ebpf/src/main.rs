@@ -23,6 +23,7 @@ mod reject;
 mod rewrite;
 mod road;
 mod route;
+mod scratch;
 mod socket;
 mod verified;
 

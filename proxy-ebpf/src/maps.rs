@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
-    Frontend, FrontendKey, LoadKey, NodeConfig, RangeKey, Reason, ServiceId, SocketPeer, SocketPeerKey,
-    Tally, V4, V6, limits, socket::ConnectedPeer,
+    Frontend, FrontendKey, LoadKey, NodeConfig, RangeKey, Reason, Scratch, ServiceId, SocketPeer,
+    SocketPeerKey, Tally, V4, V6, limits, socket::ConnectedPeer,
 };
 
 /// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.
@@ -138,6 +138,9 @@ pub static LOADS: HashMap<LoadKey, u64> = HashMap::with_max_entries(limits::LOAD
 #[map(name = "tallies")]
 pub static TALLIES: PerCpuHashMap<ServiceId, Tally> =
     PerCpuHashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
+/// Working memory; see [`crate::scratch`].
+#[map(name = "scratch")]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits::SCRATCH_AREAS, 0);
 
 /// The maps of one address family, so that everything above is written once.
 pub trait Tables: Family {

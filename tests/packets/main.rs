@@ -14,3 +14,4 @@ mod range;
 mod refuse;
 mod route;
 mod source;
+mod stack;

@@ -63,7 +63,7 @@ pub fn load_program(name: &str, mut load: impl FnMut() -> Result<(), ProgramErro
 }
 
 /// The object, or the one that `SLUICE_BPF_OBJECT` names: a built test binary can try another one.
-fn bytes() -> Cow<'static, [u8]> {
+pub fn bytes() -> Cow<'static, [u8]> {
     match std::env::var_os("SLUICE_BPF_OBJECT") {
         Some(path) => std::fs::read(&path).expect("SLUICE_BPF_OBJECT names a file").into(),
         None => OBJECT.into(),

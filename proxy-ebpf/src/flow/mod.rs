@@ -13,6 +13,7 @@ use crate::family::Wired;
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::road::{Direction, Hook};
+use crate::scratch::{self, Area};
 use crate::verified::Verified;
 
 /// A packet's entry, and what to count it as.
@@ -61,10 +62,10 @@ pub fn find<F: Verified>(
     if packet.key.proto == Proto::TCP && !packet.tcp.concerns_setup() {
         return Err(Reason::MidStream);
     }
-    let mut plan = Plan::default();
-    let mut found = F::set_up(frame, packet, hook, &mut plan)?;
+    let plan = scratch::take::<Plan<F::Addr>>(Area::Plan).ok_or(Reason::FlowTableFull)?;
+    let mut found = F::set_up(frame, packet, hook, plan)?;
     if found.table == Table::Neither {
-        found = F::open(frame, packet, &plan, found.reason)?;
+        found = F::open(frame, packet, plan, found.reason)?;
     }
     let Found { table, reason } = found;
     // Looked up again: a function that is verified on its own cannot hand over a place in a map. For the first

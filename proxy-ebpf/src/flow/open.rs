@@ -15,11 +15,15 @@ use proxy_common::{
     limits,
 };
 
-use super::{Found, Plan, Table, table};
+use super::{
+    Found, Plan, Table,
+    table::{self, Draft},
+};
 use crate::family::Wired;
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::road::jiffies;
+use crate::scratch::{self, Area};
 
 /// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.
 struct Connection<'a, F: Wired> {
@@ -80,22 +84,27 @@ fn claim<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -
 
 #[inline(never)]
 fn is_free<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
-    table::is_free::<F>(connection.key, &connection.translation(addr, port).reply_key())
+    let Some(draft) = scratch::take::<Draft<F::Addr>>(Area::Entry) else { return false };
+    draft.key = connection.translation(addr, port).reply_key();
+    table::is_free::<F>(connection.key, &draft.key)
 }
 
 #[inline(never)]
 fn enter_reply<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
+    let Some(Draft { key, flow }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else { return false };
     let translation = connection.translation(addr, port);
-    let mut reply = translation.reply();
-    reply.seen = jiffies();
-    table::enter_reply::<F>(connection.key, &translation.reply_key(), &reply)
+    *key = translation.reply_key();
+    *flow = translation.reply();
+    flow.seen = jiffies();
+    table::enter_reply::<F>(connection.key, key, flow)
 }
 
 #[inline(never)]
 fn enter<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -> bool {
-    let mut forward = connection.translation(addr, port).forward();
-    forward.seen = jiffies();
-    table::enter_forward::<F>(connection.key, &forward)
+    let Some(Draft { flow, .. }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else { return false };
+    *flow = connection.translation(addr, port).forward();
+    flow.seen = jiffies();
+    table::enter_forward::<F>(connection.key, flow)
 }
 
 /// Finds a port of the node's address.

@@ -12,6 +12,7 @@ use super::table;
 use crate::family::Wired;
 use crate::lookup::{backend, owner, range};
 use crate::road::{Direction, Hook, Service};
+use crate::scratch::Plain;
 
 /// What a new connection is to become. Written by one function and read by another, each verified on its own,
 /// so it holds plain numbers only.
@@ -26,6 +27,9 @@ pub struct Plan<A> {
     /// Nonzero: the backend sees an address of this node.
     pub masqueraded: u32,
 }
+
+// SAFETY: addresses, ports and numbers.
+unsafe impl<A: Address> Plain for Plan<A> {}
 
 /// Fills in the plan; gives the reason to count.
 #[inline(always)]

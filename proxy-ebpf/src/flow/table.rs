@@ -9,10 +9,25 @@
 use proxy_common::{Address, Flow, FlowFlags, FlowKey, tcp};
 
 use crate::family::Wired;
+use crate::scratch::{self, Area, Plain};
 
 /// `BPF_ANY` and `BPF_NOEXIST`.
 const ANY: u64 = 0;
 const NOEXIST: u64 = 1;
+
+/// Where entries and their keys are made: two of them would fill most of the stack.
+#[repr(C)]
+pub struct Draft<A> {
+    /// The key.
+    pub key: FlowKey<A>,
+    /// The entry.
+    pub flow: Flow<A>,
+}
+
+// SAFETY: addresses, ports and numbers.
+unsafe impl<A: Address> Plain for Draft<A> {}
+// SAFETY: as above.
+unsafe impl<A: Address> Plain for FlowKey<A> {}
 
 /// The entry of an answered connection.
 #[inline(always)]
@@ -32,9 +47,11 @@ pub fn unanswered<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<
 /// Deletes both entries if the connection is over; true: they are gone.
 #[inline(never)]
 pub fn forget_if_over<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> bool {
-    let other_key = flow.other(key.proto);
+    let Some(other_key) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return false };
+    *other_key = flow.other(key.proto);
+    let other_key = &*other_key;
     // An entry without its other half is of no use either.
-    let other = match answered::<F>(&other_key) {
+    let other = match answered::<F>(other_key) {
         Some(other) => other.flags,
         None => FlowFlags::RST,
     };
@@ -78,8 +95,13 @@ pub fn abort_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Add
 /// made anew from it: the LRU may have dropped it. False: there is no room, and nothing has changed.
 #[inline(never)]
 pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool {
-    let forward_key = reply.other(key.proto);
-    if F::flows().insert(forward_key, reply.twin(key), ANY).is_err() {
+    let Some(Draft { key: forward_key, flow: forward }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else {
+        return false;
+    };
+    *forward_key = reply.other(key.proto);
+    *forward = reply.twin(key);
+    let (forward_key, forward) = (&*forward_key, &*forward);
+    if F::flows().insert(forward_key, forward, ANY).is_err() {
         return false;
     }
     if F::flows().insert(key, reply, ANY).is_err() {
@@ -101,7 +123,9 @@ pub fn is_free<F: Wired>(packet: &FlowKey<F::Addr>, key: &FlowKey<F::Addr>) -> b
         return false;
     }
     // What the backend will get must not look like a packet that is to be translated again.
-    F::flows().get_ptr(key.reversed()).is_none()
+    let Some(reversed) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return false };
+    *reversed = key.reversed();
+    F::flows().get_ptr(&*reversed).is_none()
 }
 
 /// Claims that tuple by writing the entry of the answers. False: another connection was faster.
