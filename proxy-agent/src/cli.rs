@@ -2,9 +2,15 @@
 //!
 //! Every flag has an environment variable `SLUICE_*`, so that a manifest can set it without a template.
 
+pub mod kube_proxy;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use self::kube_proxy::KubeProxyArgs;
 
 /// Kubernetes Services in eBPF, without kube-proxy.
 #[derive(Parser, Debug)]
@@ -66,9 +72,21 @@ pub struct RunArgs {
     /// Where the kernel's part is kept.
     #[command(flatten)]
     pub roots: RootArgs,
-    /// Name of this node as EndpointSlices have it [default: the host's name in lower case]
-    #[arg(long, env = "SLUICE_NODE_NAME", value_name = "NAME")]
+    /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1); flags and variables win over it
+    #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Remove every program, map and pin of Sluice from this node and end, as `proxy-agent cleanup`
+    #[arg(long)]
+    pub cleanup: bool,
+    /// Name of this node as EndpointSlices have it, in lower case [default: the host's name]
+    #[arg(long, env = "SLUICE_NODE_NAME", value_name = "NAME", visible_alias = "hostname-override")]
     pub node_name: Option<String>,
+    /// The node's primary address, instead of the first in the Node's status; unspecified: as if not given
+    #[arg(long, env = "SLUICE_BIND_ADDRESS", value_name = "IP")]
+    pub bind_address: Option<IpAddr>,
+    /// Serve the Services whose label service.kubernetes.io/service-proxy-name has this value, and no others
+    #[arg(long, env = "SLUICE_SERVICE_PROXY_NAME", value_name = "NAME")]
+    pub service_proxy_name: Option<String>,
     /// Read the objects from the YAML and JSON files of this directory, and follow their changes
     #[arg(long, env = "SLUICE_MANIFESTS", value_name = "DIR", conflicts_with = "kubeconfig")]
     pub manifests: Option<PathBuf>,
@@ -82,19 +100,14 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<String>,
     /// Show every pod's connection to a ClusterIP as one from the node
-    #[arg(long, env = "SLUICE_MASQUERADE_ALL")]
-    pub masquerade_all: bool,
+    #[arg(long, env = "SLUICE_MASQUERADE_ALL", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub masquerade_all: Option<bool>,
     /// Ranges of ClusterIPs; an address in them that nobody owns is dropped
     #[arg(long, env = "SLUICE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
     pub service_cidr: Vec<String>,
-    /// Node addresses with node ports: `primary`, or ranges
-    #[arg(
-        long,
-        env = "SLUICE_NODEPORT_ADDRESSES",
-        value_name = "primary|CIDR",
-        value_delimiter = ',',
-        default_value = "primary"
-    )]
+    /// Node addresses with node ports: `primary`, or ranges [default: primary]
+    #[arg(long, env = "SLUICE_NODEPORT_ADDRESSES", value_name = "primary|CIDR", value_delimiter = ',')]
     pub nodeport_addresses: Vec<String>,
     /// Devices towards other nodes and clients: `auto`, or names
     #[arg(
@@ -119,25 +132,28 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_BACKEND_TABLE_SIZE", value_name = "N",
           default_value_t = proxy_common::limits::BACKENDS)]
     pub backend_table_size: u32,
-    /// Address of /healthz, /livez and /readyz; `0` or empty: off
-    #[arg(
-        long,
-        env = "SLUICE_HEALTHZ_BIND_ADDRESS",
-        value_name = "IP:PORT",
-        default_value = "0.0.0.0:10256"
-    )]
-    pub healthz_bind_address: String,
-    /// Address of /metrics and /proxyMode; `0` or empty: off
-    #[arg(
-        long,
-        env = "SLUICE_METRICS_BIND_ADDRESS",
-        value_name = "IP:PORT",
-        default_value = "127.0.0.1:10249"
-    )]
-    pub metrics_bind_address: String,
-    /// Least time between two writes to the kernel; changes in between are written together
-    #[arg(long, env = "SLUICE_MIN_SYNC_PERIOD", value_name = "DURATION", default_value = "0ms")]
-    pub min_sync_period: String,
+    /// Address of /healthz, /livez and /readyz; `0` or empty: off [default: 0.0.0.0:10256]
+    #[arg(long, env = "SLUICE_HEALTHZ_BIND_ADDRESS", value_name = "IP:PORT")]
+    pub healthz_bind_address: Option<String>,
+    /// Address of /metrics, /proxyMode, /configz, /flagz and /statusz; `0` or empty: off [default: 127.0.0.1:10249]
+    #[arg(long, env = "SLUICE_METRICS_BIND_ADDRESS", value_name = "IP:PORT")]
+    pub metrics_bind_address: Option<String>,
+    /// A change that waits twice as long makes /healthz answer 503; what could not be done is tried again by then
+    /// [default: 30s]
+    #[arg(long, env = "SLUICE_SYNC_PERIOD", value_name = "DURATION",
+          aliases = ["iptables-sync-period", "ipvs-sync-period"])]
+    pub sync_period: Option<String>,
+    /// Least time between two writes to the kernel; changes in between are written together [default: 0ms]
+    #[arg(long, env = "SLUICE_MIN_SYNC_PERIOD", value_name = "DURATION",
+          aliases = ["iptables-min-sync-period", "ipvs-min-sync-period"])]
+    pub min_sync_period: Option<String>,
+    /// How readily the kernel ends this process when memory is short, -1000 to 1000 [default: as it is]
+    #[arg(long, env = "SLUICE_OOM_SCORE_ADJ", value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i16).range(-1000..=1000))]
+    pub oom_score_adj: Option<i16>,
+    /// Flags of kube-proxy without a meaning here.
+    #[command(flatten)]
+    pub kube_proxy: KubeProxyArgs,
 }
 
 /// Which sockets are translated when they connect or send.

@@ -1,5 +1,11 @@
-//! What the agent was told, checked once and typed. Knows nothing of the kernel: what `auto` comes to is decided
-//! where it is looked up.
+//! What the agent was told by flags, variables and a file, checked once and typed. Knows nothing of the kernel: what
+//! `auto` comes to is decided where it is looked up.
+
+pub mod file;
+mod merge;
+mod shown;
+mod value;
+mod watched;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,18 +13,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::cli::{IpFamilyArg, RootArgs, RunArgs, SocketLbArg};
+use crate::cli::{IpFamilyArg, RootArgs, SocketLbArg};
+use crate::source::kube::Watching;
+use file::FileError;
 
-/// Port of the health server (item 131).
-const HEALTHZ_PORT: u16 = 10256;
-/// Port of the metrics server (item 133).
-const METRICS_PORT: u16 = 10249;
+pub use watched::Watched;
 
 /// Everything that a run is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Name of this node as `endpoints[].nodeName` has it (items 15, 122).
     pub node_name: String,
+    /// The node's primary address, where it is not the first in the Node's status (items 122, 143).
+    pub bind_address: Option<IpAddr>,
+    /// Whose Services are served: those without the label, or those where it has this value (items 1, 145).
+    pub service_proxy_name: Option<String>,
     /// Where the objects come from.
     pub source: SourceConfig,
     /// Where the kernel's part is kept.
@@ -43,8 +52,16 @@ pub struct Config {
     pub healthz: Option<SocketAddr>,
     /// Metrics server, if any.
     pub metrics: Option<SocketAddr>,
+    /// How long a change may take that cannot be written at once: twice as long is unhealthy (items 113, 131).
+    pub sync_period: Duration,
     /// Least time between two writes to the kernel.
     pub min_sync_period: Duration,
+    /// What the kernel is told of this process, if anything (item 143).
+    pub oom_score_adj: Option<i16>,
+    /// What was said that is not followed, and why: for the log.
+    pub notes: Vec<String>,
+    /// The file that was read, to be noticed when it changes (item 143).
+    pub file: Option<Watched>,
 }
 
 /// Where the objects come from.
@@ -135,15 +152,26 @@ pub struct TableSizes {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value that cannot be read.
-    #[error("--{flag}: {value:?} is not {expected}")]
+    #[error("{place}: {value:?} is not {expected}")]
     Value {
-        /// Name of the flag.
-        flag: &'static str,
+        /// The flag, or the file and its field.
+        place: String,
         /// What was given.
         value: String,
         /// What it should have been.
         expected: &'static str,
     },
+    /// A flag of kube-proxy that cannot be left aside.
+    #[error("--{flag} is kube-proxy's: {instead}")]
+    Refused {
+        /// Name of the flag.
+        flag: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// The file that `--config` names.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Neither of the sources, and not in a pod.
     #[error("no source of objects: give --manifests DIR or --kubeconfig FILE, or run in a pod of a cluster")]
     NoSource,
@@ -158,34 +186,10 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks the flags and fills in what the machine knows: its name and its cgroup2 mount.
-    pub fn from_args(args: RunArgs) -> Result<Self, ConfigError> {
-        let source = match (args.manifests, args.kubeconfig) {
-            (Some(dir), _) => SourceConfig::Manifests(dir),
-            (None, Some(file)) => SourceConfig::Kubeconfig(file),
-            (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => SourceConfig::InCluster,
-            (None, None) => return Err(ConfigError::NoSource),
-        };
-        Ok(Self {
-            node_name: node_name(args.node_name)?,
-            source,
-            roots: Roots::from_args(args.roots)?,
-            socket_lb: args.socket_lb.into(),
-            cluster_cidrs: cidrs("cluster-cidr", &args.cluster_cidr)?,
-            masquerade: if args.masquerade_all { Masquerade::All } else { Masquerade::WhereNeeded },
-            service_cidrs: cidrs("service-cidr", &args.service_cidr)?,
-            nodeport_addresses: nodeport_addresses(&args.nodeport_addresses)?,
-            uplinks: uplinks(args.uplinks)?,
-            families: args.ip_family.into(),
-            tables: TableSizes {
-                flows: size("flow-table-size", args.flow_table_size)?,
-                frontends: size("frontend-table-size", args.frontend_table_size)?,
-                backends: size("backend-table-size", args.backend_table_size)?,
-            },
-            healthz: bind_address("healthz-bind-address", &args.healthz_bind_address, HEALTHZ_PORT)?,
-            metrics: bind_address("metrics-bind-address", &args.metrics_bind_address, METRICS_PORT)?,
-            min_sync_period: period("min-sync-period", &args.min_sync_period)?,
-        })
+    /// For whom an API server is watched.
+    #[must_use]
+    pub fn watching(&self) -> Watching {
+        Watching { node_name: self.node_name.clone(), service_proxy_name: self.service_proxy_name.clone() }
     }
 }
 
@@ -223,112 +227,6 @@ impl From<IpFamilyArg> for Families {
             IpFamilyArg::Dual => Self::Dual,
         }
     }
-}
-
-fn node_name(given: Option<String>) -> Result<String, ConfigError> {
-    let name = match given {
-        Some(name) => name.trim().to_owned(),
-        None => rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase(),
-    };
-    if name.is_empty() || name == "(none)" { Err(ConfigError::NoNodeName) } else { Ok(name) }
-}
-
-fn cidrs(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigError> {
-    values
-        .iter()
-        .map(|value| value.trim())
-        .filter(|value| !value.is_empty())
-        .map(|value| cidr(flag, value))
-        .collect()
-}
-
-fn cidr(flag: &'static str, value: &str) -> Result<IpNet, ConfigError> {
-    value.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| ConfigError::Value {
-        flag,
-        value: value.to_owned(),
-        expected: "an address range such as 10.244.0.0/16 or fd00:10::/56",
-    })
-}
-
-/// Item 67: `primary` stands alone.
-fn nodeport_addresses(values: &[String]) -> Result<NodePortAddresses, ConfigError> {
-    const FLAG: &str = "nodeport-addresses";
-    if let [only] = values
-        && only.trim() == "primary"
-    {
-        return Ok(NodePortAddresses::Primary);
-    }
-    if values.iter().any(|value| value.trim() == "primary") {
-        return Err(ConfigError::Value {
-            flag: FLAG,
-            value: values.join(","),
-            expected: "either `primary` alone or a list of address ranges",
-        });
-    }
-    match cidrs(FLAG, values)? {
-        ranges if ranges.is_empty() => Ok(NodePortAddresses::Primary),
-        ranges => Ok(NodePortAddresses::Ranges(ranges)),
-    }
-}
-
-fn uplinks(values: Vec<String>) -> Result<Uplinks, ConfigError> {
-    let names: Vec<String> =
-        values.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    if names.is_empty() || names == ["auto"] {
-        return Ok(Uplinks::Auto);
-    }
-    // IFNAMSIZ is 16 with the final zero.
-    if names.iter().any(|name| name == "auto" || name.len() > 15 || name.contains('/')) {
-        return Err(ConfigError::Value {
-            flag: "uplinks",
-            value: names.join(","),
-            expected: "either `auto` alone or a list of device names",
-        });
-    }
-    Ok(Uplinks::Named(names))
-}
-
-fn size(flag: &'static str, entries: u32) -> Result<u32, ConfigError> {
-    if entries > 0 {
-        return Ok(entries);
-    }
-    Err(ConfigError::Value { flag, value: entries.to_string(), expected: "a number above zero" })
-}
-
-/// `IP:PORT`, `[IP]:PORT`, `:PORT`, or an address alone with the default port; empty or `0` is off.
-fn bind_address(
-    flag: &'static str,
-    value: &str,
-    default_port: u16,
-) -> Result<Option<SocketAddr>, ConfigError> {
-    let value = value.trim();
-    if value.is_empty() || value == "0" {
-        return Ok(None);
-    }
-    let full = if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.to_owned() };
-    let address = full
-        .parse::<SocketAddr>()
-        .ok()
-        .or_else(|| full.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, default_port)));
-    match address {
-        Some(address) => Ok(Some(address)),
-        None => Err(ConfigError::Value {
-            flag,
-            value: value.to_owned(),
-            expected: "an address and port such as 127.0.0.1:10249 or [::]:10256",
-        }),
-    }
-}
-
-fn period(flag: &'static str, value: &str) -> Result<Duration, ConfigError> {
-    if value.trim() == "0" {
-        return Ok(Duration::ZERO);
-    }
-    humantime::parse_duration(value.trim()).map_err(|_| ConfigError::Value {
-        flag,
-        value: value.to_owned(),
-        expected: "a duration such as 0ms, 250ms or 1s",
-    })
 }
 
 /// The first cgroup2 mount of a `mountinfo` (proc_pid_mountinfo(5)): field 5 is the mount point, the field after

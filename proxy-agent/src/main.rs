@@ -2,17 +2,24 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use proxy_agent::cli::{Cli, Command, LogArgs, RootArgs, RunArgs};
 use proxy_agent::config::Config;
+use proxy_agent::health::Pages;
 use proxy_agent::kernel::{cleanup, record};
 use proxy_agent::{observe, run};
 
 fn main() -> ExitCode {
-    let Cli { command, log } = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let Cli { command, log } = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let result = match command {
-        Command::Run(args) => run_agent(*args, &log),
+        Command::Run(args) if args.cleanup => clean(&args.roots, &log),
+        Command::Run(args) => run_agent(*args, &log, flags(&matches)),
         Command::Cleanup(roots) => clean(&roots, &log),
         Command::Version => {
             println!("{}", env!("CARGO_PKG_VERSION"));
@@ -28,16 +35,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_agent(args: RunArgs, log: &LogArgs) -> anyhow::Result<()> {
+/// The flags of the subcommand with the values in force, as they were given, for `/flagz`.
+fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
+    let Some((name, given)) = matches.subcommand() else { return Vec::new() };
+    let command = Cli::command();
+    let args = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    let value = |arg: &clap::Arg| {
+        let raw = given.try_get_raw(arg.get_id().as_str()).ok().flatten()?;
+        let texts: Vec<_> = raw.map(|text| text.to_string_lossy().into_owned()).collect();
+        Some((arg.get_long()?.to_owned(), texts.join(",")))
+    };
+    args.filter_map(value).collect()
+}
+
+fn run_agent(args: RunArgs, log: &LogArgs, flags: Vec<(String, String)>) -> anyhow::Result<()> {
     observe::log::init(log)?;
     let config = Config::from_args(args)?;
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
+    if let Some(score) = config.oom_score_adj
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        tracing::warn!(score, %error, "the kernel does not take --oom-score-adj");
+    }
+    let pages = Pages::new(config.shown(), flags, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("sluice")
         .enable_all()
         .build()?;
     // What blocks in a thread of its own (a scrape, a name lookup) must not keep the process from ending.
-    let result = runtime.block_on(async { tokio::spawn(run::run(config)).await? });
+    let result = runtime.block_on(async { tokio::spawn(run::run(config, pages)).await? });
     runtime.shutdown_background();
     result
 }

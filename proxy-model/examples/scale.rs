@@ -59,6 +59,7 @@ fn main() {
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,
+        primary_address: None,
         service_proxy_name: None,
     });
     let mut planner =

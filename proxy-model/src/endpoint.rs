@@ -91,7 +91,8 @@ pub fn merge<'a, F: Served>(
     merged
 }
 
-fn candidate<'a>(endpoint: &'a Endpoint, node: &str) -> Candidate<'a> {
+/// What an entry of a slice amounts to on this node.
+pub(crate) fn candidate<'a>(endpoint: &'a Endpoint, node: &str) -> Candidate<'a> {
     // Item 13.
     let ready = endpoint.ready.unwrap_or(true);
     let serving = endpoint.serving.unwrap_or(true);

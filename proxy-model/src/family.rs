@@ -28,6 +28,14 @@ impl IpFamily {
             Self::Ipv6 => V6::NAME,
         }
     }
+
+    /// The name that the Kubernetes API and its metrics have for it.
+    pub const fn api_name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
 }
 
 impl fmt::Display for IpFamily {

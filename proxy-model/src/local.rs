@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use proxy_common::{Address, ClientClass, ClientRule, Family, Port, Proto, V4, V6};
+use proxy_common::{Address, ClientClass, ClientRule, Family, Port, V4, V6};
 
 use crate::endpoint::{self, Locality, State};
-use crate::fact::{Name, ObjectKey, Prefix, Service, ServiceKind, TrafficPolicy};
+use crate::fact::{ObjectKey, Prefix, Service, ServiceKind, TrafficPolicy};
 use crate::family::Served;
 use crate::intent::{Exposure, Intent, PortIntent};
 use crate::plan::Planner;
@@ -36,8 +36,7 @@ pub struct Health {
 /// Every health check, by the address that it is asked on.
 pub type HealthChecks = BTreeMap<SocketAddr, Health>;
 
-/// Service ports with usable endpoints elsewhere and none here, by the policy that keeps clients here. A port of two
-/// families counts once.
+/// Service ports of one family with usable endpoints elsewhere and none here, by the policy that keeps clients here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NothingHere {
     /// `internalTrafficPolicy: Local`.
@@ -106,36 +105,16 @@ fn ready_here<F: Served>(world: &World, service: &Service) -> usize {
     ready.len()
 }
 
-/// Counts the Service ports that find nothing here.
-pub fn nothing_here(planner: &Planner) -> NothingHere {
-    let mut found = Found::default();
-    found.add::<V4>(planner);
-    found.add::<V6>(planner);
-    NothingHere { internal: found.internal.len(), external: found.external.len() }
-}
-
-type PortName<'a> = (&'a ObjectKey, &'a Name, Proto);
-
-#[derive(Default)]
-struct Found<'a> {
-    internal: BTreeSet<PortName<'a>>,
-    external: BTreeSet<PortName<'a>>,
-}
-
-impl<'a> Found<'a> {
-    fn add<F: Served>(&mut self, planner: &'a Planner) {
-        for (key, Intent { ports, .. }) in F::ledger(planner).intents() {
-            for port in ports.iter().filter(|port| port.local.is_empty()) {
-                let name = (key, &port.name, port.proto);
-                if drops(&port.internal) {
-                    self.internal.insert(name);
-                }
-                if drops(&port.external) && is_exposed(port) {
-                    self.external.insert(name);
-                }
-            }
+/// Counts the Service ports of a family that find nothing here.
+pub fn nothing_here<F: Served>(planner: &Planner) -> NothingHere {
+    let mut found = NothingHere::default();
+    for (_, Intent { ports, .. }) in F::ledger(planner).intents() {
+        for port in ports.iter().filter(|port| port.local.is_empty()) {
+            found.internal += usize::from(drops(&port.internal));
+            found.external += usize::from(drops(&port.external) && is_exposed(port));
         }
     }
+    found
 }
 
 /// Clients from outside are dropped when nothing is here: a Local policy, and endpoints elsewhere (item 94).

@@ -1,5 +1,7 @@
 //! What the operator configured, as far as planning depends on it. Fixed while the agent runs.
 
+use std::net::IpAddr;
+
 use crate::fact::{Name, Prefix};
 
 /// The settings.
@@ -15,6 +17,8 @@ pub struct Settings {
     pub masquerade: Masquerade,
     /// Which of the node's addresses answer node ports.
     pub node_port_addresses: NodePortAddresses,
+    /// The node's primary address in its family, instead of the first in the Node's status (item 122).
+    pub primary_address: Option<IpAddr>,
     /// Whether IPv4 is served.
     pub ipv4: Serving,
     /// Whether IPv6 is served.

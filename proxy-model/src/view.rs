@@ -1,16 +1,16 @@
-//! Why a Service is served as it is: each port with its frontends, its two lists of backends, and the endpoints
-//! that are in neither, each with the reason. For status pages and logs; nothing is planned from it.
+//! Why a Service is served as it is: each port with its frontends, its two lists of backends, and every endpoint of its
+//! slices, those that are in neither list with the reason. For people; nothing is planned from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use proxy_common::{Address, Backend, FrontendKey, ServiceId, V4, V6};
+use proxy_common::{Address, Backend, FrontendKey, Port, ServiceId, V4, V6};
 
-use crate::endpoint::{Candidate, Choice, Source, State, Topology};
-use crate::fact::{Name, Service};
+use crate::endpoint::{self, Candidate, Choice, Source, State, Topology};
+use crate::fact::{Endpoint, Name, Service, ServicePort};
 use crate::family::Served;
-use crate::intent::{self, Exposure, Surroundings};
+use crate::intent::{self, Exposure, PortIntent, Surroundings};
 use crate::plan::{Place, Planner, Refused, ServiceName};
 use crate::world::World;
 
@@ -27,8 +27,8 @@ pub struct PortView {
     pub cluster: Vec<SocketAddr>,
     /// Backends for Local policy.
     pub local: Vec<SocketAddr>,
-    /// Endpoints that nobody is sent to.
-    pub unused: Vec<Unused>,
+    /// Every endpoint that the slices list, by address and port.
+    pub endpoints: Vec<EndpointView>,
 }
 
 /// A frontend.
@@ -42,13 +42,19 @@ pub struct FrontendView {
     pub refused: Option<Refused>,
 }
 
-/// An endpoint that is not used.
+/// An endpoint as a slice lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unused {
+pub struct EndpointView {
     /// Its address and port.
     pub endpoint: SocketAddr,
-    /// Why.
-    pub why: Why,
+    /// Its node, if the slice says one.
+    pub node: Option<Name>,
+    /// Its zone, if the slice says one.
+    pub zone: Option<Name>,
+    /// What its conditions amount to.
+    pub state: State,
+    /// Why nobody is sent to it; `None` if it is in one of the lists.
+    pub why: Option<Why>,
 }
 
 /// Why an endpoint is not used.
@@ -62,24 +68,37 @@ pub enum Why {
     Draining,
     /// Hints select another zone than its own (item 39).
     ZoneHint {
+        /// The zones that it is meant for.
+        meant: Vec<Name>,
         /// The zone that they select.
         selected: Name,
     },
-    /// Hints select this node, and it is meant for another one (item 38).
-    NodeHint,
+    /// Hints select this node, and it is meant for others (item 38).
+    NodeHint {
+        /// The nodes that it is meant for.
+        meant: Vec<Name>,
+    },
     /// It is on another node, and the Service is served by local endpoints only (item 27).
     Remote,
+    /// Another entry of the same address and port counts (items 16, 17).
+    Duplicate {
+        /// The slice with that entry.
+        of: Name,
+    },
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotReady => f.write_str("not ready"),
-            Self::Stopped => f.write_str("terminating and not serving"),
-            Self::Draining => f.write_str("terminating, others are ready"),
-            Self::ZoneHint { selected } => write!(f, "hints select zone {selected}"),
-            Self::NodeHint => f.write_str("hints select this node"),
-            Self::Remote => f.write_str("not on this node, and only local endpoints serve"),
+            Self::Stopped => f.write_str("terminating, not serving"),
+            Self::Draining => f.write_str("terminating; ready ones exist"),
+            Self::ZoneHint { meant, selected } => {
+                write!(f, "zone {}; hints select zone {selected}", meant.join(", "))
+            }
+            Self::NodeHint { meant } => write!(f, "node {}; hints select this node", meant.join(", ")),
+            Self::Remote => f.write_str("remote; internalTrafficPolicy Local"),
+            Self::Duplicate { of } => write!(f, "duplicate of an entry in slice {of}"),
         }
     }
 }
@@ -118,7 +137,9 @@ fn in_family<F: Served>(world: &World, planner: &Planner, service: &Service) -> 
             frontends: frontends.collect(),
             cluster: sockets(&port.cluster),
             local: sockets(&port.local),
-            unused: facts.map(|facts| unused(world, &around, service, facts, &port)).unwrap_or_default(),
+            endpoints: facts
+                .map(|facts| endpoints(world, &around, service, facts, &port))
+                .unwrap_or_default(),
             name,
         }
     };
@@ -129,34 +150,82 @@ fn sockets<A: Address>(backends: &[Backend<A>]) -> Vec<SocketAddr> {
     backends.iter().map(|backend| SocketAddr::new(backend.addr.to_ip(), backend.port.number())).collect()
 }
 
-fn unused<F: Served>(
+/// An entry of a slice.
+struct Listed<'a> {
+    slice: &'a Name,
+    endpoint: &'a Endpoint,
+    candidate: Candidate<'a>,
+}
+
+/// The entries for a port, by address and port, in the order of slices.
+fn listed<'a, F: Served>(
+    world: &'a World,
+    service: &Service,
+    port: &ServicePort,
+) -> BTreeMap<(F::Addr, Port), Vec<Listed<'a>>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for slice in world.slices_at(&service.key).filter(|slice| slice.family == F::SLICES) {
+        let is_of_port =
+            |p: &&crate::fact::SlicePort| p.name.as_ref() == Some(&port.name) && p.proto == port.proto;
+        for number in slice.ports.iter().filter(is_of_port).filter_map(|p| p.port) {
+            for endpoint in &slice.endpoints {
+                let Some(addr) = endpoint.address.and_then(F::Addr::from_ip) else { continue };
+                let candidate = endpoint::candidate(endpoint, &world.settings().node_name);
+                let slice = &slice.key.name;
+                all.entry((addr, number)).or_default().push(Listed { slice, endpoint, candidate });
+            }
+        }
+    }
+    all
+}
+
+fn endpoints<F: Served>(
     world: &World,
     around: &Surroundings<'_, F>,
     service: &Service,
-    port: &crate::fact::ServicePort,
-    intent: &intent::PortIntent<F>,
-) -> Vec<Unused> {
+    port: &ServicePort,
+    intent: &PortIntent<F>,
+) -> Vec<EndpointView> {
     let used: BTreeSet<_> = intent.cluster.iter().chain(&*intent.local).map(|b| (b.addr, b.port)).collect();
-    let chosen = intent::chosen(world, around, service, port);
-    let rest = chosen.candidates.iter().filter(|(place, _)| !used.contains(place));
-    let zone = world.own_node().and_then(|node| node.zone.clone());
-    rest.map(|((addr, port), candidate)| {
-        let ip: IpAddr = addr.to_ip();
-        let why = why(candidate, &chosen.choice, zone.clone());
-        Unused { endpoint: SocketAddr::new(ip, port.number()), why }
-    })
-    .collect()
+    let choice = intent::chosen(world, around, service, port).choice;
+    let zone = world.own_node().and_then(|node| node.zone.as_ref());
+    let mut views = Vec::new();
+    for (place, entries) in listed::<F>(world, service, port) {
+        // The better entry counts, and of equal ones the first.
+        let counts =
+            entries.iter().rev().max_by(|a, b| a.candidate.cmp(&b.candidate)).map(|entry| entry.slice);
+        let mut found = false;
+        for entry in &entries {
+            let is_best = entries.iter().all(|other| other.candidate <= entry.candidate);
+            let why = match counts {
+                Some(of) if found || !is_best => Some(Why::Duplicate { of: of.clone() }),
+                Some(_) | None if used.contains(&place) => None,
+                Some(_) | None => Some(why(entry, &choice, zone)),
+            };
+            found |= is_best;
+            views.push(EndpointView {
+                endpoint: SocketAddr::new(place.0.to_ip(), place.1.number()),
+                node: entry.endpoint.node.clone(),
+                zone: entry.endpoint.zone.clone(),
+                state: entry.candidate.state(),
+                why,
+            });
+        }
+    }
+    views
 }
 
-fn why(candidate: &Candidate<'_>, choice: &Choice, zone: Option<Name>) -> Why {
-    match (candidate.state(), choice.cluster) {
+fn why(entry: &Listed<'_>, choice: &Choice, zone: Option<&Name>) -> Why {
+    match (entry.candidate.state(), choice.cluster) {
         (State::NotReady, _) => Why::NotReady,
         (State::Stopped, _) => Why::Stopped,
         (State::Draining | State::Ready, Source::Unneeded) => Why::Remote,
         (State::Draining, Source::Ready | Source::Draining | Source::Nothing) => Why::Draining,
         (State::Ready, Source::Ready | Source::Draining | Source::Nothing) => match (choice.topology, zone) {
-            (Topology::SameZone, Some(selected)) => Why::ZoneHint { selected },
-            (Topology::SameNode, _) => Why::NodeHint,
+            (Topology::SameZone, Some(selected)) => {
+                Why::ZoneHint { meant: entry.endpoint.hint_zones.clone(), selected: selected.clone() }
+            }
+            (Topology::SameNode, _) => Why::NodeHint { meant: entry.endpoint.hint_nodes.clone() },
             // A ready endpoint that no hint excludes is in the cluster set.
             (Topology::SameZone | Topology::Anywhere, _) => Why::Remote,
         },

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use proxy_common::limits::CIDRS;
 use proxy_common::{Address, Cidr, NodeConfig};
@@ -121,6 +122,12 @@ impl World {
         self.services.values()
     }
 
+    /// The Services that come after one in the order of their keys, or all.
+    pub fn services_after(&self, key: Option<&ObjectKey>) -> impl Iterator<Item = &Service> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.services.range::<ObjectKey, _>((from, Bound::Unbounded)).map(|(_, service)| service)
+    }
+
     /// One Service.
     pub fn service_at(&self, key: &ObjectKey) -> Option<&Service> {
         self.services.get(key)
@@ -156,7 +163,7 @@ impl World {
         self.namespaces.values()
     }
 
-    /// The node's primary address of a family: the first in its status, else the first of its interfaces that more
+    /// The node's primary address of a family: the one that the operator gave, else the first in its status, else the first of its interfaces that more
     /// than one link can reach.
     pub fn primary_address<F: Served>(&self) -> Option<F::Addr> {
         let of_status = self.own_node().into_iter().flat_map(|node| node.addresses.iter());
@@ -164,7 +171,12 @@ impl World {
             IpAddr::V4(ip) => !ip.is_link_local(),
             IpAddr::V6(ip) => !ip.is_unicast_link_local(),
         });
-        of_status.chain(of_interfaces).find_map(|ip| F::Addr::from_ip(*ip))
+        self.settings
+            .primary_address
+            .iter()
+            .chain(of_status)
+            .chain(of_interfaces)
+            .find_map(|ip| F::Addr::from_ip(*ip))
     }
 
     /// The addresses whose node ports are served, in numeric order (items 64–67).

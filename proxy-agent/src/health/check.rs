@@ -16,17 +16,21 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
 use super::Shown;
+use crate::observe::Events;
+use crate::observe::event::Notice;
 
 /// How often an address that is taken is tried again, when nothing else changes before (item 129).
 const RETRY: Duration = Duration::from_secs(1);
 const BACKLOG: u32 = 128;
+/// Reason of the Event on a Service whose health checks cannot be answered (item 129).
+const FAILED: &str = "FailedToStartServiceHealthcheck";
 /// Ready endpoints on this node, for load balancers that divide traffic by it (item 127).
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
 /// Serves every health check until the process ends.
-pub async fn follow(shown: Shown) {
+pub async fn follow(shown: Shown, events: Events) {
     let mut wanted = shown.status.health_checks();
-    let mut servers = Servers { shown, listening: BTreeMap::new(), failed: BTreeMap::new() };
+    let mut servers = Servers { shown, events, listening: BTreeMap::new(), failed: BTreeMap::new() };
     loop {
         let checks = wanted.borrow_and_update().clone();
         servers.settle(&checks);
@@ -44,6 +48,7 @@ pub async fn follow(shown: Shown) {
 /// The servers, by their addresses.
 struct Servers {
     shown: Shown,
+    events: Events,
     /// A server ends, also its idle connections, when its sender is dropped.
     listening: BTreeMap<SocketAddr, oneshot::Sender<()>>,
     /// Addresses that could not be had, and why.
@@ -74,7 +79,13 @@ impl Servers {
     fn complain(&mut self, service: &proxy_model::ObjectKey, address: SocketAddr, error: &io::Error) {
         let cause = error.to_string();
         if self.failed.get(&address) != Some(&cause) {
-            tracing::error!(%service, %address, error = cause, "FailedToStartServiceHealthcheck: cannot listen; trying again");
+            tracing::error!(%service, %address, error = cause, "{FAILED}: cannot listen; trying again");
+            self.events.say(Notice {
+                service: service.clone(),
+                reason: FAILED,
+                action: "Listen",
+                note: format!("health checks cannot be answered on {address}: {cause}; trying again"),
+            });
             self.failed.insert(address, cause);
         }
     }

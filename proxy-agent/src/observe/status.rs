@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use proxy_model::IpFamily;
 use proxy_model::local::HealthChecks;
 use tokio::sync::watch;
 
 use crate::source::{Contact, Kind};
 
-/// A change that waits longer than this makes the agent unhealthy: twice the sync period of item 131.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Sync period that is assumed where none is given (item 113).
+pub const SYNC_PERIOD: Duration = Duration::from_secs(30);
 
 /// Shared by the run loop and the servers.
 #[derive(Debug, Default)]
@@ -20,12 +21,12 @@ pub struct Status {
 }
 
 /// The state at one moment.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
-    /// When the kernel last came to agree with the objects.
-    pub last_sync: Option<SystemTime>,
-    /// Since when a change waits to be written.
-    pub pending_since: Option<SystemTime>,
+    /// The families that are served, each with how far it is (item 150).
+    pub families: BTreeMap<IpFamily, Progress>,
+    /// A change that waits this long makes its family unhealthy: twice the sync period (item 131).
+    pub patience: Duration,
     /// Whether load balancers may send traffic here.
     pub eligibility: Eligibility,
     /// Whether the source can still be asked; `None` until it has told everything once.
@@ -36,6 +37,15 @@ pub struct Snapshot {
     pub unreadable_files: usize,
     /// Frontends that had to be refused.
     pub refused: usize,
+}
+
+/// How far one family is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// When the kernel last came to agree with the objects.
+    pub last_sync: Option<SystemTime>,
+    /// Since when a change waits to be written.
+    pub pending_since: Option<SystemTime>,
 }
 
 /// Whether load balancers may send traffic to this node (item 123).
@@ -50,7 +60,32 @@ pub enum Eligibility {
     Leaving,
 }
 
+impl Default for Snapshot {
+    /// Both families, nothing done yet.
+    fn default() -> Self {
+        Self {
+            families: IpFamily::ALL.map(|family| (family, Progress::default())).into(),
+            patience: 2 * SYNC_PERIOD,
+            eligibility: Eligibility::default(),
+            contact: None,
+            problems: BTreeMap::new(),
+            unreadable_files: 0,
+            refused: 0,
+        }
+    }
+}
+
 impl Status {
+    /// The state before the first sync of these families.
+    pub fn of(families: &[IpFamily], sync_period: Duration) -> Self {
+        let status = Self::default();
+        status.update(|snapshot| {
+            snapshot.families.retain(|family, _| families.contains(family));
+            snapshot.patience = 2 * sync_period;
+        });
+        status
+    }
+
     /// A copy.
     pub fn snapshot(&self) -> Snapshot {
         self.lock().clone()
@@ -86,13 +121,23 @@ impl Status {
 impl Snapshot {
     /// The first full plan is in the kernel.
     pub fn is_ready(&self) -> bool {
-        self.last_sync.is_some()
+        self.families.values().all(|progress| progress.last_sync.is_some())
     }
 
-    /// No change has waited for too long (item 131).
+    /// No change of any family has waited for too long (item 131).
     pub fn is_alive(&self, now: SystemTime) -> bool {
-        let waits = self.pending_since.and_then(|since| now.duration_since(since).ok());
-        waits.is_none_or(|waits| waits <= PATIENCE)
+        self.families.values().all(|progress| self.is_in_time(progress, now))
+    }
+
+    /// No change of this family has waited for too long.
+    pub fn is_in_time(&self, progress: &Progress, now: SystemTime) -> bool {
+        let waits = progress.pending_since.and_then(|since| now.duration_since(since).ok());
+        waits.is_none_or(|waits| waits < self.patience)
+    }
+
+    /// When the kernel last came to agree with the objects, in whichever family.
+    pub fn last_sync(&self) -> Option<SystemTime> {
+        self.families.values().filter_map(|progress| progress.last_sync).max()
     }
 
     /// Alive, and load balancers may send traffic here (items 123, 131).
@@ -122,19 +167,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_123_and_131_what_makes_a_node_unhealthy() {
+    fn items_123_131_and_150_what_makes_a_node_unhealthy() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let waiting =
-            |secs| Snapshot { pending_since: Some(now - Duration::from_secs(secs)), ..Snapshot::default() };
+        let waiting = |family, secs| {
+            let mut snapshot = Snapshot::default();
+            snapshot.families.entry(family).or_default().pending_since =
+                Some(now - Duration::from_secs(secs));
+            snapshot
+        };
         let leaving = Snapshot { eligibility: Eligibility::Leaving, ..Snapshot::default() };
+        let patient = Snapshot { patience: Duration::from_secs(90), ..waiting(IpFamily::Ipv4, 60) };
         for (snapshot, healthy, alive) in [
             (Snapshot::default(), true, true),
-            (waiting(60), true, true),
-            (waiting(61), false, false),
+            (waiting(IpFamily::Ipv4, 59), true, true),
+            (waiting(IpFamily::Ipv4, 60), false, false),
+            (waiting(IpFamily::Ipv6, 60), false, false),
+            (patient, true, true),
             (leaving, false, true),
         ] {
             assert_eq!((snapshot.is_healthy(now), snapshot.is_alive(now)), (healthy, alive), "{snapshot:?}");
         }
+    }
+
+    #[test]
+    fn a_family_that_is_not_served_is_never_waited_for() {
+        let status = Status::of(&[IpFamily::Ipv6], SYNC_PERIOD);
+        status.update(|status| {
+            status.families.values_mut().for_each(|progress| progress.last_sync = Some(SystemTime::now()));
+        });
+        let snapshot = status.snapshot();
+        assert_eq!(snapshot.families.keys().collect::<Vec<_>>(), [&IpFamily::Ipv6]);
+        assert!(snapshot.is_ready());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use proxy_common::{Addr4, Addr6, NodeConfig, V4, V6};
 use proxy_model::{Capacity, Changed, Event, IpFamily, Plan, Planner, Settings, Tick, World};
@@ -13,8 +13,10 @@ use super::kept;
 use super::local;
 use super::moved;
 use super::problems::Problems;
+use super::progress::{self, Behind, Progress};
 use super::ranges::ServiceRanges;
 use crate::kernel::{Error, Outcome, Topology};
+use crate::observe::metrics::Extent;
 use crate::observe::{Metrics, Status};
 use crate::parse::{self, Fact, Parsed};
 use crate::source::{Key, Update};
@@ -24,8 +26,6 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Least time between two writings of the names.
 const NAMES: Duration = Duration::from_secs(1);
-/// Changes of pods whose programming time is remembered between two writes.
-const TRIGGERS: usize = 4_096;
 
 /// The state of a running agent.
 #[derive(Debug)]
@@ -37,10 +37,9 @@ pub(super) struct Engine<D> {
     status: Arc<Status>,
     metrics: Arc<Metrics>,
     started: Instant,
-    started_at: SystemTime,
+    progress: Progress,
     /// Ranges of ClusterIPs from ServiceCIDR objects (item 53).
     ranges: ServiceRanges,
-    triggers: Vec<SystemTime>,
     topology: Option<Topology>,
     followed: Option<Vec<IpAddr>>,
     node: Option<(NodeConfig<Addr4>, NodeConfig<Addr6>)>,
@@ -87,6 +86,7 @@ impl<D: Dataplane> Engine<D> {
             broken = adoption.broken,
             "took over what the kernel holds"
         );
+        let progress = Progress::new(&settings, status.clone(), metrics.clone());
         Ok(Self {
             dataplane,
             world: World::new(settings),
@@ -95,9 +95,8 @@ impl<D: Dataplane> Engine<D> {
             status,
             metrics,
             started: Instant::now(),
-            started_at: SystemTime::now(),
+            progress,
             ranges: ServiceRanges::default(),
-            triggers: Vec::new(),
             topology: None,
             followed: None,
             node: None,
@@ -130,10 +129,7 @@ impl<D: Dataplane> Engine<D> {
         self.pending = Pending::Yes;
         // What waits for a source is not late (item 131): nothing could be written.
         if self.world.is_synced() {
-            let now = SystemTime::now();
-            self.status.update(|status| {
-                status.pending_since.get_or_insert(now);
-            });
+            self.progress.pending();
         }
     }
 
@@ -142,12 +138,7 @@ impl<D: Dataplane> Engine<D> {
             Update::Put(key, parsed) => {
                 let Parsed { fact, problems, triggered } = *parsed;
                 self.problems.note(&key, problems);
-                // Item 135: what happened before the start is not ours to measure.
-                if let Some(at) =
-                    triggered.filter(|at| *at > self.started_at && self.triggers.len() < TRIGGERS)
-                {
-                    self.triggers.push(at);
-                }
+                self.progress.triggered(&fact, triggered);
                 self.learn(key, fact)
             }
             Update::Delete(key) => {
@@ -175,7 +166,7 @@ impl<D: Dataplane> Engine<D> {
             Fact::ServiceRanges(ranges) => self.ranges.learn(key, ranges),
         };
         if changed == Changed::Yes {
-            self.metrics.queued(SystemTime::now(), kind);
+            self.progress.changed(kind);
         }
         changed
     }
@@ -197,12 +188,15 @@ impl<D: Dataplane> Engine<D> {
         }
         let node = self.tell_node();
         let tick = self.tick(now);
+        let began = Instant::now();
+        let extent = if self.applied_first { Extent::Partial } else { Extent::Full };
         let plan = self.planner.plan(&mut self.world, tick);
-        let complete = self.write(&plan) && node.is_ok();
+        let behind = self.write(&plan, began, extent);
+        let complete = behind.is_empty() && node.is_ok();
         moved::let_go(&mut self.dataplane, &mut self.planner, &self.metrics);
         local::publish(&self.world, &self.planner, &self.status, &self.metrics);
-        if complete {
-            self.agreed();
+        if node.is_ok() {
+            self.agreed(&behind);
         }
         self.write_names(now);
         let release = plan.next_release.map(|Tick(millis)| self.started + Duration::from_millis(millis));
@@ -231,6 +225,7 @@ impl<D: Dataplane> Engine<D> {
             }
         }
         let tick = self.tick(now);
+        let began = Instant::now();
         let plan = self.planner.plan(&mut self.world, tick);
         let repairs = plan.v4.len() + plan.v6.len();
         self.metrics.audited(repairs);
@@ -238,7 +233,8 @@ impl<D: Dataplane> Engine<D> {
             tracing::warn!(writes = repairs, "the maps did not hold what they should; repairing them");
         }
         self.node = None;
-        if self.write(&plan) && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
+        let behind = self.write(&plan, began, Extent::Full);
+        if behind.is_empty() && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
     }
 
     /// Removes what is over.
@@ -324,8 +320,8 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
-    /// Makes the writes of a plan; true if all were made.
-    fn write(&mut self, plan: &Plan) -> bool {
+    /// Makes the writes of a plan; gives the families of which not all were made.
+    fn write(&mut self, plan: &Plan, began: Instant, extent: Extent) -> Behind {
         for refusal in &plan.refused {
             tracing::error!("{refusal}");
         }
@@ -333,20 +329,20 @@ impl<D: Dataplane> Engine<D> {
         self.status.update(|status| status.refused = refused);
         // The first plan is made even when nothing differs: the start is over then.
         if plan.is_empty() && self.applied_first {
-            return true;
+            return Behind::new();
         }
-        let began = Instant::now();
+        let written = Instant::now();
         let outcome = self.dataplane.apply(plan);
         outcome.report(plan, &mut self.planner);
-        self.metrics.synced(began.elapsed(), &outcome);
+        self.progress.synced(began, extent, &outcome);
         self.metrics.used(IpFamily::Ipv4, self.planner.usage::<V4>());
         self.metrics.used(IpFamily::Ipv6, self.planner.usage::<V6>());
-        self.last_write = Some(began);
+        self.last_write = Some(written);
         if !std::mem::replace(&mut self.applied_first, true) {
             self.began(plan);
         }
         self.complain(&outcome);
-        outcome.is_complete()
+        progress::behind(&outcome)
     }
 
     fn began(&self, plan: &Plan) {
@@ -372,14 +368,11 @@ impl<D: Dataplane> Engine<D> {
         self.pending = Pending::Yes;
     }
 
-    fn agreed(&mut self) {
-        self.pending = Pending::No;
-        let now = SystemTime::now();
-        self.metrics.agreed(now, self.triggers.drain(..));
-        self.status.update(|status| {
-            status.last_sync = Some(now);
-            status.pending_since = None;
-        });
+    fn agreed(&mut self, behind: &Behind) {
+        if behind.is_empty() {
+            self.pending = Pending::No;
+        }
+        self.progress.agreed(behind);
     }
 
     /// When a plan was last written; `None` before the first.

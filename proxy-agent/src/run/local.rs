@@ -1,6 +1,7 @@
 //! What the run loop tells about this node itself: whether it may be sent traffic, and what is served on it.
 
-use proxy_model::{Planner, World, local};
+use proxy_common::{V4, V6};
+use proxy_model::{IpFamily, Planner, World, local};
 
 use crate::observe::status::Eligibility;
 use crate::observe::{Metrics, Status};
@@ -8,7 +9,8 @@ use crate::observe::{Metrics, Status};
 /// Publishes what the last plan means for health checks and counts (items 125–128, 138).
 pub(super) fn publish(world: &World, planner: &Planner, status: &Status, metrics: &Metrics) {
     status.publish_health_checks(local::health_checks(world, planner));
-    metrics.nothing_here(local::nothing_here(planner));
+    metrics.nothing_here(IpFamily::Ipv4, local::nothing_here::<V4>(planner));
+    metrics.nothing_here(IpFamily::Ipv6, local::nothing_here::<V6>(planner));
 }
 
 /// Items 121, 123: a Node that was there and is gone takes no more traffic than one that is leaving. Without any Node

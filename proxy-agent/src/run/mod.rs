@@ -15,6 +15,7 @@ mod kept;
 mod local;
 mod moved;
 mod problems;
+mod progress;
 mod ranges;
 mod settings;
 #[cfg(test)]
@@ -32,10 +33,10 @@ use tokio::time::{self, MissedTickBehavior};
 use self::dataplane::Dataplane;
 use self::engine::{Engine, Next};
 use crate::config::{Config, SourceConfig};
-use crate::health::{self, Shown};
+use crate::health::{self, Pages, Shown};
 use crate::kernel::{Kernel, Topology, netlink};
 use crate::observe::maps::PinnedMaps;
-use crate::observe::{Metrics, Status};
+use crate::observe::{Events, Metrics, Status, event};
 use crate::source::kube::Cluster;
 use crate::source::manifests::Manifests;
 use crate::source::{self, Feed, Update};
@@ -46,6 +47,8 @@ const BATCH: usize = 8_192;
 const COLLECT: Duration = Duration::from_secs(10);
 /// How often the kernel is compared with what it should hold.
 const AUDIT: Duration = Duration::from_secs(60);
+/// How often the configuration file is looked at: a ConfigMap takes about a minute to reach a pod.
+const CONFIG: Duration = Duration::from_secs(2);
 /// How often it is checked whether the names of Services must be written down.
 const NAMES: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,7 @@ enum Source {
 ///
 /// # Errors
 /// Whatever keeps the agent from serving at all, with the remedy. Nothing that happens later ends it.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node_name, bpf_root = %config.roots.bpf.display(), "starting");
     let source = Source::open(&config).await?;
     let topology = netlink::follow().await.context("the node's devices cannot be followed")?;
@@ -67,20 +70,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let kernel = Kernel::open(&settings::kernel(&config, families))?;
     tracing::info!(road = ?kernel.socket_road(), ?families, "the programs are loaded and attached");
 
-    let status = Arc::new(Status::default());
+    let model = settings::model(&config, families);
+    let status = Arc::new(Status::of(&progress::served(&model), config.sync_period));
     let metrics = Arc::new(Metrics::new(PinnedMaps::below(config.roots.bpf.clone())));
     let capacity = Capacity {
         frontends: config.tables.frontends,
         backends: config.tables.backends,
         ranges: proxy_common::limits::RANGES,
     };
-    let model = settings::model(&config, families);
     let engine = Engine::adopt(kernel, model, capacity, status.clone(), metrics.clone())?;
 
-    serve(&config, Shown { status, metrics });
+    serve(&config, Shown { status, metrics }, pages, source.events(&config.node_name));
     let (feed, updates) = source::channel();
     source.start(feed);
-    follow(engine, updates, topology, config.min_sync_period).await
+    let served = follow(engine, updates, topology, config.min_sync_period);
+    let Some(file) = config.file else { return served.await };
+    let path = file.path().display().to_string();
+    tokio::select! {
+        result = served => result,
+        () = file.changed(CONFIG) => anyhow::bail!("{path} has changed; ending, to be started with what it says now"),
+    }
 }
 
 impl Source {
@@ -88,10 +97,22 @@ impl Source {
         Ok(match &config.source {
             SourceConfig::Manifests(dir) => Self::Manifests(Manifests::open(dir)?),
             SourceConfig::Kubeconfig(file) => {
-                Self::Cluster(Cluster::from_kubeconfig(file, &config.node_name).await?)
+                Self::Cluster(Cluster::from_kubeconfig(file, config.watching()).await?)
             }
-            SourceConfig::InCluster => Self::Cluster(Cluster::in_cluster(&config.node_name)?),
+            SourceConfig::InCluster => Self::Cluster(Cluster::in_cluster(config.watching())?),
         })
+    }
+
+    /// Where Events of this node go: to the API server, if there is one.
+    fn events(&self, node_name: &str) -> Events {
+        match self {
+            Self::Manifests(_) => Events::nowhere(),
+            Self::Cluster(cluster) => {
+                let (events, notices) = Events::channel();
+                tokio::spawn(event::post(cluster.client(), node_name.to_owned(), notices, event::PAUSE));
+                events
+            }
+        }
     }
 
     fn start(self, feed: Feed) {
@@ -105,13 +126,13 @@ impl Source {
     }
 }
 
-fn serve(config: &Config, shown: Shown) {
-    tokio::spawn(health::check::follow(shown.clone()));
+fn serve(config: &Config, shown: Shown, pages: Pages, events: Events) {
+    tokio::spawn(health::check::follow(shown.clone(), events));
     if let Some(address) = config.healthz {
         tokio::spawn(health::serve("health", address, health::health_routes(shown.clone())));
     }
     if let Some(address) = config.metrics {
-        tokio::spawn(health::serve("metrics", address, health::metrics_routes(shown)));
+        tokio::spawn(health::serve("metrics", address, health::metrics_routes(shown, pages)));
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
         node_name: config.node_name.as_str().into(),
         cluster_cidrs: prefixes(&config.cluster_cidrs),
         service_cidrs: prefixes(&config.service_cidrs),
+        primary_address: config.bind_address,
         masquerade: match config.masquerade {
             config::Masquerade::WhereNeeded => Masquerade::Needed,
             config::Masquerade::All => Masquerade::All,
@@ -38,7 +39,7 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
         },
         ipv4: serving(families.ipv4()),
         ipv6: serving(families.ipv6()),
-        service_proxy_name: None,
+        service_proxy_name: config.service_proxy_name.as_deref().map(Into::into),
     }
 }
 

@@ -57,7 +57,7 @@ fn a_service_is_served_shown_changed_and_gone() {
 
         node.write("web.yaml", &service("other", "10.96.0.11"));
         eventually("the new Service alone", || (served(node) == ["shop/other"]).then_some(()));
-        assert_eq!(node.metrics("/proxyMode"), "sluice");
+        assert_eq!(node.metrics("/proxyMode"), "ebpf");
         assert!(node.metrics("/metrics").contains("sluice_ready 1"));
     });
 }

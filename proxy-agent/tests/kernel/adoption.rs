@@ -69,6 +69,7 @@ fn world() -> World {
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,
+        primary_address: None,
         service_proxy_name: None,
     });
     let events = [

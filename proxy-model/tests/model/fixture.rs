@@ -41,6 +41,7 @@ pub fn settings() -> Settings {
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,
+        primary_address: None,
         service_proxy_name: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proxy_common::{Port, Proto};
+use proxy_common::{Port, Proto, V4, V6};
 use proxy_model::fact::TrafficPolicy::{Cluster, Local};
 use proxy_model::fact::{Endpoint, Label, Service, ServiceKind, ServicePort, SlicePort, TrafficPolicy};
 use proxy_model::local::{self, NothingHere};
@@ -139,7 +139,7 @@ fn item_138_service_ports_with_endpoints_elsewhere_only_are_counted() {
     let counted = |internal: TrafficPolicy, external: TrafficPolicy, endpoints: &[Endpoint]| {
         let web = exposed("web", 1, internal, external);
         let machine = machine(settings(), [put(web), put(slice("web-1", "web", endpoints.to_vec()))]);
-        local::nothing_here(&machine.planner)
+        local::nothing_here::<V4>(&machine.planner)
     };
     for (internal, external, elsewhere) in [
         (Local, Cluster, both(1, 0)),
@@ -157,7 +157,7 @@ fn item_138_service_ports_with_endpoints_elsewhere_only_are_counted() {
 }
 
 #[test]
-fn item_138_a_port_counts_once_and_only_for_clients_that_can_come() {
+fn item_138_a_port_counts_once_in_each_family_and_only_for_clients_that_can_come() {
     let inside = Service { external_policy: Local, ..service("inside", "10.96.0.9") };
     let dual = Service {
         cluster_ips: vec![ip("10.96.0.1"), ip("fd00:96::1")],
@@ -174,5 +174,7 @@ fn item_138_a_port_counts_once_and_only_for_clients_that_can_come() {
             put(slice("dual-6", "dual", vec![endpoint("fd00:10::1", THERE)])),
         ],
     );
-    assert_eq!(local::nothing_here(&machine.planner), NothingHere { internal: 1, external: 0 });
+    let one = NothingHere { internal: 1, external: 0 };
+    assert_eq!(local::nothing_here::<V4>(&machine.planner), one);
+    assert_eq!(local::nothing_here::<V6>(&machine.planner), one);
 }

@@ -17,7 +17,9 @@ fn lines(machine: &Machine, name: &str) -> Vec<String> {
             lines.push(format!("{:?} {}{refused}", frontend.exposure, frontend.place));
         }
         lines.push(format!("cluster {:?} local {:?}", port.cluster, port.local));
-        lines.extend(port.unused.iter().map(|unused| format!("{} {}", unused.endpoint, unused.why)));
+        lines.extend(
+            port.endpoints.iter().filter_map(|is| Some(format!("{} {}", is.endpoint, is.why.as_ref()?))),
+        );
     }
     lines
 }
@@ -50,10 +52,10 @@ fn each_endpoint_is_used_or_has_a_reason() {
             "NodePort 192.168.0.1:30001/TCP",
             "ExternalIp 198.51.100.1:80/TCP",
             "cluster [10.0.1.1:8080] local [10.0.1.1:8080]",
-            "10.0.1.2:8080 hints select zone za",
+            "10.0.1.2:8080 zone zb; hints select zone za",
             "10.0.1.3:8080 not ready",
-            "10.0.1.4:8080 terminating, others are ready",
-            "10.0.1.5:8080 terminating and not serving",
+            "10.0.1.4:8080 terminating; ready ones exist",
+            "10.0.1.5:8080 terminating, not serving",
         ]
     );
     assert_eq!(
@@ -77,13 +79,33 @@ fn endpoints_elsewhere_are_unused_where_only_local_ones_serve() {
         machine(settings(), [put(local), slice("web"), put(service("all", "10.96.0.2")), slice("all")]);
     assert_eq!(
         lines(&machine, "web")[2..],
-        [
-            "cluster [] local [10.0.1.1:8080]",
-            "10.0.1.2:8080 not on this node, and only local endpoints serve"
-        ]
+        ["cluster [] local [10.0.1.1:8080]", "10.0.1.2:8080 remote; internalTrafficPolicy Local"]
     );
     assert_eq!(
         lines(&machine, "all")[2..],
-        ["cluster [10.0.1.1:8080] local []", "10.0.1.2:8080 hints select this node"]
+        ["cluster [10.0.1.1:8080] local []", "10.0.1.2:8080 node n2; hints select this node"]
+    );
+}
+
+#[test]
+fn items_16_and_17_an_endpoint_that_is_listed_twice_is_explained_twice_and_counts_once() {
+    let (first, again) = (endpoint("10.0.1.1", HERE), not_ready(endpoint("10.0.1.1", HERE)));
+    let machine = machine(
+        settings(),
+        [
+            put(service("web", "10.96.0.1")),
+            put(slice("web-1", "web", vec![again])),
+            put(slice("web-2", "web", vec![first.clone()])),
+            put(slice("web-3", "web", vec![first.clone(), first])),
+        ],
+    );
+    assert_eq!(
+        lines(&machine, "web")[2..],
+        [
+            "cluster [10.0.1.1:8080] local []",
+            "10.0.1.1:8080 duplicate of an entry in slice web-2",
+            "10.0.1.1:8080 duplicate of an entry in slice web-2",
+            "10.0.1.1:8080 duplicate of an entry in slice web-2",
+        ]
     );
 }

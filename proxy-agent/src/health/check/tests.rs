@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::follow;
 use crate::health::Shown;
+use crate::observe::event::Notice;
 use crate::observe::maps::PinnedMaps;
-use crate::observe::{Metrics, Status};
+use crate::observe::{Events, Metrics, Status};
 
 fn shown() -> Shown {
     let metrics = Arc::new(Metrics::new(PinnedMaps::below("/nonexistent".into())));
@@ -67,7 +68,7 @@ fn body(ready: usize, healthy: bool) -> Value {
 #[tokio::test]
 async fn items_125_to_128_a_server_opens_follows_its_endpoints_and_closes() {
     let (shown, address) = (shown(), free().await);
-    let task = tokio::spawn(follow(shown.clone()));
+    let task = tokio::spawn(follow(shown.clone(), Events::nowhere()));
     shown.status.publish_health_checks(checks(address, 2));
     eventually("the server is open", address, Option::is_some).await;
     let answer = get(address, "/any/path?at=all").await.unwrap();
@@ -80,7 +81,9 @@ async fn items_125_to_128_a_server_opens_follows_its_endpoints_and_closes() {
     assert_eq!(said(&get(address, "/").await.unwrap()), (503, "0".into(), body(0, true)));
 
     let late = SystemTime::now() - Duration::from_secs(61);
-    shown.status.update(|status| status.pending_since = Some(late));
+    shown.status.update(|status| {
+        status.families.values_mut().for_each(|family| family.pending_since = Some(late));
+    });
     shown.status.publish_health_checks(checks(address, 1));
     assert_eq!(said(&get(address, "/").await.unwrap()), (503, "1".into(), body(1, false)));
 
@@ -92,7 +95,7 @@ async fn items_125_to_128_a_server_opens_follows_its_endpoints_and_closes() {
 #[tokio::test]
 async fn a_connection_that_is_kept_ends_with_its_server() {
     let (shown, address) = (shown(), free().await);
-    let task = tokio::spawn(follow(shown.clone()));
+    let task = tokio::spawn(follow(shown.clone(), Events::nowhere()));
     shown.status.publish_health_checks(checks(address, 1));
     eventually("the server is open", address, Option::is_some).await;
     let mut kept = TcpStream::connect(address).await.unwrap();
@@ -106,12 +109,20 @@ async fn a_connection_that_is_kept_ends_with_its_server() {
 }
 
 #[tokio::test]
-async fn item_129_a_port_that_is_taken_is_counted_and_tried_again() {
+async fn item_129_a_port_that_is_taken_is_an_event_and_counted_and_tried_again() {
     let shown = shown();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let task = tokio::spawn(follow(shown.clone()));
+    let (events, mut notices) = Events::channel();
+    let task = tokio::spawn(follow(shown.clone(), events));
     shown.status.publish_health_checks(checks(address, 1));
+    let Notice { service, reason, action, note } = notices.recv().await.unwrap();
+    assert_eq!(
+        (service, reason, action),
+        (ObjectKey::new("shop", "web"), "FailedToStartServiceHealthcheck", "Listen")
+    );
+    let start = format!("health checks cannot be answered on {address}: Address already in use");
+    assert!(note.starts_with(&start), "{note}");
     let counted = |line: &str| {
         let text = shown.metrics.text(&shown.status.snapshot(), SystemTime::now());
         text.lines().any(|found| found == line)
@@ -125,6 +136,7 @@ async fn item_129_a_port_that_is_taken_is_counted_and_tried_again() {
     eventually("the server is open", address, Option::is_some).await;
     assert!(counted("sluice_health_checks{state=\"failed\"} 0"));
     assert!(counted("sluice_health_checks{state=\"listening\"} 1"));
+    assert!(notices.try_recv().is_err(), "said once, however often it is tried");
     task.abort();
 }
 
@@ -133,7 +145,7 @@ async fn all_addresses_of_one_family_leave_the_other_family_alone() {
     let shown = shown();
     let port = free().await.port();
     let (v4, v6) = (SocketAddr::new([0; 4].into(), port), SocketAddr::new([0_u16; 8].into(), port));
-    let task = tokio::spawn(follow(shown.clone()));
+    let task = tokio::spawn(follow(shown.clone(), Events::nowhere()));
     let mut both = checks(v4, 4);
     both.extend(checks(v6, 6));
     shown.status.publish_health_checks(both);

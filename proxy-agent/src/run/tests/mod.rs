@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxy_common::{Addr4, Addr6, Address, Family, FrontendKey, Port, Proto};
-use proxy_model::Capacity;
 use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::{Capacity, IpFamily};
 use serde_json::{Value, json};
 
 use self::memory::{Fake, Memory};
@@ -40,6 +40,7 @@ impl Bench {
             node_port_addresses: NodePortAddresses::Primary,
             ipv4: Serving::On,
             ipv6: Serving::On,
+            primary_address: None,
             service_proxy_name: None,
         };
         let status = Arc::new(Status::default());
@@ -60,6 +61,12 @@ impl Bench {
         self.engine.take(updates.into_iter());
         self.now += Duration::from_millis(1);
         self.engine.sync(self.now)
+    }
+
+    /// Families of which a change waits to be written.
+    fn waiting(&self) -> Vec<IpFamily> {
+        let families = self.status.snapshot().families;
+        families.iter().filter(|(_, is)| is.pending_since.is_some()).map(|(family, _)| *family).collect()
     }
 
     /// What a client of `frontend` would find: nothing known, or backends.
@@ -123,7 +130,7 @@ fn item_112_nothing_is_written_and_nobody_is_ready_before_everything_is_known() 
     let mut bench = Bench::over(Fake::default());
     bench.take([service("web", &["10.96.0.1"]), Update::Synced(Kind::Service), Update::Synced(Kind::Node)]);
     assert_eq!((bench.engine.dataplane().plans, bench.status.snapshot().is_ready()), (0, false));
-    assert_eq!(bench.status.snapshot().pending_since, None);
+    assert_eq!(bench.waiting(), []);
     bench.take([slice("s", "web", &["10.244.1.1"]), Update::Synced(Kind::EndpointSlice)]);
     assert_eq!(bench.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
     assert!(bench.status.snapshot().is_ready());
@@ -202,7 +209,7 @@ fn a_failed_write_is_tried_again_until_it_is_made() {
     let mut bench = Bench::synced();
     bench.engine.dataplane().v4.failures = 3;
     let Next::At(first) = bench.take([service("web", &["10.96.0.1"])]) else { panic!("no retry") };
-    assert!(bench.status.snapshot().pending_since.is_some());
+    assert_eq!(bench.waiting(), [IpFamily::Ipv4]);
     let mut next = Next::At(first);
     let mut tries = 0;
     while let Next::At(at) = next {
@@ -211,7 +218,7 @@ fn a_failed_write_is_tried_again_until_it_is_made() {
         next = bench.engine.sync(at);
     }
     assert_eq!(bench.lookup("10.96.0.1:80"), backends(&[]));
-    assert_eq!(bench.status.snapshot().pending_since, None);
+    assert_eq!(bench.waiting(), []);
 }
 
 #[test]
@@ -349,7 +356,7 @@ fn items_125_to_128_and_138_health_checks_and_counts_follow_the_objects() {
     let text = bench.engine.metrics().text(&bench.status.snapshot(), SystemTime::now());
     for (policy, count) in [("internal", 0), ("external", 1)] {
         let line = format!(
-            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{{traffic_policy=\"{policy}\"}} {count}"
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{{traffic_policy=\"{policy}\",ip_family=\"IPv4\"}} {count}"
         );
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
@@ -377,6 +384,6 @@ fn item_135_changes_of_pods_are_measured_until_they_are_in_the_kernel() {
     parsed.triggered = Some(SystemTime::now() + Duration::from_secs(1));
     bench.take([service("web", &["10.96.0.1"]), Update::Put(key, parsed)]);
     let text = bench.engine.metrics().text(&bench.status.snapshot(), SystemTime::now());
-    let line = "kubeproxy_network_programming_duration_seconds_count 1";
+    let line = "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"} 1";
     assert!(text.lines().any(|found| found == line), "{text}");
 }

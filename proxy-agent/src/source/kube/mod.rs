@@ -23,8 +23,7 @@ use self::contact::Contacts;
 use self::watch::Watch;
 use crate::source::{Closed, Feed, Kind, Object, Update};
 
-/// Items 1, 2: what is not for this proxy stays with the server.
-const SERVICES: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
+const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const SLICES: &str = "!service.kubernetes.io/headless";
 
 /// There is no way to the API server: it is not known where it is, or as whom to speak to it.
@@ -46,10 +45,29 @@ pub enum Error {
     Client(#[source] kube::Error),
 }
 
+/// For whom the API server is watched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watching {
+    /// This node's name.
+    pub node_name: String,
+    /// Value of the label whose Services are served; `None`: those without it (item 1).
+    pub service_proxy_name: Option<String>,
+}
+
+impl Watching {
+    /// Items 1, 2: what is not for this proxy stays with the server.
+    fn services(&self) -> String {
+        match &self.service_proxy_name {
+            Some(name) => format!("{SLICES},{PROXY_NAME}={name}"),
+            None => format!("{SLICES},!{PROXY_NAME}"),
+        }
+    }
+}
+
 /// An API server to be watched.
 pub struct Cluster {
     client: Client,
-    node_name: String,
+    watching: Watching,
 }
 
 impl Cluster {
@@ -57,25 +75,31 @@ impl Cluster {
     ///
     /// # Errors
     /// When the file cannot be read, or names no cluster or user that exists.
-    pub async fn from_kubeconfig(path: &Path, node_name: &str) -> Result<Self, Error> {
+    pub async fn from_kubeconfig(path: &Path, watching: Watching) -> Result<Self, Error> {
         let fault = |source| Error::Kubeconfig { path: path.to_owned(), source };
         let file = Kubeconfig::read_from(path).map_err(fault)?;
         let config =
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fault)?;
-        Self::new(config, node_name)
+        Self::new(config, watching)
     }
 
     /// Uses the service account of the pod.
     ///
     /// # Errors
     /// When this is not a pod, or it has no service account.
-    pub fn in_cluster(node_name: &str) -> Result<Self, Error> {
-        Self::new(Config::incluster().map_err(Error::InCluster)?, node_name)
+    pub fn in_cluster(watching: Watching) -> Result<Self, Error> {
+        Self::new(Config::incluster().map_err(Error::InCluster)?, watching)
     }
 
-    fn new(config: Config, node_name: &str) -> Result<Self, Error> {
+    fn new(config: Config, watching: Watching) -> Result<Self, Error> {
         let client = Client::try_from(config).map_err(Error::Client)?;
-        Ok(Self { client, node_name: node_name.to_owned() })
+        Ok(Self { client, watching })
+    }
+
+    /// The way to the server.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Watches until the agent stops.
@@ -83,10 +107,10 @@ impl Cluster {
     /// # Errors
     /// [`Closed`] only.
     pub async fn run(self, feed: Feed) -> Result<(), Closed> {
-        let Self { client, node_name } = self;
+        let Self { client, watching } = self;
         let contacts = Contacts::new(client.clone(), feed.clone());
         let mut tasks = JoinSet::new();
-        let services = Watch::new(Kind::Service, feed.clone(), contacts.clone()).labels(SERVICES);
+        let services = Watch::new(Kind::Service, feed.clone(), contacts.clone()).labels(&watching.services());
         tasks.spawn(
             services.run(Api::<Service>::all(client.clone()), |object| Object::Service(object.into())),
         );
@@ -97,7 +121,7 @@ impl Cluster {
             }),
         );
         let nodes = Watch::new(Kind::Node, feed.clone(), contacts.clone())
-            .fields(&format!("metadata.name={node_name}"));
+            .fields(&format!("metadata.name={}", watching.node_name));
         tasks.spawn(nodes.run(Api::<Node>::all(client.clone()), |object| Object::Node(object.into())));
         let ranges = Watch::new(Kind::ServiceCidr, feed.clone(), contacts.clone()).optional();
         tasks.spawn(ranges.run(Api::<ServiceCIDR>::all(client), |object| Object::ServiceCidr(object.into())));

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::Cluster;
+use super::{Cluster, Watching};
 use crate::source::{Contact, Update, channel};
 
 /// What the server holds and how it behaves. Only Services exist; lists of other kinds are empty.
@@ -124,10 +124,26 @@ async fn start(script: Script) -> (Arc<Server>, mpsc::Receiver<Update>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    let cluster = Cluster::new(kube::Config::new(url.parse().unwrap()), "n1").unwrap();
+    let cluster = Cluster::new(kube::Config::new(url.parse().unwrap()), watching(None)).unwrap();
     let (feed, updates) = channel();
     tokio::spawn(cluster.run(feed));
     (server, updates)
+}
+
+fn watching(service_proxy_name: Option<&str>) -> Watching {
+    Watching { node_name: "n1".into(), service_proxy_name: service_proxy_name.map(Into::into) }
+}
+
+#[test]
+fn items_1_and_2_services_of_others_and_headless_ones_stay_with_the_server() {
+    assert_eq!(
+        watching(None).services(),
+        "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
+    );
+    assert_eq!(
+        watching(Some("mine")).services(),
+        "!service.kubernetes.io/headless,service.kubernetes.io/service-proxy-name=mine"
+    );
 }
 
 async fn version(State(server): State<Arc<Server>>) -> Response {

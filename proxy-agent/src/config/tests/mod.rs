@@ -1,5 +1,11 @@
 //! Flags in, configuration or a clear error out.
 
+mod docs;
+mod file;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
 use super::*;
 use clap::Parser;
 
@@ -20,6 +26,8 @@ fn without_further_flags_the_defaults_hold() {
         config(&[]).unwrap(),
         Config {
             node_name: "n1".into(),
+            bind_address: None,
+            service_proxy_name: None,
             source: SourceConfig::Manifests("/m".into()),
             roots: Roots { bpf: "/sys/fs/bpf/sluice".into(), cgroup: "/c".into() },
             socket_lb: SocketLb::Auto,
@@ -32,7 +40,11 @@ fn without_further_flags_the_defaults_hold() {
             tables: TableSizes { flows: 262_144, frontends: 262_144, backends: 1_048_576 },
             healthz: Some("0.0.0.0:10256".parse().unwrap()),
             metrics: Some("127.0.0.1:10249".parse().unwrap()),
+            sync_period: Duration::from_secs(30),
             min_sync_period: Duration::ZERO,
+            oom_score_adj: None,
+            notes: vec![],
+            file: None,
         }
     );
 }
@@ -66,6 +78,11 @@ fn a_bad_flag_is_named_with_what_it_should_have_been() {
         ("--healthz-bind-address=here", "--healthz-bind-address: \"here\" is not an address and port"),
         ("--flow-table-size=0", "--flow-table-size: \"0\" is not a number above zero"),
         ("--min-sync-period=soon", "--min-sync-period: \"soon\" is not a duration"),
+        ("--sync-period=0s", "--sync-period: \"0s\" is not a duration above zero"),
+        (
+            "--master=https://192.0.2.1",
+            "--master is kube-proxy's: the API server's address is that of --kubeconfig",
+        ),
         ("--socket-lb=maybe", "invalid value 'maybe' for '--socket-lb"),
     ] {
         let error = config(&[flag]).unwrap_err();
@@ -80,4 +97,69 @@ fn the_cgroup2_mount_is_found_among_others() {
                 37 25 0:32 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
     assert_eq!(cgroup2_mount(text), Some("/sys/fs/cgroup/unified".into()));
     assert_eq!(cgroup2_mount("25 30 0:23 / /sys rw - sysfs cgroup2 rw\n"), None);
+}
+
+#[test]
+fn item_122_the_name_of_the_node_has_no_capitals_and_may_be_overridden() {
+    let named = |flag: &str| {
+        let cli =
+            Cli::try_parse_from(["proxy-agent", "run", "--manifests=/m", "--cgroup-root=/c", flag]).unwrap();
+        let Command::Run(args) = cli.command else { panic!("another command") };
+        Config::from_args(*args).map(|config| config.node_name).map_err(|error| error.to_string())
+    };
+    assert_eq!(named("--hostname-override= Worker-1.Example "), Ok("worker-1.example".into()));
+    assert_eq!(named("--node-name=n2"), Ok("n2".into()));
+    assert_eq!(named("--node-name= "), Err("the host has no usable name: give --node-name NAME".into()));
+    let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    assert_eq!(named("--masquerade-all"), Ok(host));
+}
+
+#[test]
+fn flags_of_kube_proxy_are_taken_as_it_takes_them() {
+    let config = config(&[
+        "--masquerade-all=false",
+        "--iptables-sync-period=20s",
+        "--iptables-min-sync-period=2s",
+        "--bind-address=2001:db8::7",
+        "--oom-score-adj=-998",
+        "--service-proxy-name=mine",
+        "--proxy-mode=iptables",
+        "--conntrack-min",
+        "131072",
+        "-v",
+        "2",
+        "--profiling",
+    ])
+    .unwrap();
+    assert_eq!(
+        config.notes,
+        [
+            "--conntrack-min=131072 is not followed: connections are kept in maps of Sluice's own: --flow-table-size is \
+             their size",
+            "--profiling=true is not followed: there are no profiles to ask for; use perf",
+            "--proxy-mode=iptables is not followed: there is one mode; it behaves like nftables where kube-proxy's modes \
+             differ",
+            "--v=2 is not followed: logging is set by --log-level and --log-format",
+        ]
+    );
+    assert_eq!(config.masquerade, Masquerade::WhereNeeded);
+    assert_eq!(
+        (config.sync_period, config.min_sync_period),
+        (Duration::from_secs(20), Duration::from_secs(2))
+    );
+    assert_eq!(
+        (config.bind_address, config.oom_score_adj),
+        ("2001:db8::7".parse::<IpAddr>().ok(), Some(-998))
+    );
+    assert_eq!(config.service_proxy_name.as_deref(), Some("mine"));
+    // As for kube-proxy, the family of the node's address is that of the servers.
+    assert_eq!(config.healthz, Some("[::]:10256".parse().unwrap()));
+    assert_eq!(config.metrics, Some("[::1]:10249".parse().unwrap()));
+}
+
+#[test]
+fn an_unspecified_address_says_nothing() {
+    for flag in ["--bind-address=0.0.0.0", "--bind-address=::"] {
+        assert_eq!(config(&[flag]).unwrap(), config(&[]).unwrap(), "{flag}");
+    }
 }

@@ -1,8 +1,13 @@
-//! Metrics of the agent itself. Names under `kubeproxy_` are kube-proxy's own (items 134–138, 141), so that
-//! dashboards and alerts keep working; everything else is `sluice_`.
+//! Metrics of the agent itself. Those under `kubeproxy_` are kube-proxy's own, in `kube_proxy`; everything else is
+//! `sluice_`. Served in the format that kube-proxy serves (`exposition`).
+
+pub(crate) mod exposition;
+mod kube_proxy;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,20 +20,18 @@ use proxy_model::IpFamily;
 use proxy_model::local::NothingHere;
 use proxy_model::plan::Usage;
 
+use self::kube_proxy::KubeProxy;
 use super::maps::PinnedMaps;
 use super::status::Snapshot;
 use crate::kernel::{Collected, Outcome, State};
 use crate::source::Kind;
 
+pub use self::kube_proxy::Extent;
+
 /// One label.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct CodeLabel {
-    code: u16,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -42,11 +45,6 @@ struct WriteLabel {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct PolicyLabel {
-    traffic_policy: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
 }
@@ -57,14 +55,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    sync_duration: Histogram,
-    programming: Histogram,
-    last_sync: Seconds,
-    last_queued: Seconds,
-    service_changes: Counter,
-    endpoint_changes: Counter,
-    healthz: Family<CodeLabel, Counter>,
-    livez: Family<CodeLabel, Counter>,
+    kube: KubeProxy,
+    plan_duration: Histogram,
     writes: Family<WriteLabel, Counter>,
     write_failures: Counter,
     audits: Counter,
@@ -78,29 +70,18 @@ pub struct Metrics {
     frontends: Family<FamilyLabel, Gauge>,
     backend_slots: Family<FamilyLabel, Gauge>,
     adopted: Family<WriteLabel, Gauge>,
-    nothing_here: Family<PolicyLabel, Gauge>,
     health_checks: Family<StateLabel, Gauge>,
-}
-
-/// Bounds in seconds of kube-proxy's `network_programming_duration_seconds` (item 135).
-fn programming_buckets() -> impl Iterator<Item = f64> {
-    let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
-    [0.25, 0.5].into_iter().chain(seconds.map(f64::from))
 }
 
 impl Metrics {
     /// All at zero; `maps` are read at each scrape.
     pub fn new(maps: PinnedMaps) -> Self {
+        let mut registry = Registry::default();
+        let kube = KubeProxy::register(&mut registry);
         let mut metrics = Self {
-            registry: Registry::default(),
-            sync_duration: Histogram::new((0..18).map(|power| 0.000_1 * f64::from(1 << power))),
-            programming: Histogram::new(programming_buckets()),
-            last_sync: Gauge::default(),
-            last_queued: Gauge::default(),
-            service_changes: Counter::default(),
-            endpoint_changes: Counter::default(),
-            healthz: Family::default(),
-            livez: Family::default(),
+            registry,
+            kube,
+            plan_duration: Histogram::new((0..18).map(|power| 0.000_1 * f64::from(1 << power))),
             writes: Family::default(),
             write_failures: Counter::default(),
             audits: Counter::default(),
@@ -114,61 +95,21 @@ impl Metrics {
             frontends: Family::default(),
             backend_slots: Family::default(),
             adopted: Family::default(),
-            nothing_here: Family::default(),
             health_checks: Family::default(),
         };
-        metrics.register_kube_proxy();
         metrics.register_own();
         metrics.registry.register_collector(Box::new(maps));
         metrics
     }
 
-    fn register_kube_proxy(&mut self) {
-        let Self { registry, .. } = self;
-        let kube = registry.sub_registry_with_prefix("kubeproxy");
-        let mut seconds = |name: &str, help: &str, gauge: &Seconds| kube.register(name, help, gauge.clone());
-        seconds(
-            "sync_proxy_rules_last_timestamp_seconds",
-            "When the kernel last came to agree with the objects",
-            &self.last_sync,
-        );
-        seconds(
-            "sync_proxy_rules_last_queued_timestamp_seconds",
-            "When a change was last queued to be written",
-            &self.last_queued,
-        );
-        kube.register(
-            "sync_proxy_rules_duration_seconds",
-            "Time from the beginning of a plan to its last write",
-            self.sync_duration.clone(),
-        );
-        kube.register(
-            "network_programming_duration_seconds",
-            "Time from the change of a pod or Service to the kernel",
-            self.programming.clone(),
-        );
-        kube.register(
-            "sync_proxy_rules_service_changes",
-            "Changes of Services",
-            self.service_changes.clone(),
-        );
-        kube.register(
-            "sync_proxy_rules_endpoint_changes",
-            "Changes of EndpointSlices",
-            self.endpoint_changes.clone(),
-        );
-        kube.register(
-            "sync_proxy_rules_no_local_endpoints_total",
-            "Service ports with endpoints elsewhere but none here, by the policy that asks for them here",
-            self.nothing_here.clone(),
-        );
-        kube.register("proxy_healthz", "Answers of /healthz by status", self.healthz.clone());
-        kube.register("proxy_livez", "Answers of /livez by status", self.livez.clone());
-    }
-
     fn register_own(&mut self) {
         let Self { registry, .. } = self;
         let own = registry.sub_registry_with_prefix("sluice");
+        own.register(
+            "plan_duration_seconds",
+            "Time from the beginning of a plan to its last write",
+            self.plan_duration.clone(),
+        );
         own.register("plan_writes", "Writes to the maps by operation", self.writes.clone());
         own.register(
             "plan_write_failures",
@@ -205,9 +146,10 @@ impl Metrics {
         );
     }
 
-    /// A plan was made and written.
-    pub fn synced(&self, took: Duration, outcome: &Outcome) {
-        self.sync_duration.observe(took.as_secs_f64());
+    /// A plan was made and written, for these families at once.
+    pub fn synced(&self, families: &[IpFamily], took: Duration, extent: Extent, outcome: &Outcome) {
+        families.iter().for_each(|family| self.kube.synced(*family, took, extent));
+        self.plan_duration.observe(took.as_secs_f64());
         let count = |operation, count: usize| {
             self.writes.get_or_create(&WriteLabel { operation }).inc_by(count as u64);
         };
@@ -223,22 +165,29 @@ impl Metrics {
         self.write_failures.inc_by((outcome.v4.failures.len() + outcome.v6.failures.len()) as u64);
     }
 
-    /// The kernel agrees with the objects; these changes of pods are in it.
-    pub fn agreed(&self, now: SystemTime, triggers: impl Iterator<Item = SystemTime>) {
-        self.last_sync.set(unix(now));
-        for trigger in triggers {
-            self.programming.observe(now.duration_since(trigger).unwrap_or_default().as_secs_f64());
-        }
+    /// The kernel agrees with the objects in a family; these changes of pods are in it.
+    pub fn agreed(&self, family: IpFamily, now: SystemTime, triggers: impl Iterator<Item = SystemTime>) {
+        self.kube.agreed(family, now, triggers);
     }
 
-    /// A change was queued.
-    pub fn queued(&self, now: SystemTime, kind: Kind) {
-        self.last_queued.set(unix(now));
-        match kind {
-            Kind::Service => drop(self.service_changes.inc()),
-            Kind::EndpointSlice => drop(self.endpoint_changes.inc()),
-            Kind::Node | Kind::Namespace | Kind::Pod | Kind::ServiceCidr => {}
-        }
+    /// The kernel agrees with the objects in every family.
+    pub fn all_agreed(&self) {
+        self.kube.all_agreed();
+    }
+
+    /// An object of the kind changed.
+    pub fn changed(&self, kind: Kind) {
+        self.kube.changed(kind);
+    }
+
+    /// A change waits to be written in a family.
+    pub fn queued(&self, family: IpFamily, now: SystemTime) {
+        self.kube.queued(family, now);
+    }
+
+    /// UDP clients of backends that are gone were let go: so many flow entries.
+    pub fn let_go(&self, family: IpFamily, took: Duration, entries: usize) {
+        self.kube.let_go(family, took, entries);
     }
 
     /// The maps were compared with what they should hold, and so many writes were missing.
@@ -249,7 +198,7 @@ impl Metrics {
 
     /// How much of the maps of a family is in use.
     pub fn used(&self, family: IpFamily, usage: Usage) {
-        let label = FamilyLabel { ip_family: family.name() };
+        let label = FamilyLabel { ip_family: family.api_name() };
         self.frontends.get_or_create(&label).set(i64::from(usage.frontends));
         self.backend_slots.get_or_create(&label).set(i64::from(usage.backends));
     }
@@ -271,12 +220,9 @@ impl Metrics {
         }
     }
 
-    /// So many Service ports find nothing on this node (item 138).
-    pub fn nothing_here(&self, count: NothingHere) {
-        let NothingHere { internal, external } = count;
-        for (traffic_policy, count) in [("internal", internal), ("external", external)] {
-            self.nothing_here.get_or_create(&PolicyLabel { traffic_policy }).set(gauge(count));
-        }
+    /// So many Service ports of a family find nothing on this node (item 138).
+    pub fn nothing_here(&self, family: IpFamily, count: NothingHere) {
+        self.kube.nothing_here(family, count);
     }
 
     /// So many health checks of Services are answered, and so many cannot be (item 129).
@@ -288,15 +234,15 @@ impl Metrics {
 
     /// `/healthz` was answered.
     pub fn healthz_answered(&self, code: u16) {
-        self.healthz.get_or_create(&CodeLabel { code }).inc();
+        self.kube.healthz_answered(code);
     }
 
     /// `/livez` was answered.
     pub fn livez_answered(&self, code: u16) {
-        self.livez.get_or_create(&CodeLabel { code }).inc();
+        self.kube.livez_answered(code);
     }
 
-    /// The text of a scrape, in the OpenMetrics format. Reads every map.
+    /// The text of a scrape, in the Prometheus format. Reads every map.
     pub fn text(&self, status: &Snapshot, now: SystemTime) -> String {
         self.source_age.set(status.source_age(now).as_secs_f64());
         self.ready.set(i64::from(status.is_ready()));
@@ -310,45 +256,10 @@ impl Metrics {
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("the metrics could not be written");
         }
-        text
+        exposition::prometheus(&text)
     }
-}
-
-fn unix(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn item_135_the_buckets_are_those_of_kube_proxy() {
-        let buckets: Vec<f64> = programming_buckets().collect();
-        assert_eq!(buckets.len(), 2 + 59 + 12 + 7);
-        assert_eq!((buckets[0], buckets[2], buckets[61], buckets[73]), (0.25, 1.0, 60.0, 120.0));
-        assert_eq!(buckets.last(), Some(&300.0));
-    }
-
-    #[test]
-    fn a_scrape_names_what_dashboards_look_for_even_without_maps() {
-        let metrics = Metrics::new(PinnedMaps::below("/nonexistent".into()));
-        metrics.queued(UNIX_EPOCH + Duration::from_secs(5), Kind::Service);
-        metrics.healthz_answered(503);
-        let text = metrics.text(&Snapshot::default(), SystemTime::now());
-        for line in [
-            "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds 5.0",
-            "kubeproxy_sync_proxy_rules_service_changes_total 1",
-            "kubeproxy_proxy_healthz_total{code=\"503\"} 1",
-            "kubeproxy_network_programming_duration_seconds_count 0",
-            "sluice_object_problems{kind=\"Service\"} 0",
-            "sluice_ready 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
-    }
 }

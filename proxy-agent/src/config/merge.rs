@@ -1,0 +1,154 @@
+//! Flags, the file and defaults become one configuration. A flag, or its variable, wins over the file, which wins over
+//! the default; kube-proxy itself lets the file win and leaves most flags aside.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::File;
+use super::value::{Given, bind_address, cidrs, nodeport_addresses, period, size, uplinks};
+use super::{Config, ConfigError, Masquerade, NodePortAddresses, Roots, SourceConfig, TableSizes, Watched};
+use crate::cli::RunArgs;
+use crate::cli::kube_proxy::{KubeProxyArgs, Taken};
+use crate::observe::status::SYNC_PERIOD;
+
+/// Port of the health server (item 131).
+const HEALTHZ_PORT: u16 = 10256;
+/// Port of the metrics server (item 133).
+const METRICS_PORT: u16 = 10249;
+
+impl Config {
+    /// Checks the flags, reads the file and fills in what the machine knows: its name and its cgroup2 mount.
+    pub fn from_args(args: RunArgs) -> Result<Self, ConfigError> {
+        let watched = args.config.as_deref().map(Watched::read).transpose()?;
+        let file = watched.as_ref().map(Watched::parse).transpose()?.unwrap_or_default();
+        let mut notes = foreign(&args.kube_proxy)?;
+        notes.extend(file.notes.iter().cloned());
+        detect_local(&file)?;
+        let fields = &file.fields;
+        let (mode, section) = file.section();
+        let of_mode = |field: &str| format!("{mode}.{field}");
+
+        let kubeconfig =
+            fields.client_connection.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty());
+        // A directory of manifests is asked for by a flag alone, and wins.
+        let kubeconfig = args.kubeconfig.or(kubeconfig);
+        let name = file.or("node-name", args.node_name, "hostnameOverride", text(&fields.hostname_override));
+        let address = args.bind_address.map(|ip| ip.to_string());
+        let address = file.or("bind-address", address, "bindAddress", text(&fields.bind_address));
+        let address = address.map(|given| primary(&given)).transpose()?.flatten();
+        let ranges = fields.cluster_cidr.as_ref().map(|text| text.split(',').map(str::to_owned).collect());
+        let ranges = file.or("cluster-cidr", list(args.cluster_cidr), "clusterCIDR", ranges);
+        let node_ports = fields.node_port_addresses.clone().and_then(list);
+        let node_ports =
+            file.or("nodeport-addresses", list(args.nodeport_addresses), "nodePortAddresses", node_ports);
+        let sync = text(&section.sync_period).filter(|period| period != "0s");
+        let sync = file.or("sync-period", args.sync_period, &of_mode("syncPeriod"), sync);
+        let min_sync = text(&section.min_sync_period);
+        let min_sync = file.or("min-sync-period", args.min_sync_period, &of_mode("minSyncPeriod"), min_sync);
+        let healthz = text(&fields.healthz_bind_address);
+        let healthz =
+            file.or("healthz-bind-address", args.healthz_bind_address, "healthzBindAddress", healthz);
+        let metrics = text(&fields.metrics_bind_address);
+        let metrics =
+            file.or("metrics-bind-address", args.metrics_bind_address, "metricsBindAddress", metrics);
+        let (every, itself) = servers(address);
+        let masquerade_all = args.masquerade_all.or(section.masquerade_all).unwrap_or(false);
+        Ok(Self {
+            node_name: node_name(name)?,
+            bind_address: address,
+            service_proxy_name: args.service_proxy_name,
+            source: source(args.manifests, kubeconfig)?,
+            roots: Roots::from_args(args.roots)?,
+            socket_lb: args.socket_lb.into(),
+            cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| cidrs(&given))?,
+            masquerade: if masquerade_all { Masquerade::All } else { Masquerade::WhereNeeded },
+            service_cidrs: cidrs(&Given::flag("service-cidr", args.service_cidr))?,
+            nodeport_addresses: node_ports
+                .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
+            uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
+            families: args.ip_family.into(),
+            tables: TableSizes {
+                flows: size("flow-table-size", args.flow_table_size)?,
+                frontends: size("frontend-table-size", args.frontend_table_size)?,
+                backends: size("backend-table-size", args.backend_table_size)?,
+            },
+            healthz: healthz
+                .map_or(Ok(Some((every, HEALTHZ_PORT).into())), |at| bind_address(&at, HEALTHZ_PORT))?,
+            metrics: metrics
+                .map_or(Ok(Some((itself, METRICS_PORT).into())), |at| bind_address(&at, METRICS_PORT))?,
+            sync_period: sync.map_or(Ok(SYNC_PERIOD), |given| above_zero(&given))?,
+            min_sync_period: min_sync.map_or(Ok(Duration::ZERO), |given| period(&given))?,
+            oom_score_adj: args.oom_score_adj.or(fields.oom_score_adj),
+            notes,
+            file: watched,
+        })
+    }
+}
+
+/// A text that says something.
+fn text(field: &Option<String>) -> Option<String> {
+    field.clone().filter(|text| !text.is_empty())
+}
+
+/// A list that was given.
+fn list(values: Vec<String>) -> Option<Vec<String>> {
+    (!values.is_empty()).then_some(values)
+}
+
+/// What is left aside of the flags that only kube-proxy has.
+fn foreign(args: &KubeProxyArgs) -> Result<Vec<String>, ConfigError> {
+    let note = |(flag, value): &(crate::cli::kube_proxy::Foreign, String)| match flag.taken {
+        Taken::Refused => Err(ConfigError::Refused { flag: flag.name, instead: flag.why }),
+        Taken::Ignored => Ok(format!("--{}={value} is not followed: {}", flag.name, flag.why)),
+    };
+    args.given.iter().map(note).collect()
+}
+
+fn source(manifests: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> Result<SourceConfig, ConfigError> {
+    match (manifests, kubeconfig) {
+        (Some(dir), _) => Ok(SourceConfig::Manifests(dir)),
+        (None, Some(file)) => Ok(SourceConfig::Kubeconfig(file)),
+        (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Ok(SourceConfig::InCluster),
+        (None, None) => Err(ConfigError::NoSource),
+    }
+}
+
+/// Item 122: names of Nodes have no capitals.
+fn node_name(given: Option<Given<String>>) -> Result<String, ConfigError> {
+    let name = match given {
+        Some(given) => given.value.trim().to_lowercase(),
+        None => rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase(),
+    };
+    if name.is_empty() || name == "(none)" { Err(ConfigError::NoNodeName) } else { Ok(name) }
+}
+
+/// The address, unless it is the unspecified one, which says nothing (item 143).
+fn primary(given: &Given<String>) -> Result<Option<IpAddr>, ConfigError> {
+    let address: Result<IpAddr, _> = given.value.trim().parse();
+    let address = address.map_err(|_| given.bad(given.value.as_str(), "an IP address"))?;
+    Ok(Some(address).filter(|ip| !ip.is_unspecified()))
+}
+
+/// Where the servers listen if nobody says: on every address and on loopback, of the family of the node's address.
+fn servers(address: Option<IpAddr>) -> (IpAddr, IpAddr) {
+    match address {
+        None | Some(IpAddr::V4(_)) => ([0; 4].into(), [127, 0, 0, 1].into()),
+        Some(IpAddr::V6(_)) => ([0_u16; 8].into(), [0, 0, 0, 0, 0, 0, 0, 1_u16].into()),
+    }
+}
+
+fn above_zero(given: &Given<String>) -> Result<Duration, ConfigError> {
+    match period(given)? {
+        Duration::ZERO => Err(given.bad(given.value.as_str(), "a duration above zero")),
+        above => Ok(above),
+    }
+}
+
+fn detect_local(file: &File) -> Result<(), ConfigError> {
+    let mode = file.or("detect-local-mode", None, "detectLocalMode", text(&file.fields.detect_local_mode));
+    match mode {
+        Some(given) if given.value != "ClusterCIDR" => Err(given.bad(given.value.as_str(), "ClusterCIDR")),
+        Some(_) | None => Ok(()),
+    }
+}

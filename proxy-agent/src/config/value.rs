@@ -1,0 +1,98 @@
+//! Values of flags and of the file: each is checked once, and a complaint names the place where it stands.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{ConfigError, NodePortAddresses, Uplinks};
+
+/// A value and where it stands: `--cluster-cidr`, or `clusterCIDR` of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Given<T> {
+    pub(super) value: T,
+    pub(super) place: String,
+}
+
+impl<T> Given<T> {
+    pub(super) fn flag(name: &str, value: T) -> Self {
+        Self { value, place: format!("--{name}") }
+    }
+
+    /// That it makes no sense.
+    pub(super) fn bad(&self, value: impl Into<String>, expected: &'static str) -> ConfigError {
+        ConfigError::Value { place: self.place.clone(), value: value.into(), expected }
+    }
+}
+
+pub(super) fn cidrs(given: &Given<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
+    let values = given.value.iter().map(|value| value.trim()).filter(|value| !value.is_empty());
+    values.map(|value| cidr(given, value)).collect()
+}
+
+fn cidr(given: &Given<Vec<String>>, value: &str) -> Result<IpNet, ConfigError> {
+    let expected = "an address range such as 10.244.0.0/16 or fd00:10::/56";
+    value.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| given.bad(value, expected))
+}
+
+/// Item 67: `primary` stands alone.
+pub(super) fn nodeport_addresses(given: &Given<Vec<String>>) -> Result<NodePortAddresses, ConfigError> {
+    let values = &given.value;
+    if let [only] = &values[..]
+        && only.trim() == "primary"
+    {
+        return Ok(NodePortAddresses::Primary);
+    }
+    if values.iter().any(|value| value.trim() == "primary") {
+        return Err(given.bad(values.join(","), "either `primary` alone or a list of address ranges"));
+    }
+    match cidrs(given)? {
+        ranges if ranges.is_empty() => Ok(NodePortAddresses::Primary),
+        ranges => Ok(NodePortAddresses::Ranges(ranges)),
+    }
+}
+
+pub(super) fn uplinks(given: &Given<Vec<String>>) -> Result<Uplinks, ConfigError> {
+    let trimmed = given.value.iter().map(|name| name.trim().to_owned());
+    let names: Vec<String> = trimmed.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() || names == ["auto"] {
+        return Ok(Uplinks::Auto);
+    }
+    // IFNAMSIZ is 16 with the final zero.
+    if names.iter().any(|name| name == "auto" || name.len() > 15 || name.contains('/')) {
+        return Err(given.bad(names.join(","), "either `auto` alone or a list of device names"));
+    }
+    Ok(Uplinks::Named(names))
+}
+
+pub(super) fn size(flag: &str, entries: u32) -> Result<u32, ConfigError> {
+    if entries > 0 {
+        return Ok(entries);
+    }
+    Err(Given::flag(flag, ()).bad(entries.to_string(), "a number above zero"))
+}
+
+/// `IP:PORT`, `[IP]:PORT`, `:PORT`, or an address alone with the default port; empty or `0` is off.
+pub(super) fn bind_address(
+    given: &Given<String>,
+    default_port: u16,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let value = given.value.trim();
+    if value.is_empty() || value == "0" {
+        return Ok(None);
+    }
+    let full = if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.to_owned() };
+    let alone = || full.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, default_port));
+    match full.parse::<SocketAddr>().ok().or_else(alone) {
+        Some(address) => Ok(Some(address)),
+        None => Err(given.bad(value, "an address and port such as 127.0.0.1:10249 or [::]:10256")),
+    }
+}
+
+pub(super) fn period(given: &Given<String>) -> Result<Duration, ConfigError> {
+    let value = given.value.trim();
+    if value == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(value).map_err(|_| given.bad(value, "a duration such as 0ms, 250ms or 1s"))
+}
