@@ -8,6 +8,7 @@ mod build;
 mod child;
 mod demo;
 mod fixtures;
+mod fuzz;
 mod golden;
 mod lab;
 mod progress;
@@ -35,6 +36,8 @@ enum Verb {
     Lab(lab::Options),
     /// Run folders of cases through real agents in the lab
     Fixtures(fixtures::Options),
+    /// Send spoiled packets and random worlds through the real programs
+    Fuzz(fuzz::Options),
     /// Measure the kernel programs
     Bench(bench::Options),
     /// Check, or bless, the map layouts and generate docs/maps.md
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Lab(options) => lab::run(&options),
         Verb::Fixtures(options) => fixtures::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Abi(options) => abi::run(&options),
         Verb::Reasons(options) => reasons::run(&options),

@@ -77,6 +77,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "packets"]),
     },
     Step {
+        name: "fuzz",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "fuzz"]),
+    },
+    Step {
         name: "worlds",
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "worlds"]),
