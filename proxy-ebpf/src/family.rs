@@ -39,6 +39,8 @@ pub trait Wired: Tables {
     fn ask_route(params: &mut bpf_fib_lookup, src: Self::Addr, dst: Self::Addr);
     /// The question for a socket that sends from `local` to `remote`.
     fn ask_socket(remote: (Self::Addr, Port), local: (Self::Addr, Port)) -> Self::SocketTuple;
+    /// The version field names this family.
+    fn is_of_version(header: &Self::Header) -> bool;
     /// Bytes behind the fixed header, as it says itself.
     fn payload_length(header: &Self::Header) -> usize;
     /// The header of a packet of ours, `length` bytes behind the header.
@@ -189,6 +191,11 @@ impl Wired for V4 {
     }
 
     #[inline(always)]
+    fn is_of_version(header: &Header4) -> bool {
+        header.version_length >> 4 == 4
+    }
+
+    #[inline(always)]
     fn payload_length(header: &Header4) -> usize {
         (u16::from_be(header.length) as usize).saturating_sub(size_of::<Header4>())
     }
@@ -277,6 +284,11 @@ impl Wired for V6 {
     fn ask_socket(remote: (Addr6, Port), local: (Addr6, Port)) -> Tuple6 {
         let (saddr, sport) = (remote.0.words(), remote.1.wire());
         Tuple6 { saddr, daddr: local.0.words(), sport, dport: local.1.wire() }
+    }
+
+    #[inline(always)]
+    fn is_of_version(header: &Header6) -> bool {
+        u32::from_be(header.version_flow) >> 28 == 6
     }
 
     #[inline(always)]

@@ -27,10 +27,8 @@ pub enum Sums {
     Wrong,
 }
 
-const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMP6: u8 = 58;
 const SCTP: u8 = 132;
 
 /// A network packet without its link header and padding.
@@ -76,11 +74,6 @@ pub fn judge(frame: &[u8]) -> Option<Judged> {
     };
     let sums = if network.header == Sums::Right { transport } else { Sums::Wrong };
     Some(Judged { tuple, sums })
-}
-
-/// The ICMP message that the frame is, with the message's bytes.
-pub fn is_icmp(frame: &[u8]) -> bool {
-    network(frame).is_some_and(|network| matches!(network.proto, ICMP | ICMP6))
 }
 
 fn network(frame: &[u8]) -> Option<Network<'_>> {

@@ -10,8 +10,8 @@ pub use plan::Plan;
 use proxy_common::{Flow, FlowFlags, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
 use crate::family::Wired;
-use crate::packet::Packet;
 use crate::packet::cursor::Frame;
+use crate::packet::{self, Packet};
 use crate::road::{Direction, Hook};
 use crate::scratch::{self, Area};
 use crate::verified::Verified;
@@ -61,6 +61,9 @@ pub fn find<F: Verified>(
     }
     if packet.key.proto == Proto::TCP && !packet.tcp.concerns_setup() {
         return Err(Reason::MidStream);
+    }
+    if !packet::is_whole::<F>(frame, packet) {
+        return Err(Reason::Malformed);
     }
     let plan = scratch::take::<Plan<F::Addr>>(Area::Plan).ok_or(Reason::FlowTableFull)?;
     let mut found = F::set_up(frame, packet, hook, plan)?;

@@ -95,6 +95,12 @@ impl Frame {
         self.ctx.skb.skb
     }
 
+    /// Bytes of the frame, linear or not.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        self.ctx.len() as usize
+    }
+
     /// Cuts the packet to `len` bytes.
     #[inline(always)]
     pub fn cut(&mut self, len: u32) -> Result<(), ()> {

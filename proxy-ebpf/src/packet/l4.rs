@@ -95,6 +95,16 @@ pub const fn quoted_length(proto: Proto) -> usize {
     }
 }
 
+/// Length of the shortest header.
+#[inline(always)]
+pub const fn shortest(proto: Proto) -> usize {
+    match proto {
+        Proto::TCP => size_of::<TcpHeader>(),
+        Proto::SCTP => 12,
+        _ => size_of::<ShortHeader>(),
+    }
+}
+
 /// Where the Internet checksum lies in the header; SCTP has another kind.
 #[inline(always)]
 pub const fn checksum_offset(proto: Proto) -> Option<usize> {

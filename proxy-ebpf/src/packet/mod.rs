@@ -8,7 +8,7 @@ pub mod l4;
 use proxy_common::{FlowKey, Reason, decide, tcp::TcpFlags};
 
 use crate::family::Wired;
-use cursor::Access;
+use cursor::{Access, Frame};
 
 /// What the headers say. Filled in place: a copy of an IPv6 tuple costs as much as a lookup's hash.
 #[derive(Clone, Copy, Default)]
@@ -41,4 +41,16 @@ fn read<F: Wired>(frame: &impl Access, packet: &mut Packet<F::Addr>) -> Option<R
         return Some(Reason::NoPorts);
     }
     if l4::read(frame, packet) { None } else { Some(Reason::Malformed) }
+}
+
+/// All of the packet is there that its network header announces, and its transport header lies within that. Asked
+/// before anything is remembered of a packet, or said about it; hosts drop what is cut short (RFC 1122 section
+/// 3.2.1), and nobody asks about the packets of an answered connection.
+#[inline(always)]
+pub fn is_whole<F: Wired>(frame: &Frame, packet: &Packet<F::Addr>) -> bool {
+    let Some(header) = frame.read::<F::Header>(ethernet::LENGTH) else { return false };
+    let end = ethernet::LENGTH + size_of::<F::Header>() + F::payload_length(&header);
+    F::is_of_version(&header)
+        && end <= frame.length()
+        && packet.transport + l4::shortest(packet.key.proto) <= end
 }
