@@ -83,12 +83,15 @@ pub(super) fn go() -> State {
     State::Missing(format!("{version} is older than {wanted}"), Remedy::Hand(remedy))
 }
 
+/// Installs cargo-deny. Unoptimised: it is built once and runs for seconds. One version, so that a new one's opinions are
+/// a commit of ours.
+const INSTALL_DENY: &[&str] = &["cargo", "install", "--locked", "--debug", "cargo-deny@0.20.2"];
+
 pub(super) fn deny() -> State {
-    match child::ask("cargo-deny", &["--version"]) {
+    // Asked through cargo, which looks where it installs.
+    match child::ask("cargo", &["deny", "--version"]) {
         Some(version) => State::Present(version),
-        None => {
-            State::Missing("not installed".into(), Remedy::Hand("cargo install cargo-deny --locked".into()))
-        }
+        None => State::Missing("not installed".into(), Remedy::command("building cargo-deny", INSTALL_DENY)),
     }
 }
 

@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Only report; exit non-zero when something required is missing
     #[arg(long)]
     check: bool,
+    /// Only this need
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
 }
 
 /// What a look at the machine found.
@@ -50,7 +53,8 @@ pub(crate) struct Need {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut missing = Vec::new();
-    for need in needs::NEEDS {
+    let wanted = |need: &&Need| options.only.as_ref().is_none_or(|only| need.name == only);
+    for need in needs::NEEDS.iter().filter(wanted) {
         let state = if options.check { (need.look)() } else { help(need)? };
         report(need, &state);
         if let (Weight::Required, State::Missing(..)) = (need.weight, &state) {
@@ -65,6 +69,16 @@ pub(crate) fn ensure() -> Result<()> {
     for need in needs::NEEDS.iter().filter(|need| need.weight == Weight::Required) {
         if let State::Missing(what, remedy) = help(need)? {
             bail!("{} is missing: {what}\n{remedy}", need.name);
+        }
+    }
+    Ok(())
+}
+
+/// What one step of the tests cannot do without: silent when it is there.
+pub(crate) fn have(name: &str) -> Result<()> {
+    for need in needs::NEEDS.iter().filter(|need| need.name == name) {
+        if let State::Missing(what, remedy) = help(need)? {
+            bail!("{name} is missing: {what}\n{remedy}");
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ pub(super) const NEEDS: &[Need] = &[
     },
     Need {
         name: "cargo-deny",
-        weight: Weight::For("the licence and advisory check"),
+        weight: Weight::For("the check of licences"),
         packaged: false,
         look: machine::deny,
     },

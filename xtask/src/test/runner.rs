@@ -23,8 +23,6 @@ pub(super) struct Outcome {
 enum Verdict {
     Ok,
     Failed(String),
-    /// Not run because a tool is missing that is no part of the promise.
-    Absent(String),
 }
 
 impl Outcome {
@@ -45,7 +43,6 @@ impl fmt::Display for Outcome {
         match &self.verdict {
             Verdict::Ok => write!(f, "ok{tests}"),
             Verdict::Failed(why) => write!(f, "FAILED{tests}: {why}"),
-            Verdict::Absent(why) => write!(f, "not run: {why}"),
         }
     }
 }
@@ -61,14 +58,10 @@ pub(super) fn run(action: Action) -> Outcome {
         Action::KernelLint => kernel_lint::command().and_then(|mut lint| stream(&mut lint, &mut count)),
         Action::Xtask(args) => xtask(args, &mut count),
         Action::Cases(default) => cases(default, &mut count),
-        Action::Deny if child::ask("cargo-deny", &["--version"]).is_none() => {
-            let remedy = setup::Remedy::Hand("cargo install cargo-deny --locked".into()).to_string();
-            let why = format!("no cargo-deny; {}", remedy.trim());
-            return Outcome { count, verdict: Verdict::Absent(why) };
-        }
-        Action::Deny => {
+        // Without it nobody has looked, and that is no success.
+        Action::Deny => setup::have("cargo-deny").and_then(|()| {
             stream(&mut child::cargo(["deny", "check", "licenses", "bans", "sources"]), &mut count)
-        }
+        }),
     };
     let verdict = done.map_or_else(|error| Verdict::Failed(format!("{error:#}")), |()| Verdict::Ok);
     Outcome { count, verdict }

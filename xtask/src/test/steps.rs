@@ -32,7 +32,7 @@ pub(super) enum Action {
     Xtask(&'static [&'static str]),
     /// The fixture runner over this folder and those in `SLUICE_FIXTURES`.
     Cases(&'static str),
-    /// `cargo deny`, where it is installed. Without advisories: they are news, not a property of the commit, and need a network.
+    /// `cargo deny`, which is installed if need be. Without advisories: they are news, not a property of the commit, and need a network.
     Deny,
 }
 
@@ -61,7 +61,6 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "tidy", tier: Fast, action: Xtask(&["tidy"]) },
     Step { name: "abi", tier: Fast, action: Xtask(&["abi"]) },
     Step { name: "reasons", tier: Fast, action: Xtask(&["reasons"]) },
-    Step { name: "licences", tier: Full, action: Deny },
     Step { name: "lint", tier: Full, action: Cargo(LINT) },
     Step { name: "kernel lint", tier: Full, action: KernelLint },
     Step {
@@ -103,6 +102,7 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "masquerade_matrix"]),
     },
     Step { name: "fixtures", tier: Full, action: Cases("tests/fixtures") },
+    Step { name: "licences", tier: Full, action: Deny },
     Step {
         name: "cluster",
         tier: Full,
@@ -110,11 +110,14 @@ pub(super) const STEPS: &[Step] = &[
     },
 ];
 
-pub(super) const AHEAD: &[Errand] = &[Errand {
-    name: "control plane build",
-    before: "cluster",
-    command: &["bash", "tests/cluster/build.sh"],
-}];
+pub(super) const AHEAD: &[Errand] = &[
+    Errand { name: "control plane build", before: "cluster", command: &["bash", "tests/cluster/build.sh"] },
+    Errand {
+        name: "licence checker build",
+        before: "licences",
+        command: &["cargo", "xtask", "setup", "--only", "cargo-deny"],
+    },
+];
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
