@@ -1,7 +1,7 @@
 //! Flags, the file and defaults become one configuration. A flag, or its variable, wins over the file, which wins over
 //! the default; kube-proxy itself lets the file win and leaves most flags aside.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,13 +46,9 @@ impl Config {
         let sync = file.or("sync-period", args.sync_period, &of_mode("syncPeriod"), sync);
         let min_sync = text(&section.min_sync_period);
         let min_sync = file.or("min-sync-period", args.min_sync_period, &of_mode("minSyncPeriod"), min_sync);
-        let healthz = text(&fields.healthz_bind_address);
-        let healthz =
-            file.or("healthz-bind-address", args.healthz_bind_address, "healthzBindAddress", healthz);
-        let metrics = text(&fields.metrics_bind_address);
-        let metrics =
-            file.or("metrics-bind-address", args.metrics_bind_address, "metricsBindAddress", metrics);
-        let (every, itself) = servers(address);
+        let (healthz, metrics) =
+            servers(&file, address, args.healthz_bind_address, args.metrics_bind_address)?;
+        let tables = tables([args.flow_table_size, args.frontend_table_size, args.backend_table_size])?;
         let masquerade_all = args.masquerade_all.or(section.masquerade_all).unwrap_or(false);
         Ok(Self {
             node_name: node_name(name)?,
@@ -68,15 +64,9 @@ impl Config {
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
             families: args.ip_family.into(),
-            tables: TableSizes {
-                flows: size("flow-table-size", args.flow_table_size)?,
-                frontends: size("frontend-table-size", args.frontend_table_size)?,
-                backends: size("backend-table-size", args.backend_table_size)?,
-            },
-            healthz: healthz
-                .map_or(Ok(Some((every, HEALTHZ_PORT).into())), |at| bind_address(&at, HEALTHZ_PORT))?,
-            metrics: metrics
-                .map_or(Ok(Some((itself, METRICS_PORT).into())), |at| bind_address(&at, METRICS_PORT))?,
+            tables,
+            healthz,
+            metrics,
             sync_period: sync.map_or(Ok(SYNC_PERIOD), |given| above_zero(&given))?,
             min_sync_period: min_sync.map_or(Ok(Duration::ZERO), |given| period(&given))?,
             oom_score_adj: args.oom_score_adj.or(fields.oom_score_adj),
@@ -84,6 +74,14 @@ impl Config {
             file: watched,
         })
     }
+}
+
+fn tables([flows, frontends, backends]: [u32; 3]) -> Result<TableSizes, ConfigError> {
+    Ok(TableSizes {
+        flows: size("flow-table-size", flows)?,
+        frontends: size("frontend-table-size", frontends)?,
+        backends: size("backend-table-size", backends)?,
+    })
 }
 
 /// A text that says something.
@@ -130,12 +128,27 @@ fn primary(given: &Given<String>) -> Result<Option<IpAddr>, ConfigError> {
     Ok(Some(address).filter(|ip| !ip.is_unspecified()))
 }
 
-/// Where the servers listen if nobody says: on every address and on loopback, of the family of the node's address.
-fn servers(address: Option<IpAddr>) -> (IpAddr, IpAddr) {
-    match address {
+/// Where the servers listen. If nobody says: on every address and on loopback, of the family of the node's address.
+fn servers(
+    file: &File,
+    address: Option<IpAddr>,
+    healthz: Option<String>,
+    metrics: Option<String>,
+) -> Result<(Option<SocketAddr>, Option<SocketAddr>), ConfigError> {
+    let fields = &file.fields;
+    let of_file = text(&fields.healthz_bind_address);
+    let healthz = file.or("healthz-bind-address", healthz, "healthzBindAddress", of_file);
+    let of_file = text(&fields.metrics_bind_address);
+    let metrics = file.or("metrics-bind-address", metrics, "metricsBindAddress", of_file);
+    let (every, itself): (IpAddr, IpAddr) = match address {
         None | Some(IpAddr::V4(_)) => ([0; 4].into(), [127, 0, 0, 1].into()),
         Some(IpAddr::V6(_)) => ([0_u16; 8].into(), [0, 0, 0, 0, 0, 0, 0, 1_u16].into()),
-    }
+    };
+    let or = |given: Option<Given<String>>, ip, port| match given {
+        Some(given) => bind_address(&given, port),
+        None => Ok(Some(SocketAddr::new(ip, port))),
+    };
+    Ok((or(healthz, every, HEALTHZ_PORT)?, or(metrics, itself, METRICS_PORT)?))
 }
 
 fn above_zero(given: &Given<String>) -> Result<Duration, ConfigError> {

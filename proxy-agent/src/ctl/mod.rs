@@ -75,10 +75,10 @@ pub enum Command {
 pub enum ServiceCommand {
     /// Every address and port that is served
     List,
-    /// One Service with its backends
+    /// One Service: its frontends, who is behind them, and who is not and why
     Get {
-        /// Namespace and name, such as default/web
-        #[arg(value_name = "NS/NAME")]
+        /// Namespace and name, and a port by name or number if only one is wanted: default/web:http
+        #[arg(value_name = "NS/NAME[:PORT]")]
         service: String,
     },
 }

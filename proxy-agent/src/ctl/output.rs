@@ -10,16 +10,26 @@ use serde::Serialize;
 pub enum Format {
     /// Columns for people
     Table,
+    /// More columns, where there are more
+    Wide,
     /// One JSON value for programs
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// Something that is a row of a table.
 pub(super) trait Row: Serialize {
     /// Column headings.
     const COLUMNS: &'static [&'static str];
+    /// Headings of what `-o wide` adds.
+    const WIDE: &'static [&'static str] = &[];
     /// One cell per column.
     fn cells(&self) -> Vec<String>;
+    /// One cell per column that is added.
+    fn wide_cells(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Something that is more than rows.
@@ -33,15 +43,18 @@ impl Format {
     pub(super) fn rows<R: Row>(self, rows: &[R]) -> anyhow::Result<String> {
         match self {
             Self::Table => Ok(table(rows)),
+            Self::Wide => Ok(wide(rows)),
             Self::Json => json(&rows),
+            Self::Yaml => Ok(serde_norway::to_string(&rows)?),
         }
     }
 
     /// Prints one thing.
     pub(super) fn one<P: Page>(self, page: &P) -> anyhow::Result<String> {
         match self {
-            Self::Table => Ok(page.text()),
+            Self::Table | Self::Wide => Ok(page.text()),
             Self::Json => json(page),
+            Self::Yaml => Ok(serde_norway::to_string(page)?),
         }
     }
 }
@@ -53,6 +66,11 @@ fn json(value: &impl Serialize) -> anyhow::Result<String> {
 /// Rows in columns; nothing but the headings without any.
 pub(super) fn table<R: Row>(rows: &[R]) -> String {
     columns(R::COLUMNS.iter().map(ToString::to_string).collect(), rows.iter().map(Row::cells).collect())
+}
+
+fn wide<R: Row>(rows: &[R]) -> String {
+    let headings = R::COLUMNS.iter().chain(R::WIDE).map(ToString::to_string).collect();
+    columns(headings, rows.iter().map(|row| [row.cells(), row.wide_cells()].concat()).collect())
 }
 
 /// Cells in columns.

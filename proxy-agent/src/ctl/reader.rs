@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::bail;
-use proxy_common::ServiceId;
+use proxy_common::{Port, ServiceId};
 use proxy_model::{ObjectKey, ServiceName};
 
 use crate::kernel::pins::{self, Pinned, Pins};
@@ -90,9 +90,48 @@ pub(super) fn object_key(text: &str) -> anyhow::Result<ObjectKey> {
     Ok(ObjectKey::new(namespace, name))
 }
 
+/// A Service that was asked for, and one of its ports if that was said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    /// The Service.
+    pub(super) service: ObjectKey,
+    /// Name or number of a port.
+    port: Option<String>,
+}
+
+impl Wanted {
+    /// Reads `namespace/name` or `namespace/name:port`.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let (service, port) = match text.split_once(':') {
+            Some((_, "")) => bail!("{text:?} is not NAMESPACE/NAME:PORT"),
+            Some((service, port)) => (service, Some(port.to_owned())),
+            None => (text, None),
+        };
+        Ok(Self { service: object_key(service)?, port })
+    }
+
+    /// A frontend with that number, of the port of that name, is of the port that was asked for.
+    pub(super) fn takes(&self, name: &str, number: Port) -> bool {
+        self.port.as_ref().is_none_or(|port| port == name || *port == number.number().to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_asked_for_by_name_or_number() {
+        let takes = |text: &str| {
+            let wanted = Wanted::parse(text).unwrap();
+            assert_eq!(wanted.service, ObjectKey::new("shop", "web"));
+            [("http", 80), ("https", 443)].map(|(name, number)| wanted.takes(name, Port::new(number)))
+        };
+        assert_eq!(takes("shop/web"), [true, true]);
+        assert_eq!(takes("shop/web:https"), [false, true]);
+        assert_eq!(takes("shop/web:80"), [true, false]);
+        assert!(Wanted::parse("shop/web:").is_err());
+    }
 
     #[test]
     fn a_service_is_named_by_namespace_and_name() {

@@ -17,6 +17,7 @@ use crate::kernel::pins::{self, Target};
 use crate::kernel::record::State;
 use crate::kernel::topology::IfIndex;
 use crate::kernel::{MapFamily, Maps};
+use crate::observe::report::{FamilyReport, Report};
 
 /// Everything at a glance.
 #[derive(Serialize, Debug)]
@@ -25,6 +26,8 @@ pub(super) struct StatusPage {
     bpf_root: String,
     layout_version: u32,
     agent: Agent,
+    /// What the agent said of itself last; absent if it was not written down.
+    report: Option<Report>,
     /// What the last start found and did; absent if it was not written down.
     start: Option<State>,
     hooks: Vec<HookRow>,
@@ -80,6 +83,7 @@ pub(super) fn read(reader: &Reader) -> anyhow::Result<StatusPage> {
             .chain(node_address::<V6>(&reader.pinned.v6))
             .collect(),
         maps: map::list(reader)?,
+        report: reader.record.report(),
         start,
     })
 }
@@ -146,10 +150,13 @@ impl Page for StatusPage {
         };
         line("root", format!("{} (layout {})", self.bpf_root, self.layout_version));
         line("agent", agent(&self.agent));
+        if let Some(report) = &self.report {
+            summary(report, self.agent.alive, &mut line);
+        }
         line("start", self.start.as_ref().map_or("not written down".into(), start));
         if !self.node_addresses.is_empty() {
             let addresses: Vec<_> = self.node_addresses.iter().map(ToString::to_string).collect();
-            line("node", addresses.join(", "));
+            line("addresses", addresses.join(", "));
         }
         line(
             "serving",
@@ -177,6 +184,34 @@ fn agent(agent: &Agent) -> String {
     }
 }
 
+/// The agent's own words: where it is, how far it is, and what is wrong.
+fn summary(report: &Report, alive: bool, line: &mut impl FnMut(&str, String)) {
+    let Report { at, about, zone, node_eligible, source_lost_since, families, degraded } = report;
+    let zone = zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
+    let leaving = if *node_eligible { "" } else { "; load balancers are told to leave it" };
+    line("node", format!("{}{zone}{leaving}", about.node));
+    let contact = source_lost_since.map(|since| format!("; no answer since {}", time(since)));
+    line("source", format!("{}{}", about.source, contact.unwrap_or_default()));
+    let modes: Vec<_> = about.modes.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    line("modes", modes.join(", "));
+    let family = |(name, family): (&String, &FamilyReport)| {
+        let late = if family.healthy { "" } else { ", late" };
+        let synced = family.last_sync.map_or("not synced yet".into(), |at| format!("synced {}", time(at)));
+        format!("{name} {synced}{late}")
+    };
+    line("families", families.iter().map(family).collect::<Vec<_>>().join("; "));
+    for reason in degraded {
+        line("degraded", reason.clone());
+    }
+    if !alive {
+        line("as of", time(*at));
+    }
+}
+
+fn time(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
 fn start(state: &State) -> String {
     let State {
         adopted,
@@ -191,7 +226,7 @@ fn start(state: &State) -> String {
         ..
     } = state;
     let how = if *adopted { "adopted" } else { "fresh" };
-    let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*at));
+    let when = time(*at);
     format!(
         "{how} at {when}: {kept} frontends kept, {written} written, {deleted} deleted; links: {links_replaced} \
          replaced, {links_created} created; since then {written_since} written, {deleted_since} deleted"
@@ -205,4 +240,49 @@ fn hook_table(hooks: &[HookRow]) -> String {
     };
     let headings = ["HOOK", "TARGET", "PROGRAM", "LINK", "STATE"].map(str::to_owned).to_vec();
     columns(headings, hooks.iter().map(cells).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::observe::report::About;
+
+    #[test]
+    fn the_agents_own_words_are_lines() {
+        let family = |last_sync, healthy| FamilyReport { last_sync, healthy };
+        let modes = [("detect-local", "10.244.0.0/16"), ("socket-lb", "on")];
+        let report = Report {
+            at: 1_000,
+            about: About {
+                version: "0.1.0".into(),
+                node: "n1".into(),
+                source: "the API server of /k".into(),
+                modes: modes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            },
+            zone: Some("za".into()),
+            node_eligible: false,
+            source_lost_since: Some(960),
+            families: BTreeMap::from([
+                ("IPv4".to_owned(), family(Some(990), true)),
+                ("IPv6".to_owned(), family(None, false)),
+            ]),
+            degraded: vec!["one thing".into(), "another".into()],
+        };
+        let mut lines = Vec::new();
+        summary(&report, false, &mut |name, value| lines.push(format!("{name}: {value}")));
+        assert_eq!(
+            lines,
+            [
+                "node: n1, zone za; load balancers are told to leave it",
+                "source: the API server of /k; no answer since 1970-01-01T00:16:00Z",
+                "modes: detect-local 10.244.0.0/16, socket-lb on",
+                "families: IPv4 synced 1970-01-01T00:16:30Z; IPv6 not synced yet, late",
+                "degraded: one thing",
+                "degraded: another",
+                "as of: 1970-01-01T00:16:40Z",
+            ]
+        );
+    }
 }

@@ -73,6 +73,7 @@ impl Servers {
             }
         }
         self.shown.metrics.health_checks(self.listening.len(), self.failed.len());
+        self.shown.status.update(|status| status.failed_checks = self.failed.len());
     }
 
     /// Says once per reason what cannot be served.

@@ -13,6 +13,7 @@ use proxy_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use crate::observe::report::Report;
 
 /// Where the run directories of all roots are.
 pub const RUN_ROOT: &str = "/run/sluice";
@@ -99,6 +100,20 @@ impl Record {
     /// [`Error::Path`].
     pub fn write_state(&self, state: &State) -> Result<(), Error> {
         self.write("state.json", state)
+    }
+
+    /// What the agent said of itself last.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        self.read("agent.json")
+    }
+
+    /// Writes down what the agent says of itself.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn write_report(&self, report: &Report) -> Result<(), Error> {
+        self.write("agent.json", report)
     }
 
     /// Removes the record; that it is not there is no error.

@@ -12,10 +12,11 @@ use super::dataplane::Dataplane;
 use super::kept;
 use super::local;
 use super::moved;
+use super::notes::Known;
 use super::problems::Problems;
 use super::progress::{self, Behind, Progress};
 use super::ranges::ServiceRanges;
-use crate::kernel::{Error, Outcome, Topology};
+use crate::kernel::{Error, Topology};
 use crate::observe::metrics::Extent;
 use crate::observe::{Metrics, Status};
 use crate::parse::{self, Fact, Parsed};
@@ -50,6 +51,8 @@ pub(super) struct Engine<D> {
     names_written: Option<(u64, Instant)>,
     last_write: Option<Instant>,
     applied_first: bool,
+    /// Counts what [`Engine::known`] differs by.
+    version: u64,
 }
 
 /// Whether the kernel may differ from the world.
@@ -105,6 +108,7 @@ impl<D: Dataplane> Engine<D> {
             names_written: None,
             last_write: None,
             applied_first: false,
+            version: 0,
         })
     }
 
@@ -194,6 +198,7 @@ impl<D: Dataplane> Engine<D> {
         let behind = self.write(&plan, began, extent);
         let complete = behind.is_empty() && node.is_ok();
         moved::let_go(&mut self.dataplane, &mut self.planner, &self.metrics);
+        self.version += 1;
         local::publish(&self.world, &self.planner, &self.status, &self.metrics);
         if node.is_ok() {
             self.agreed(&behind);
@@ -341,8 +346,11 @@ impl<D: Dataplane> Engine<D> {
         if !std::mem::replace(&mut self.applied_first, true) {
             self.began(plan);
         }
-        self.complain(&outcome);
-        progress::behind(&outcome)
+        let behind = progress::behind(&outcome);
+        if !behind.is_empty() {
+            self.pending = Pending::Yes;
+        }
+        behind
     }
 
     fn began(&self, plan: &Plan) {
@@ -358,21 +366,17 @@ impl<D: Dataplane> Engine<D> {
         kept::say(&self.planner);
     }
 
-    fn complain(&mut self, outcome: &Outcome) {
-        if outcome.is_complete() {
-            return;
-        }
-        let failed = outcome.v4.failures.len() + outcome.v6.failures.len();
-        let first = outcome.errors().next().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(failed, error = first, "writes to the maps failed; trying again");
-        self.pending = Pending::Yes;
-    }
-
     fn agreed(&mut self, behind: &Behind) {
         if behind.is_empty() {
             self.pending = Pending::No;
         }
         self.progress.agreed(behind);
+    }
+
+    /// What there is to be written down for people.
+    pub(super) fn known(&self) -> Known<'_> {
+        let Self { world, planner, version, .. } = self;
+        Known { world, planner, status: self.status.snapshot(), version: *version }
     }
 
     /// When a plan was last written; `None` before the first.

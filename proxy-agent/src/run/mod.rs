@@ -14,6 +14,7 @@ mod engine;
 mod kept;
 mod local;
 mod moved;
+mod notes;
 mod problems;
 mod progress;
 mod ranges;
@@ -21,6 +22,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,9 +34,10 @@ use tokio::time::{self, MissedTickBehavior};
 
 use self::dataplane::Dataplane;
 use self::engine::{Engine, Next};
+use self::notes::Notes;
 use crate::config::{Config, SourceConfig};
 use crate::health::{self, Pages, Shown};
-use crate::kernel::{Kernel, Topology, netlink};
+use crate::kernel::{Kernel, Record, Topology, netlink, record};
 use crate::observe::maps::PinnedMaps;
 use crate::observe::{Events, Metrics, Status, event};
 use crate::source::kube::Cluster;
@@ -78,12 +81,14 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
         backends: config.tables.backends,
         ranges: proxy_common::limits::RANGES,
     };
+    let record = Record::of(Path::new(record::RUN_ROOT), &config.roots.bpf);
+    let notes = Notes::new(record, settings::about(&config, &kernel), Instant::now());
     let engine = Engine::adopt(kernel, model, capacity, status.clone(), metrics.clone())?;
 
     serve(&config, Shown { status, metrics }, pages, source.events(&config.node_name));
     let (feed, updates) = source::channel();
     source.start(feed);
-    let served = follow(engine, updates, topology, config.min_sync_period);
+    let served = follow(engine, updates, topology, notes, config.min_sync_period);
     let Some(file) = config.file else { return served.await };
     let path = file.path().display().to_string();
     tokio::select! {
@@ -141,6 +146,7 @@ async fn follow<D: Dataplane>(
     mut engine: Engine<D>,
     mut updates: mpsc::Receiver<Update>,
     mut topology: watch::Receiver<Topology>,
+    mut notes: Notes,
     min_sync_period: Duration,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -151,6 +157,7 @@ async fn follow<D: Dataplane>(
     let mut batch = Vec::new();
     let mut next = Next::At(Instant::now());
     let mut earliest = Instant::now();
+    let mut note = Instant::now();
     let first = topology.borrow_and_update().clone();
     engine.take_topology(first);
     loop {
@@ -176,6 +183,7 @@ async fn follow<D: Dataplane>(
             }
             _ = collect.tick() => engine.collect(Instant::now()),
             _ = names.tick() => engine.write_names(Instant::now()),
+            () = time::sleep_until(note.into()) => note = notes.write(&engine.known(), Instant::now()),
             _ = audit.tick() => {
                 if let Next::At(at) = engine.audit(Instant::now()) {
                     next = Next::At(at);
@@ -184,6 +192,7 @@ async fn follow<D: Dataplane>(
         }
     }
     engine.write_names(Instant::now() + NAMES);
+    notes.finish(&engine.known());
     tracing::info!("stopping; what is in the kernel goes on serving");
     Ok(())
 }

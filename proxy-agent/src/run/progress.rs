@@ -38,8 +38,13 @@ pub(super) fn served(settings: &Settings) -> Vec<IpFamily> {
     serving.into_iter().filter(|(_, serving)| *serving == Serving::On).map(|(family, _)| family).collect()
 }
 
-/// What of an outcome is not in the kernel.
+/// What of an outcome is not in the kernel; says why, if anything.
 pub(super) fn behind(outcome: &Outcome) -> Behind {
+    if !outcome.is_complete() {
+        let failed = outcome.v4.failures.len() + outcome.v6.failures.len();
+        let first = outcome.errors().next().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(failed, error = first, "writes to the maps failed; trying again");
+    }
     let families = [(IpFamily::Ipv4, &outcome.v4), (IpFamily::Ipv6, &outcome.v6)];
     families.into_iter().filter(|(_, made)| !made.failures.is_empty()).map(|(family, _)| family).collect()
 }

@@ -7,7 +7,8 @@ use proxy_model::fact::Prefix;
 use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
 
 use crate::config::{self, Config};
-use crate::kernel::{self, Families, Sizes, SocketRoad, Topology, Uplinks, record};
+use crate::kernel::{self, Families, Kernel, Sizes, SocketRoad, Topology, Uplinks, record};
+use crate::observe::report::About;
 
 /// Families to serve: what was asked for, or what the node has addresses of.
 pub(super) fn families(asked: config::Families, topology: &Topology) -> Families {
@@ -40,6 +41,38 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
         ipv4: serving(families.ipv4()),
         ipv6: serving(families.ipv6()),
         service_proxy_name: config.service_proxy_name.as_deref().map(Into::into),
+    }
+}
+
+/// What the agent says of itself for as long as it runs.
+pub(super) fn about(config: &Config, kernel: &Kernel) -> About {
+    let text = |ranges: &[IpNet]| match ranges {
+        [] => "none".to_owned(),
+        ranges => ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
+    };
+    let node_ports = match &config.nodeport_addresses {
+        config::NodePortAddresses::Primary => "primary".to_owned(),
+        config::NodePortAddresses::Ranges(ranges) => text(ranges),
+    };
+    let masquerade = match config.masquerade {
+        config::Masquerade::WhereNeeded => "where needed",
+        config::Masquerade::All => "all",
+    };
+    let modes = [
+        ("cluster-cidr", text(&config.cluster_cidrs)),
+        ("masquerade", masquerade.to_owned()),
+        ("nodeport-addresses", node_ports),
+        ("socket-lb", format!("{:?}", kernel.socket_road()).to_lowercase()),
+    ];
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: config.node_name.clone(),
+        source: match &config.source {
+            config::SourceConfig::Manifests(dir) => format!("manifests in {}", dir.display()),
+            config::SourceConfig::Kubeconfig(file) => format!("the API server of {}", file.display()),
+            config::SourceConfig::InCluster => "the API server of the pod's cluster".to_owned(),
+        },
+        modes: modes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
 

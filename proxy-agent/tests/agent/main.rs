@@ -1,6 +1,8 @@
 //! The binaries as their operator uses them, on a real kernel: started, killed, started again, asked, told nonsense.
 
+mod explain;
 mod node;
+mod pages;
 
 use node::{Node, eventually, on_a_node};
 use rustix::process::Signal;

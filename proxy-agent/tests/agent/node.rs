@@ -58,8 +58,20 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
     }
 }
 
+/// An answer over HTTP.
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    /// Status line and headers.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
 /// Status and body of `GET path`.
 fn get(server: &str, path: &str) -> Option<(u16, String)> {
+    ask(server, path).map(|answer| (answer.code, answer.body))
+}
+
+fn ask(server: &str, path: &str) -> Option<Answer> {
     let address: SocketAddr = server.parse().expect("an address");
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -68,7 +80,7 @@ fn get(server: &str, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?.parse().ok()?;
-    Some((code, body.to_owned()))
+    Some(Answer { code, head: head.to_owned(), body: body.to_owned() })
 }
 
 impl Node {
@@ -118,8 +130,13 @@ impl Node {
 
     /// Starts the agent and waits until it is ready.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with other flags.
+    pub(crate) fn start_with(&mut self, changed: &[(&str, &str)]) {
         let log = fs::File::create(self.log()).expect("a file");
-        self.agent = Some(self.command(&[]).stderr(log).spawn().expect("the agent"));
+        self.agent = Some(self.command(changed).stderr(log).spawn().expect("the agent"));
         eventually(&format!("the agent is ready; it says {:?}", self.log()), || {
             let ended = self.agent.as_mut().and_then(|agent| agent.try_wait().ok()).flatten();
             assert!(ended.is_none(), "the agent ended: {}", self.said());
@@ -145,6 +162,27 @@ impl Node {
         agent.wait().expect("its end").code()
     }
 
+    /// Waits until the agent ends of itself; gives its exit code.
+    pub(crate) fn await_end(&mut self) -> Option<i32> {
+        let code = eventually("the agent ends", || {
+            self.agent.as_mut().and_then(|agent| agent.try_wait().ok()).flatten()
+        });
+        self.agent = None;
+        code.code()
+    }
+
+    /// Writes a file beside the manifests; gives its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.scratch.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// What a server of this node answers, if it does.
+    pub(crate) fn http(&self, server: &str, path: &str) -> Option<Answer> {
+        ask(server, path)
+    }
+
     pub(crate) fn health(&self, path: &str) -> (u16, Value) {
         let (code, body) = get(HEALTH, path).expect("an answer");
         (code, serde_json::from_str(&body).expect("JSON"))
@@ -165,6 +203,19 @@ impl Node {
         let output = self.proxyctl(&[words, &["-o", "json"]].concat());
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// The same, unless it fails.
+    pub(crate) fn ctl_if(&self, words: &[&str]) -> Option<Value> {
+        let output = self.proxyctl(&[words, &["-o", "json"]].concat());
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// What `proxyctl` says to people.
+    pub(crate) fn ctl_text(&self, words: &[&str]) -> String {
+        let output = self.proxyctl(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// Exit code and complaint of a `proxyctl` that is to fail.

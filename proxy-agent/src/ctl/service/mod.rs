@@ -1,17 +1,23 @@
-//! Services: the frontends of the maps, by the names that the agent wrote down.
+//! Services: the frontends of the maps, by the names that the agent wrote down; and in `get` one of them in full.
+
+mod get;
+mod page;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::bail;
 use proxy_common::{
     Address, Backend, BackendFlags, ClientClass, Frontend, FrontendFlags, FrontendKey, V4, V6,
 };
 use serde::Serialize;
 
-use super::output::{Page, Row, columns};
-use super::reader::{Reader, object_key};
+use super::output::Row;
+use super::reader::Reader;
 use crate::kernel::{MapFamily, Maps};
+
+pub(super) use get::get;
 
 /// One address and port that is served.
 #[derive(Serialize, Debug, Clone)]
@@ -26,10 +32,13 @@ pub(super) struct FrontendRow {
     address: IpAddr,
     port: u16,
     protocol: String,
-    cluster_backends: u32,
+    algorithm: String,
+    cluster_backends: usize,
     local_backends: usize,
     /// Seconds; zero is none.
     affinity_seconds: u32,
+    /// Only clients in the Service's source ranges are served.
+    ranges: bool,
     rules: Vec<String>,
 }
 
@@ -56,8 +65,12 @@ impl<A: Address> From<Backend<A>> for Endpoint {
 }
 
 impl Endpoint {
+    pub(super) fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
     pub(super) fn text(&self) -> String {
-        SocketAddr::new(self.address, self.port).to_string()
+        self.socket().to_string()
     }
 }
 
@@ -66,22 +79,41 @@ impl FrontendRow {
     pub(super) fn service(&self) -> Option<String> {
         self.service.clone().or_else(|| (self.id != 0).then(|| format!("#{}", self.id)))
     }
+
+    fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    fn order(&self) -> (String, &'static str, IpAddr, u16, String) {
+        (self.label.clone(), self.kind, self.address, self.port, self.protocol.clone())
+    }
 }
 
 impl Row for FrontendRow {
     const COLUMNS: &'static [&'static str] =
         &["SERVICE", "TYPE", "FRONTEND", "PROTOCOL", "BACKENDS", "LOCAL", "AFFINITY"];
+    const WIDE: &'static [&'static str] = &["ALGORITHM", "SOURCES", "PODS", "NODE", "OUTSIDE", "ID"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.label.clone(),
             self.kind.into(),
-            SocketAddr::new(self.address, self.port).to_string(),
+            self.socket().to_string(),
             self.protocol.clone(),
             self.cluster_backends.to_string(),
             self.local_backends.to_string(),
             if self.affinity_seconds == 0 { "-".into() } else { format!("{}s", self.affinity_seconds) },
         ]
+    }
+
+    fn wide_cells(&self) -> Vec<String> {
+        let sources = if self.ranges { "ranges" } else { "all" };
+        let rules = self.rules.iter().map(|rule| rule.split(": ").last().unwrap_or_default().to_owned());
+        [self.algorithm.clone(), sources.into()]
+            .into_iter()
+            .chain(rules)
+            .chain([self.id.to_string()])
+            .collect()
     }
 }
 
@@ -89,7 +121,7 @@ impl Row for FrontendRow {
 pub(super) fn list(reader: &Reader) -> anyhow::Result<Vec<FrontendRow>> {
     let mut rows = rows::<V4>(reader, &reader.pinned.v4)?;
     rows.extend(self::rows::<V6>(reader, &reader.pinned.v6)?);
-    rows.sort_by(|a, b| (&a.label, a.kind, a.address, a.port).cmp(&(&b.label, b.kind, b.address, b.port)));
+    rows.sort_by_cached_key(FrontendRow::order);
     Ok(rows)
 }
 
@@ -113,7 +145,8 @@ fn row<F: MapFamily>(
     value: &Frontend,
 ) -> anyhow::Result<FrontendRow> {
     let name = reader.name(value.service);
-    let local = local_backends([maps.segment(value.cluster)?, maps.segment(value.local)?].concat());
+    let cluster = maps.segment(value.cluster)?;
+    let both = [cluster.clone(), maps.segment(value.local)?].concat();
     Ok(FrontendRow {
         id: value.service.0,
         service: name.map(|name| name.service.to_string()),
@@ -123,9 +156,12 @@ fn row<F: MapFamily>(
         address: key.addr.to_ip(),
         port: key.port.number(),
         protocol: key.proto.to_string(),
-        cluster_backends: value.cluster.len,
-        local_backends: local,
+        algorithm: value.algorithm.to_string(),
+        cluster_backends: distinct(cluster.iter()),
+        // In either segment: the local one is written only where a rule reads it.
+        local_backends: distinct(both.iter().filter(|slot| slot.flags.has(BackendFlags::LOCAL))),
         affinity_seconds: value.affinity,
+        ranges: value.flags.has(FrontendFlags::RANGES),
         rules: ClientClass::ALL
             .into_iter()
             .map(|class| format!("{class:?}: {:?}", value.rule(class)))
@@ -133,10 +169,9 @@ fn row<F: MapFamily>(
     })
 }
 
-/// Backends on this node, in either segment: the local one is written only where a rule reads it.
-fn local_backends<A: Address>(slots: Vec<Backend<A>>) -> usize {
-    let here = slots.iter().filter(|slot| slot.flags.has(BackendFlags::LOCAL));
-    here.map(|slot| (slot.addr, slot.port)).collect::<BTreeSet<_>>().len()
+/// Backends, each once: some algorithms lay a segment out with more slots than backends.
+fn distinct<'a, A: Address + 'a>(slots: impl Iterator<Item = &'a Backend<A>>) -> usize {
+    slots.map(|slot| (slot.addr, slot.port)).collect::<BTreeSet<_>>().len()
 }
 
 fn kind(flags: FrontendFlags) -> &'static str {
@@ -145,78 +180,5 @@ fn kind(flags: FrontendFlags) -> &'static str {
         _ if flags.has(FrontendFlags::NODE_PORT) => "NodePort",
         _ if flags.has(FrontendFlags::EXTERNAL) => "External",
         _ => "?",
-    }
-}
-
-/// One Service.
-#[derive(Serialize, Debug)]
-pub(super) struct ServicePage {
-    service: String,
-    frontends: Vec<FrontendDetail>,
-}
-
-#[derive(Serialize, Debug)]
-struct FrontendDetail {
-    #[serde(flatten)]
-    row: FrontendRow,
-    cluster: Vec<Endpoint>,
-    local: Vec<Endpoint>,
-}
-
-/// One Service with its backends.
-pub(super) fn get(reader: &Reader, service: &str) -> anyhow::Result<ServicePage> {
-    let key = object_key(service)?;
-    let mut frontends = details::<V4>(reader, &reader.pinned.v4, service)?;
-    frontends.extend(details::<V6>(reader, &reader.pinned.v6, service)?);
-    if frontends.is_empty() {
-        bail!("Service {key} is not in the maps; `proxyctl service list` shows those that are");
-    }
-    frontends.sort_by(|a, b| {
-        (&a.row.label, a.row.address, a.row.port).cmp(&(&b.row.label, b.row.address, b.row.port))
-    });
-    Ok(ServicePage { service: key.to_string(), frontends })
-}
-
-fn details<F: MapFamily>(
-    reader: &Reader,
-    maps: &Maps<F>,
-    service: &str,
-) -> anyhow::Result<Vec<FrontendDetail>> {
-    let only = reader.only(Some(service))?;
-    let endpoints = |segment| -> anyhow::Result<Vec<Endpoint>> {
-        Ok(maps.segment(segment)?.into_iter().map(Endpoint::from).collect())
-    };
-    let mut found = Vec::new();
-    for (key, value) in frontends(maps)?.into_iter().filter(|(_, value)| only.takes(value.service)) {
-        let (cluster, local) = (endpoints(value.cluster)?, endpoints(value.local)?);
-        found.push(FrontendDetail { row: row(reader, maps, key, &value)?, cluster, local });
-    }
-    Ok(found)
-}
-
-impl Page for ServicePage {
-    fn text(&self) -> String {
-        let mut text =
-            super::output::table(&self.frontends.iter().map(|one| one.row.clone()).collect::<Vec<_>>());
-        let mut cells = Vec::new();
-        for FrontendDetail { row, cluster, local } in &self.frontends {
-            let frontend = format!("{}/{}", SocketAddr::new(row.address, row.port), row.protocol);
-            for (segment, endpoints) in [("cluster", cluster), ("local", local)] {
-                for endpoint in endpoints {
-                    let state = if endpoint.terminating { "terminating" } else { "ready" };
-                    cells.push(vec![
-                        frontend.clone(),
-                        segment.into(),
-                        endpoint.text(),
-                        endpoint.place.into(),
-                        state.into(),
-                    ]);
-                }
-            }
-        }
-        let headings = ["FRONTEND", "SEGMENT", "BACKEND", "PLACE", "STATE"].map(str::to_owned).to_vec();
-        text.push('\n');
-        text.push_str(&columns(headings, cells));
-        text
     }
 }

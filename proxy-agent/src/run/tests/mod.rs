@@ -2,6 +2,7 @@
 
 mod memory;
 mod moved;
+mod node;
 mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,19 +31,26 @@ struct Bench {
     now: Instant,
 }
 
+fn settings() -> Settings {
+    Settings {
+        node_name: "n1".into(),
+        cluster_cidrs: vec![],
+        service_cidrs: vec![],
+        masquerade: Masquerade::Needed,
+        node_port_addresses: NodePortAddresses::Primary,
+        ipv4: Serving::On,
+        ipv6: Serving::On,
+        primary_address: None,
+        service_proxy_name: None,
+    }
+}
+
 impl Bench {
     fn over(fake: Fake) -> Self {
-        let settings = Settings {
-            node_name: "n1".into(),
-            cluster_cidrs: vec![],
-            service_cidrs: vec![],
-            masquerade: Masquerade::Needed,
-            node_port_addresses: NodePortAddresses::Primary,
-            ipv4: Serving::On,
-            ipv6: Serving::On,
-            primary_address: None,
-            service_proxy_name: None,
-        };
+        Self::with(fake, settings())
+    }
+
+    fn with(fake: Fake, settings: Settings) -> Self {
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::new(PinnedMaps::below("/nonexistent".into())));
         let capacity = Capacity { frontends: 1_000, backends: 1_000, ranges: 1_000 };

@@ -8,8 +8,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// agentRole is all that an agent may do: read what it plans from. Tests run with
-// no more than this, so an agent that comes to need more is noticed.
+// agentRole is all that an agent may do: read what it plans from, and write Events.
+// Tests run with no more than this, so an agent that comes to need more is noticed.
 func agentRole() *rbacv1.ClusterRole {
 	read := []string{"list", "watch"}
 	return &rbacv1.ClusterRole{
@@ -18,6 +18,7 @@ func agentRole() *rbacv1.ClusterRole {
 			{APIGroups: []string{""}, Verbs: read, Resources: []string{"services", "nodes", "namespaces", "pods"}},
 			{APIGroups: []string{"discovery.k8s.io"}, Verbs: read, Resources: []string{"endpointslices"}},
 			{APIGroups: []string{"networking.k8s.io"}, Verbs: read, Resources: []string{"networkpolicies", "servicecidrs"}},
+			{APIGroups: []string{"events.k8s.io"}, Verbs: []string{"create"}, Resources: []string{"events"}},
 		},
 	}
 }
