@@ -13,6 +13,7 @@ mod golden;
 mod lab;
 mod progress;
 mod reasons;
+mod rolling;
 mod setup;
 mod test;
 mod tidy;
@@ -38,6 +39,8 @@ enum Verb {
     Fixtures(fixtures::Options),
     /// Send spoiled packets and random worlds through the real programs
     Fuzz(fuzz::Options),
+    /// Update a Deployment again and again under new connections, none of which may fail
+    Rolling(rolling::Options),
     /// Measure the kernel programs
     Bench(bench::Options),
     /// Check, or bless, the map layouts and generate docs/maps.md
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Lab(options) => lab::run(&options),
         Verb::Fixtures(options) => fixtures::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
+        Verb::Rolling(options) => rolling::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Abi(options) => abi::run(&options),
         Verb::Reasons(options) => reasons::run(&options),

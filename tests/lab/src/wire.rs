@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -231,8 +231,11 @@ pub struct LoadReport {
     pub tally: Tally,
     /// Longest time from the start of an attempt to its answer.
     pub slowest: Duration,
-    /// The first failures, as `offset since the start: kind`.
+    /// The first failures, as `offset since the start: kind, from address`.
     pub first_failures: Vec<String>,
+    /// When the last attempt began that a server answered, by the server's name.
+    #[serde(default)]
+    pub last: BTreeMap<String, SystemTime>,
 }
 
 /// An HTTP answer.

@@ -89,9 +89,7 @@ impl Api {
                 Err(NotExpressible(format!("deleting {} {name}", object["kind"])).into())
             }
             (Kind::Service | Kind::EndpointSlice, Op::Delete) => self.remove(kind, space, name),
-            (Kind::Service | Kind::EndpointSlice, Op::Create | Op::Update) => {
-                self.put(kind, space, name, object)
-            }
+            (Kind::Service | Kind::EndpointSlice, Op::Create | Op::Update) => self.put(kind, op, object),
         }
     }
 
@@ -154,21 +152,19 @@ impl Api {
     }
 
     /// Writes an object as a whole, then its status: a status that comes with the object is passed over by the API server.
-    fn put(&self, kind: Kind, space: &str, name: &str, object: &Value) -> Result<()> {
-        let api = self.of(kind, space);
+    fn put(&self, kind: Kind, op: Op, object: &Value) -> Result<()> {
         let clean = dynamic(&cleaned(object))?;
-        let (status, patch) = (&object["status"]["loadBalancer"], PatchParams::default());
-        let balancer = json!({"status": {"loadBalancer": status}});
-        let is_service = matches!(kind, Kind::Service);
+        let name = clean.metadata.name.clone().unwrap_or_default();
+        let api = self.of(kind, clean.metadata.namespace.as_deref().unwrap_or_default());
+        let balancer = json!({"status": {"loadBalancer": object["status"]["loadBalancer"]}});
         let write = async {
-            match api.create(&PostParams::default(), &clean).await {
-                Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-                    api.replace(name, &PostParams::default(), &clean).await?;
-                }
-                result => drop(result?),
+            if op == Op::Update {
+                api.replace(&name, &PostParams::default(), &clean).await?;
+            } else {
+                api.create(&PostParams::default(), &clean).await?;
             }
-            if is_service {
-                api.patch_status(name, &patch, &Patch::Merge(&balancer)).await?;
+            if matches!(kind, Kind::Service) {
+                api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&balancer)).await?;
             }
             Ok(())
         };
@@ -176,7 +172,7 @@ impl Api {
             kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
                 NotExpressible(status.message.clone()).into()
             }
-            error => anyhow::Error::new(error).context(format!("writing {space}/{name}")),
+            error => anyhow::Error::new(error).context(format!("writing {name}")),
         })
     }
 

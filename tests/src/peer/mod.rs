@@ -115,22 +115,27 @@ impl Product for Peer {
         self.api.apply(op, object)
     }
 
-    /// A Service refuses once it is known. When it gets an endpoint at which HTTP is spoken, the answer to what is no request
-    /// tells that its slice is known. The two come by different watches, so one of them proves nothing about the other.
+    /// A Service refuses datagrams once it is known. When it gets an endpoint at which HTTP is spoken, the answer to what is no
+    /// request tells that its slice is known. The two come by different watches, so one of them proves nothing about the other.
     fn catch_up(&mut self, lab: &Lab) -> Result<Vec<String>> {
         let old = self.name();
         self.generation += 1;
         let (name, ips) = (self.name(), self.sentinels(lab));
         self.api.apply(Op::Create, &sentinel(&name, &ips))?;
         let deadline = Instant::now() + CATCH_UP;
-        let probe = |ip: &IpAddr| Probe {
-            timeout: Duration::from_millis(100),
-            ..Probe::new(Protocol::Tcp, SocketAddr::new(*ip, PORT))
+        let probes = |protocol: Protocol| -> Vec<Probe> {
+            let probe = |ip: &IpAddr| Probe {
+                timeout: Duration::from_millis(100),
+                tries: 1,
+                ..Probe::new(protocol, SocketAddr::new(*ip, PORT))
+            };
+            ips.iter().map(probe).collect()
         };
-        let probes: Vec<Probe> = ips.iter().map(probe).collect();
-        // ICMPv6 errors end a connection attempt only when the kernel holds no lock on the socket, so some are missed.
-        let refused = |tally: &Tally| tally.failed.keys().any(|failure| *failure == Failure::Refused);
-        let mut behind = await_at_nodes(lab, &probes, deadline, refused)?;
+        // A datagram that netfilter rejects on its way out of the node fails the call that sends it.
+        let eperm = Failure::Errno("EPERM".to_owned());
+        let refused =
+            |tally: &Tally| tally.failed.keys().any(|why| *why == eperm || *why == Failure::Refused);
+        let mut behind = await_at_nodes(lab, &probes(Protocol::Udp), deadline, refused)?;
         if behind.is_empty() {
             let nodes = lab.topology().nodes;
             let first = nodes.first().context("a lab without nodes")?;
@@ -141,7 +146,7 @@ impl Product for Peer {
             }
             let answer = |failure: &Failure| matches!(failure, Failure::Garbled | Failure::Closed);
             let spoken = |tally: &Tally| tally.failed.keys().any(answer);
-            behind = await_at_nodes(lab, &probes, deadline, spoken)?;
+            behind = await_at_nodes(lab, &probes(Protocol::Tcp), deadline, spoken)?;
         }
         self.api.remove_all(NAMESPACE, &old)?;
         Ok(behind)
@@ -159,6 +164,12 @@ impl Product for Peer {
 
     fn check(&mut self, _lab: &Lab) -> Result<()> {
         self.proxies.iter_mut().try_for_each(KubeProxy::alive)
+    }
+
+    /// kube-proxy refuses by ICMP (item 91). An ICMPv6 error that comes while connect() still holds the socket is soft
+    /// (`tcp_v6_err` in net/ipv6/tcp_ipv6.c), so TCP over IPv6 may be refused only when the SYN is repeated, after a second.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(2500)
     }
 }
 

@@ -108,6 +108,11 @@ pub(super) const STEPS: &[Step] = &[
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "cluster"]),
     },
+    Step {
+        name: "rolling update",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "rolling"]),
+    },
 ];
 
 pub(super) const AHEAD: &[Errand] = &[

@@ -111,6 +111,11 @@ impl Attempt {
         self.socket.peer_addr().ok()?.as_socket()
     }
 
+    /// What `getsockname` says.
+    pub(crate) fn own_name(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
     /// The socket is ready. `Some` ends the exchange.
     pub(crate) fn on_ready(&mut self, now: Instant) -> Option<Outcome> {
         if self.stage == Stage::Fresh {

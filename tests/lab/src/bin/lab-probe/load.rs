@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use sluice_lab::wire::{LoadReport, Outcome, Probe};
+
+use crate::attempt::Attempt;
 
 /// Failures that are kept with the time at which they came.
 const REMEMBERED: usize = 20;
@@ -59,10 +61,17 @@ fn run(probe: Probe, stop: &AtomicBool, report: &Mutex<LoadReport>) {
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         report.tally.add(&end.outcome);
         match &end.outcome {
-            Outcome::Answered(_) => report.slowest = report.slowest.max(end.took),
+            Outcome::Answered(answer) => {
+                report.slowest = report.slowest.max(end.took);
+                let began = SystemTime::now() - end.took;
+                let last = report.last.entry(answer.name.clone()).or_insert(began);
+                *last = (*last).max(began);
+            }
             Outcome::Failed(failure) if report.first_failures.len() < REMEMBERED => {
                 let at = begin.elapsed().saturating_sub(end.took).as_secs_f64();
-                report.first_failures.push(format!("{at:.3}s: {failure}"));
+                let from = end.attempt.and_then(Attempt::own_name);
+                let from = from.map(|from| format!(", from {from}")).unwrap_or_default();
+                report.first_failures.push(format!("{at:.3}s: {failure}{from}"));
             }
             Outcome::Failed(_) => {}
         }
