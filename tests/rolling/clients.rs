@@ -12,7 +12,7 @@ use crate::update::Frontends;
 /// A connection that takes seconds on a busy machine is slow, not failed. The kernel asks again after one second and three.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections of a client at once.
-const AT_ONCE: u32 = 4;
+const AT_ONCE: u32 = 2;
 
 /// Loads by what they are called.
 pub(crate) struct Clients(Vec<(String, Load)>);

@@ -161,23 +161,46 @@ fn collect_flows<F: MapFamily>(
             note(key, flow);
             let its_turn = u32::from(key.sport.number() ^ key.dport.number()) % ROTA == turn;
             if its_turn || is_doubtful(key.proto, stage, flow, now) {
-                doubtful.push((*key, *flow));
+                doubtful.push(*key);
             }
         }
     })?;
     let mut removed = 0;
-    for (key, flow) in doubtful {
-        let other_key = flow.other(key.proto);
-        let other = table.get(&other_key)?;
-        if is_over(key.proto, stage, &flow, other.as_ref(), now) {
-            removed += usize::from(table.remove(&key)?);
-            // Half of a flow would translate one direction only.
-            if other.is_some() {
-                removed += usize::from(table.remove(&other_key)?);
-            }
-        }
+    for key in doubtful {
+        removed += remove_if_over::<F>(table, &key, stage, now)?;
     }
     Ok((removed, all.saturating_sub(removed)))
+}
+
+/// Removes both directions of a flow if it is over; gives how many entries.
+///
+/// The entries are read anew and not judged by what the scan has found: a client that uses its port again has put a new
+/// connection in their place, and on a busy node seconds may lie between. Should that happen even between the look and the
+/// removal, the entries are put back.
+fn remove_if_over<F: MapFamily>(
+    table: &Flows<F>,
+    key: &FlowKey<F::Addr>,
+    stage: Stage,
+    now: Jiffies,
+) -> io::Result<usize> {
+    let is_over =
+        |flow: &Flow<F::Addr>, other: Option<&Flow<F::Addr>>| is_over(key.proto, stage, flow, other, now);
+    let Some(flow) = table.get(key)? else { return Ok(0) };
+    if !is_over(&flow, table.get(&flow.other(key.proto))?.as_ref()) {
+        return Ok(0);
+    }
+    let Some(flow) = table.take(key)? else { return Ok(0) };
+    let other_key = flow.other(key.proto);
+    // Half of a flow would translate one direction only.
+    let other = table.take(&other_key)?;
+    if is_over(&flow, other.as_ref()) {
+        return Ok(1 + usize::from(other.is_some()));
+    }
+    table.put_new(key, &flow)?;
+    if let Some(other) = other {
+        table.put_new(&other_key, &other)?;
+    }
+    Ok(0)
 }
 
 fn collect_affinity(maps: &Pinned, now_seconds: u32) -> io::Result<usize> {

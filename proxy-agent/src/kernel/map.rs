@@ -60,6 +60,32 @@ impl<K: Copy, V: Copy> Table<K, V> {
         }
     }
 
+    /// Removes the entry of a key; gives the value that it had at that moment.
+    ///
+    /// # Errors
+    /// As the kernel gives them; a missing key is `None`.
+    pub fn take(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = [zero::<V>()];
+        match self.raw.take(bytes(std::slice::from_ref(key)), bytes_mut(&mut value)) {
+            Ok(()) => Ok(Some(value[0])),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes an entry that is not there; says whether it was written.
+    ///
+    /// # Errors
+    /// As [`Table::put`]; an entry that is there is none.
+    pub fn put_new(&self, key: &K, value: &V) -> io::Result<bool> {
+        let (key, value) = (bytes(std::slice::from_ref(key)), bytes(std::slice::from_ref(value)));
+        match self.raw.update(key, value, Update::New) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes one entry.
     ///
     /// # Errors

@@ -253,6 +253,16 @@ impl RawMap {
         bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut self.element(key, Some(value.as_mut_ptr()))).map(drop)
     }
 
+    /// Removes the entry of `key` and reads what its value was, in one step.
+    ///
+    /// # Errors
+    /// `NotFound` without an entry.
+    pub fn take(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+        assert_eq!(value.len(), self.entry.value, "a value of another map");
+        let mut attr = self.element(key, Some(value.as_mut_ptr()));
+        bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr).map(drop)
+    }
+
     /// Writes one entry.
     ///
     /// # Errors

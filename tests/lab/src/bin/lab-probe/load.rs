@@ -13,6 +13,8 @@ use crate::attempt::Attempt;
 /// Failures that are kept with the time at which they came.
 const REMEMBERED: usize = 20;
 
+const NICE: i32 = 15;
+
 /// A running load. Dropping it ends it.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -54,6 +56,9 @@ impl Drop for Load {
 }
 
 fn run(probe: Probe, stop: &AtomicBool, report: &Mutex<LoadReport>) {
+    // Clients that take what is left of the machine: elsewhere they would be on others. On Linux, this is for the calling
+    // thread alone. Without it the load only weighs more.
+    let _ = rustix::process::setpriority_process(None, NICE);
     let begin = Instant::now();
     // Count is what ends a batch, and this one ends by `stop`; four thousand million attempts are an end of no concern.
     let probes = [Probe { count: u32::MAX, ..probe }];
