@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -89,14 +89,18 @@ fn times_in(log: &str) -> Times {
     log.lines().filter_map(line).collect()
 }
 
+/// Negative where the news was there before SIGTERM: the pod runner works off its events one by one.
 fn spread(from: &Times, to: &Times) -> String {
-    let delay = |(name, from): (&String, &SystemTime)| {
-        to.get(name).map(|to| to.duration_since(*from).unwrap_or(Duration::ZERO).as_millis())
-    };
-    let mut delays: Vec<u128> = from.iter().filter_map(delay).collect();
+    let delay = |(name, from): (&String, &SystemTime)| to.get(name).map(|to| millis(*from, *to));
+    let mut delays: Vec<i128> = from.iter().filter_map(delay).collect();
     delays.sort_unstable();
-    let at = |share: usize| {
-        delays.get((delays.len() * share / 100).min(delays.len().saturating_sub(1))).unwrap_or(&0)
-    };
+    let last = delays.len().saturating_sub(1);
+    let at = |share: usize| delays.get((delays.len() * share / 100).min(last)).unwrap_or(&0);
     format!("{}/{}/{} ms (half/95 %/all of {})", at(50), at(95), at(100), delays.len())
+}
+
+fn millis(from: SystemTime, to: SystemTime) -> i128 {
+    let epoch =
+        |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    epoch(to).cast_signed() - epoch(from).cast_signed()
 }
