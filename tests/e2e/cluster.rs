@@ -32,6 +32,11 @@ fn tell(implementation: Implementation, manners: Manners) {
     chapter("every backend answers every client");
     story.a_pod_on_the_network_of_its_node_serves();
     chapter("a Pod on its node's network serves");
+    if matches!(implementation, Implementation::Sluice(_)) {
+        // kube-proxy tries again only when something else makes it sync.
+        story.health_checks_wait_for_their_port();
+        chapter("health checks waited for their port");
+    }
     story.scaling_fails_no_connection();
     chapter("scaled up and down without a failed connection");
     story.the_service_outlives_the_api_server();

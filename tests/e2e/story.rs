@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use sluice_lab::{Failure, Load, Place, Probe, Protocol, Tally, UdpStyle};
+use sluice_lab::{Failure, Listen, Load, Place, Probe, Protocol, Tally, UdpStyle};
 use tests::cluster::Cluster;
 use tests::cluster::control_plane::Component;
 use tests::cluster::kubectl::Kubectl;
@@ -74,6 +74,20 @@ spec:
   selector: {app: on-node}
   ipFamilyPolicy: RequireDualStack
   ports: [{name: http, port: 80, targetPort: http}, {name: echo, port: 81, protocol: UDP, targetPort: echo}]
+";
+
+/// Where node-1 is asked for the health of `checked`.
+const CHECKED_AT: &str = "172.18.0.11:32100";
+const CHECKED: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: checked}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32100
+  ports: [{name: http, port: 80, targetPort: http}]
 ";
 
 /// How an implementation says no, where the contract leaves it open.
@@ -198,6 +212,35 @@ impl<'a> Story<'a> {
             assert_eq!(report.tally.failures(), 0, "{name}: {:?}", report.first_failures);
             println!("load {name}: {} connections, slowest {:?}", report.tally.answers(), report.slowest);
         }
+    }
+
+    /// A port for health checks that somebody else holds is an Event on the Service; it is had once it is free (item 129).
+    pub(crate) fn health_checks_wait_for_their_port(&self) {
+        let node = &self.nodes[0];
+        node.listen(&[Listen { protocol: Protocol::Tcp, at: CHECKED_AT.parse().unwrap() }]).unwrap();
+        self.kubectl.apply(CHECKED).unwrap();
+        eventually("an Event says that the port cannot be had", || {
+            let events = self.kubectl.get("events.events.k8s.io").unwrap();
+            let is_ours = |event: &Value| {
+                event["reason"] == "FailedToStartServiceHealthcheck"
+                    && event["regarding"]["name"] == "checked"
+            };
+            if events["items"].as_array().unwrap().iter().any(is_ours) {
+                Ok(())
+            } else {
+                Err(events.to_string())
+            }
+        });
+        node.listen(&[]).unwrap();
+        eventually("health checks are answered", || {
+            let answer = node.get(&format!("http://{CHECKED_AT}/"), Duration::from_secs(2)).unwrap();
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                Ok(())
+            } else {
+                Err(format!("{answer:?}"))
+            }
+        });
+        self.kubectl.run("delete service checked").unwrap();
     }
 
     /// A Service without endpoints refuses, it does not stay silent (item 50).

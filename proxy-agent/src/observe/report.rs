@@ -113,18 +113,15 @@ fn degraded(status: &Snapshot, refused: &[String], now: SystemTime) -> Vec<Strin
         }
     }
     for (kind, count) in &status.problems {
-        let objects = if *count == 1 { "object" } else { "objects" };
-        reasons.push(format!(
-            "{count} {objects} of kind {} cannot be read in full; the log names the fields",
-            kind.name()
-        ));
+        let kind = kind.name();
+        reasons.push(format!("{kind}s that cannot be read in full: {count}; the log names the fields"));
     }
     if let files @ 1.. = status.unreadable_files {
-        reasons.push(format!("{files} manifests cannot be read in full; the log names them"));
+        reasons.push(format!("manifests that cannot be read in full: {files}; the log names them"));
     }
     if let checks @ 1.. = status.failed_checks {
         reasons.push(format!(
-            "health checks of Services cannot be answered on {checks} addresses; the log names them"
+            "addresses on which health checks cannot be answered: {checks}; the log names them"
         ));
     }
     reasons.extend(refused.iter().take(SHOWN).cloned());
@@ -167,10 +164,10 @@ mod tests {
             [
                 "the source of objects does not answer; what it told last is served",
                 "IPv6: a change waits for too long to be written",
-                "1 object of kind Service cannot be read in full; the log names the fields",
-                "3 objects of kind EndpointSlice cannot be read in full; the log names the fields",
-                "2 manifests cannot be read in full; the log names them",
-                "health checks of Services cannot be answered on 1 addresses; the log names them",
+                "Services that cannot be read in full: 1; the log names the fields",
+                "EndpointSlices that cannot be read in full: 3; the log names the fields",
+                "manifests that cannot be read in full: 2; the log names them",
+                "addresses on which health checks cannot be answered: 1; the log names them",
                 "refusal 0",
                 "refusal 1",
                 "refusal 2",

@@ -109,7 +109,10 @@ fn the_status_names_the_node_its_modes_and_what_is_wrong() {
             (report["zone"] == "za" && report["degraded"] != json!([])).then_some(report)
         });
         assert_eq!([&report["node"], &report["nodeEligible"]], [&json!("n1"), &json!(true)]);
-        assert_eq!(report["degraded"], json!(["1 manifests cannot be read in full; the log names them"]));
+        assert_eq!(
+            report["degraded"],
+            json!(["manifests that cannot be read in full: 1; the log names them"])
+        );
         assert!(report["source"].as_str().unwrap().starts_with("manifests in "), "{report}");
         assert_eq!(
             [&report["families"]["IPv4"]["healthy"], &report["modes"]["socket-lb"]],

@@ -2,11 +2,12 @@
 //! each endpoint's node and zone, and why some are not used.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
-use proxy_common::{Address, Frontend, ServiceId, V4, V6};
-use proxy_model::ServiceName;
+use proxy_common::{Address, Frontend, Port, ServiceId, V4, V6};
+use proxy_model::{IpFamily, ServiceName};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::page::{Backend, FrontendDetail, NotUsed, PortDetail, Reasons, RefusedFrontend, ServicePage};
@@ -28,6 +29,9 @@ pub(in crate::ctl) fn get(reader: &Reader, text: &str) -> anyhow::Result<Service
     page.reasons = header.map(|header| reasons(header, line.is_some()));
     add::<V4>(reader, &reader.pinned.v4, &wanted, line.as_ref(), &mut page)?;
     add::<V6>(reader, &reader.pinned.v6, &wanted, line.as_ref(), &mut page)?;
+    if let Some(line) = &line {
+        page.ports.extend(unserved(line, &wanted, &page.ports));
+    }
     if page.frontends.is_empty() && page.ports.is_empty() {
         bail!("Service {text} is not in the maps; `proxyctl service list` shows those that are");
     }
@@ -86,6 +90,55 @@ fn add<F: MapFamily>(
     Ok(())
 }
 
+/// Ports that the agent knows and the maps do not have: refused, or too new.
+fn unserved(line: &ServiceLine, wanted: &Wanted, served: &[PortDetail]) -> Vec<PortDetail> {
+    let is_served = |port: &PortLine| {
+        let same = |is: &PortDetail| {
+            (&is.port, &is.protocol, is.family) == (&port.port, &port.protocol, &*port.family)
+        };
+        served.iter().any(same)
+    };
+    let missing =
+        line.ports.iter().filter(|port| !is_served(port) && wanted.takes(&port.port, Port::default()));
+    missing
+        .filter_map(|port| {
+            let family = IpFamily::ALL.into_iter().find(|family| family.api_name() == port.family)?;
+            Some(PortDetail {
+                id: port.id.unwrap_or_default(),
+                port: port.port.clone(),
+                protocol: port.protocol.clone(),
+                family: family.api_name(),
+                algorithm: String::new(),
+                affinity_seconds: 0,
+                affinity_clients: 0,
+                source_ranges: Vec::new(),
+                cluster: Vec::new(),
+                local: Vec::new(),
+                not_used: not_in_use(&port.endpoints, &BTreeSet::new()),
+                refused: refused(port),
+            })
+        })
+        .collect()
+}
+
+fn refused(port: &PortLine) -> Vec<RefusedFrontend> {
+    let row = |line: &explain::RefusedLine| RefusedFrontend {
+        frontend: line.frontend.clone(),
+        kind: line.kind.clone(),
+        why: line.why.clone(),
+    };
+    port.refused.iter().map(row).collect()
+}
+
+/// Endpoints that the maps do not have, each with the reason that was written down.
+fn not_in_use(endpoints: &[EndpointLine], used: &BTreeSet<SocketAddr>) -> Vec<NotUsed> {
+    let excluded = endpoints.iter().filter_map(|line| Some(not_used(line, line.why.as_deref()?)));
+    // The agent has written down that they are used, and the maps are of another moment.
+    let moved_on = endpoints.iter().filter(|line| line.why.is_none() && !used.contains(&line.socket()));
+    let moved_on = moved_on.map(|line| not_used(line, "to be used; the maps do not have it"));
+    excluded.chain(moved_on).collect()
+}
+
 fn is_of(line: &PortLine, name: &ServiceName) -> bool {
     (line.port.as_str(), line.protocol.as_str(), line.family.as_str())
         == (&*name.port, name.proto.to_string().as_str(), name.family.api_name())
@@ -120,12 +173,7 @@ fn port<F: MapFamily>(
     let [cluster, local] = lists;
     let used: BTreeSet<_> =
         cluster.iter().chain(&local).map(|backend: &Backend| backend.endpoint.socket()).collect();
-    let excluded = endpoints.iter().filter_map(|line| Some(not_used(line, line.why.as_deref()?)));
-    // The agent has written down that they are used, and the maps have moved on since.
-    let moved_on = endpoints.iter().filter(|line| line.why.is_none() && !used.contains(&line.socket()));
-    let moved_on = moved_on.map(|line| not_used(line, "used when this was written down; not any more"));
     let affinity = values.iter().map(|value| value.affinity).max().unwrap_or(0);
-    let refused = explained.map(|line| &*line.refused).unwrap_or_default();
     Ok(PortDetail {
         id: id.0,
         port: name.port.to_string(),
@@ -135,15 +183,8 @@ fn port<F: MapFamily>(
         affinity_seconds: affinity,
         affinity_clients: clients(reader, id, affinity)?,
         source_ranges: ranges(maps, id)?,
-        not_used: excluded.chain(moved_on).collect(),
-        refused: refused
-            .iter()
-            .map(|line| RefusedFrontend {
-                frontend: line.frontend.clone(),
-                kind: line.kind.clone(),
-                why: line.why.clone(),
-            })
-            .collect(),
+        not_used: not_in_use(endpoints, &used),
+        refused: explained.map(refused).unwrap_or_default(),
         cluster,
         local,
     })

@@ -3,6 +3,7 @@
 mod memory;
 mod moved;
 mod node;
+mod notes;
 mod range;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,57 @@
+//! What is written down for `proxyctl` beside the maps.
+
+use std::path::Path;
+
+use super::super::notes::Notes;
+use super::*;
+use crate::kernel::Record;
+use crate::observe::explain;
+use crate::observe::report::About;
+
+fn names(record: &Record) -> Option<usize> {
+    explain::read(record.dir(), None).map(|(_, services)| services.len())
+}
+
+fn many() -> Vec<Update> {
+    (0..600).map(|n| service(&format!("s{n}"), &[&format!("10.96.{}.{}", n / 250, n % 250 + 1)])).collect()
+}
+
+#[test]
+fn what_is_known_is_written_down_in_turns_and_again_when_it_changes() {
+    let run = tempfile::tempdir().unwrap();
+    let record = Record::of(run.path(), Path::new("/sys/fs/bpf/x"));
+    let mut bench = Bench::synced();
+    bench.take(many());
+    let mut now = Instant::now();
+    let about = About { node: "n1".into(), ..About::default() };
+    let mut notes = Notes::new(record.clone(), about, now);
+    let mut turns = 0;
+    while names(&record).is_none() {
+        now = notes.write(&bench.engine.known(), now);
+        turns += 1;
+        assert!(turns < 10, "never written");
+    }
+    assert_eq!((turns, names(&record)), (3, Some(600)));
+    assert_eq!(record.report().unwrap().about.node, "n1");
+
+    // Without a change nothing is written, however late it is.
+    std::fs::remove_file(record.dir().join("services.jsonl")).unwrap();
+    now += Duration::from_secs(60);
+    notes.write(&bench.engine.known(), now);
+    assert_eq!(names(&record), None);
+
+    bench.take([gone(Kind::Service, "s0")]);
+    notes.finish(&bench.engine.known());
+    assert_eq!(names(&record), Some(599));
+}
+
+#[test]
+fn what_cannot_be_written_down_is_tried_again_later_and_stops_nothing() {
+    let mut bench = Bench::synced();
+    bench.take(many());
+    let record = Record::of(Path::new("/proc/nowhere"), Path::new("/sys/fs/bpf/x"));
+    let now = Instant::now();
+    let mut notes = Notes::new(record, About::default(), now);
+    assert!(notes.write(&bench.engine.known(), now) >= now + Duration::from_secs(1));
+    notes.finish(&bench.engine.known());
+}
