@@ -7,6 +7,7 @@ pub mod object;
 pub mod packet;
 pub mod peer;
 pub mod programs;
+pub mod upstream;
 
 use std::path::PathBuf;
 

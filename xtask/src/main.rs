@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod child;
 mod demo;
+mod e2e;
 mod fixtures;
 mod fuzz;
 mod golden;
@@ -41,6 +42,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Update a Deployment again and again under new connections, none of which may fail
     Rolling(rolling::Options),
+    /// Run Kubernetes' own sig-network specs against Sluice, or kube-proxy, in the lab
+    E2e(e2e::Options),
     /// Measure the kernel programs
     Bench(bench::Options),
     /// Check, or bless, the map layouts and generate docs/maps.md
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Fixtures(options) => fixtures::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Rolling(options) => rolling::run(&options),
+        Verb::E2e(options) => e2e::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Abi(options) => abi::run(&options),
         Verb::Reasons(options) => reasons::run(&options),

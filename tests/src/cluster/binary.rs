@@ -1,4 +1,4 @@
-//! The program `cluster` of `tests/cluster`, built once per content of that folder. Knows where it is, not what it does.
+//! The programs of `tests/cluster`, built once per content of that folder. Knows where they are, not what they do.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +19,20 @@ impl ClusterBinary {
     /// The Go toolchain is missing or the build fails; `build.sh` says more on standard error.
     pub fn build() -> Result<Self> {
         static ONCE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let path = ONCE.get_or_init(|| run_script().map_err(|error| format!("{error:#}"))).clone();
+        Self::once(&ONCE, "cluster")
+    }
+
+    /// The program `suite` likewise: upstream's specs, the real kubelet, CoreDNS, and the programs of container images.
+    ///
+    /// # Errors
+    /// As [`ClusterBinary::build`].
+    pub fn build_suite() -> Result<Self> {
+        static ONCE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        Self::once(&ONCE, "suite")
+    }
+
+    fn once(once: &OnceLock<Result<PathBuf, String>>, name: &str) -> Result<Self> {
+        let path = once.get_or_init(|| run_script(name).map_err(|error| format!("{error:#}"))).clone();
         let path = path.map_err(|error| anyhow!(error))?;
         let folder = path.parent().context("the program lies in no folder")?;
         Ok(Self { folder: folder.to_owned() })
@@ -38,9 +51,10 @@ impl ClusterBinary {
     }
 }
 
-fn run_script() -> Result<PathBuf> {
+fn run_script(name: &str) -> Result<PathBuf> {
     let script = crate::repository().join("tests/cluster/build.sh");
     let output = Command::new(&script)
+        .arg(name)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("starting {}", script.display()))?;

@@ -1,13 +1,14 @@
 //! `cluster up` as a child: started, asked for its files, one of its components killed, stopped. Knows nothing of nodes or pods.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use sluice_lab::process::ProcessId;
+use sluice_lab::process::{ProcessId, in_netns};
 
 use super::binary::ClusterBinary;
 use super::daemon::Daemon;
@@ -35,6 +36,8 @@ pub enum User {
     Agent,
     /// The real kube-proxy.
     KubeProxy,
+    /// The real kubelet.
+    Kubelet,
 }
 
 /// A process of the control plane.
@@ -56,6 +59,17 @@ impl Component {
             Self::Scheduler => "kube-scheduler",
         }
     }
+}
+
+/// Where a control plane runs, if not on the machine's loopback.
+#[derive(Clone, Debug)]
+pub struct Seat<'a> {
+    /// The network namespace of its host.
+    pub netns: &'a Path,
+    /// The host's address.
+    pub address: IpAddr,
+    /// Where the kubelets listen.
+    pub kubelets: Vec<IpAddr>,
 }
 
 /// A running control plane. Dropping it stops it.
@@ -91,6 +105,31 @@ impl ControlPlane {
             "--cluster-cidr",
             &CLUSTER_CIDRS.join(","),
         ]);
+        Self::launch(binary, dir, command)
+    }
+
+    /// Starts one on a host of a lab, where nodes and pods reach it, without the fake kubelet: the nodes have real ones.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn start_at(binary: &ClusterBinary, dir: &Path, seat: &Seat<'_>) -> Result<Self> {
+        let mut command = Command::new(binary.program("cluster"));
+        command.arg("up").arg("--dir").arg(dir).args(["--stop-on", "stdin"]);
+        let address = seat.address.to_string();
+        command.args(["--bind-address", &address, "--advertise-address", &address, "--port", "6443"]);
+        let kubelets: Vec<String> = seat.kubelets.iter().map(ToString::to_string).collect();
+        command.args(["--kubelet-addresses", &kubelets.join(",")]);
+        command.args([
+            "--service-cidr",
+            &SERVICE_CIDRS.join(","),
+            "--cluster-cidr",
+            &CLUSTER_CIDRS.join(","),
+        ]);
+        in_netns(&mut command, seat.netns)?;
+        Self::launch(binary, dir, command)
+    }
+
+    fn launch(binary: &ClusterBinary, dir: &Path, command: Command) -> Result<Self> {
         let daemon = Daemon::start("cluster up", command, &dir.with_extension("log"), PATIENCE)?;
         let ready = dir.join("ready");
         let server = fs::read_to_string(&ready).with_context(|| format!("reading {}", ready.display()))?;
@@ -98,10 +137,16 @@ impl ControlPlane {
         Ok(Self { daemon, binary: binary.clone(), dir: dir.to_owned(), server })
     }
 
-    /// `127.0.0.1:PORT` of the API server.
+    /// `ADDRESS:PORT` of the API server.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// A file of its state directory.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// A kubeconfig.
@@ -111,6 +156,7 @@ impl ControlPlane {
             User::Admin => "admin.kubeconfig",
             User::Agent => "sluice.kubeconfig",
             User::KubeProxy => "kube-proxy.kubeconfig",
+            User::Kubelet => "kubelet.kubeconfig",
         })
     }
 

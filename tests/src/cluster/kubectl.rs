@@ -6,19 +6,27 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use sluice_lab::process::in_netns;
 
 /// kubectl, for one cluster and user.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
+    netns: Option<PathBuf>,
 }
 
 impl Kubectl {
     /// The program and the kubeconfig it uses.
     #[must_use]
     pub fn new(program: PathBuf, kubeconfig: &Path) -> Self {
-        Self { program, kubeconfig: kubeconfig.to_owned() }
+        Self { program, kubeconfig: kubeconfig.to_owned(), netns: None }
+    }
+
+    /// The same, run in a network namespace.
+    #[must_use]
+    pub fn inside(self, netns: &Path) -> Self {
+        Self { netns: Some(netns.to_owned()), ..self }
     }
 
     /// Runs it; the words of `line` are separated by blanks. Answers what it printed.
@@ -37,6 +45,9 @@ impl Kubectl {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(netns) = &self.netns {
+            in_netns(&mut command, netns)?;
+        }
         let mut child = command.spawn().context("starting kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
             // Should it end early, its own message says more than a broken pipe.

@@ -61,6 +61,45 @@ pub enum Implementation {
     KubeProxy(Mode),
 }
 
+impl Implementation {
+    /// Starts it on every node and waits until it serves. What it answers has to be kept as long as the lab.
+    pub(crate) fn start(
+        self,
+        lab: &Lab,
+        control: &ControlPlane,
+        binary: &ClusterBinary,
+    ) -> Result<Vec<KubeProxy>> {
+        match self {
+            Self::Sluice(road) => {
+                let parse =
+                    |cidrs: [&str; 2]| cidrs.iter().map(|cidr| cidr.parse()).collect::<Result<_, _>>();
+                let socket_lb = match road {
+                    Road::Socket => SocketLb::On,
+                    Road::Packet => SocketLb::Host,
+                };
+                let options = AgentOptions {
+                    source: Source::Kubeconfig(control.kubeconfig(User::Agent)),
+                    cluster_cidrs: parse(CLUSTER_CIDRS)?,
+                    service_cidrs: parse(SERVICE_CIDRS)?,
+                    ..AgentOptions::new(socket_lb)
+                };
+                lab.start_agents(&options, READY).map(|()| Vec::new())
+            }
+            Self::KubeProxy(mode) => {
+                let (kubeconfig, folder) = (control.kubeconfig(User::KubeProxy), lab.id().state_dir());
+                let files = Files { kubeconfig: &kubeconfig, folder: &folder };
+                let settings = Settings::new(mode);
+                let start = |node: &sluice_lab::NodeSpec| {
+                    KubeProxy::start(lab, &node.name, &settings, binary, &files)
+                };
+                let mut peers = lab.topology().nodes.iter().map(start).collect::<Result<Vec<_>>>()?;
+                peers.iter_mut().try_for_each(|peer| peer.ready(lab))?;
+                Ok(peers)
+            }
+        }
+    }
+}
+
 /// A running cluster. Dropping it takes it down; [`Cluster::down`] also says what went wrong.
 pub struct Cluster {
     // In the order in which they are dropped.
@@ -70,7 +109,6 @@ pub struct Cluster {
     doors: Daemon,
     control: ControlPlane,
     lab: Arc<Lab>,
-    binary: ClusterBinary,
 }
 
 impl Cluster {
@@ -93,45 +131,8 @@ impl Cluster {
         let logs = lab.id().state_dir();
         let runner = PodRunner::start(Arc::clone(&lab), &binary, &control.kubeconfig(User::Admin), &logs)?;
         let witness = Witness { logs };
-        let mut cluster = Self { _witness: witness, peers: Vec::new(), runner, doors, control, lab, binary };
-        cluster.start(implementation)?;
-        Ok(cluster)
-    }
-
-    fn start(&mut self, implementation: Implementation) -> Result<()> {
-        match implementation {
-            Implementation::Sluice(road) => {
-                let parse =
-                    |cidrs: [&str; 2]| cidrs.iter().map(|cidr| cidr.parse()).collect::<Result<_, _>>();
-                let socket_lb = match road {
-                    Road::Socket => SocketLb::On,
-                    Road::Packet => SocketLb::Host,
-                };
-                let options = AgentOptions {
-                    source: Source::Kubeconfig(self.control.kubeconfig(User::Agent)),
-                    cluster_cidrs: parse(CLUSTER_CIDRS)?,
-                    service_cidrs: parse(SERVICE_CIDRS)?,
-                    ..AgentOptions::new(socket_lb)
-                };
-                self.lab.start_agents(&options, READY)
-            }
-            Implementation::KubeProxy(mode) => {
-                let (kubeconfig, folder) =
-                    (self.control.kubeconfig(User::KubeProxy), self.lab.id().state_dir());
-                let files = Files { kubeconfig: &kubeconfig, folder: &folder };
-                for node in self.lab.topology().nodes {
-                    let settings = Settings::new(mode);
-                    self.peers.push(KubeProxy::start(
-                        &self.lab,
-                        &node.name,
-                        &settings,
-                        &self.binary,
-                        &files,
-                    )?);
-                }
-                self.peers.iter_mut().try_for_each(|peer| peer.ready(&self.lab))
-            }
-        }
+        let peers = implementation.start(&lab, &control, &binary)?;
+        Ok(Self { _witness: witness, peers, runner, doors, control, lab })
     }
 
     /// kubectl as the administrator.
@@ -178,7 +179,7 @@ impl Cluster {
     /// # Errors
     /// Names what failed, also what the pod runner could not do earlier.
     pub fn down(self) -> Result<()> {
-        let Self { _witness, peers, runner, doors, control, lab, binary: _ } = self;
+        let Self { _witness, peers, runner, doors, control, lab } = self;
         let mut errors = runner.troubles();
         let mut step = |result: Result<()>| errors.extend(result.err().map(|error| format!("{error:#}")));
         drop(peers);

@@ -67,6 +67,23 @@ pub(super) fn iproute2() -> State {
     }
 }
 
+/// What the specs run in pods and on nodes, where a container image would bring it along.
+pub(super) fn pod_tools() -> State {
+    let tools = [
+        ("nc", "netcat-openbsd"),
+        ("curl", "curl"),
+        ("nft", "nftables"),
+        ("conntrack", "conntrack"),
+        ("dig", "bind9-dnsutils"),
+    ];
+    let absent = tools.iter().filter(|(tool, _)| child::ask("which", &[tool]).is_none());
+    let absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
+    if absent.is_empty() {
+        return State::Present("nc, curl, nft, conntrack, dig, iperf".into());
+    }
+    State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
+}
+
 pub(super) fn go() -> State {
     let module = fs::read_to_string(child::root().join("tests/cluster/go.mod")).unwrap_or_default();
     let wanted = module.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or("1.26").trim().to_owned();

@@ -13,6 +13,12 @@ pub(super) const NEEDS: &[Need] = &[
     Need { name: "bpf-linker", weight: Weight::Required, packaged: true, look: linker::look },
     Need { name: "Go", weight: Weight::For("the cluster tests"), packaged: false, look: machine::go },
     Need {
+        name: "pod tools",
+        weight: Weight::For("the upstream suite"),
+        packaged: true,
+        look: machine::pod_tools,
+    },
+    Need {
         name: "clippy for BPF",
         weight: Weight::For("linting the kernel programs for BPF"),
         packaged: true,

@@ -12,7 +12,7 @@ var controllers = []string{
 	"serviceaccount-controller", "serviceaccount-token-controller", "namespace-controller",
 	"node-ipam-controller", "service-cidr-controller", "root-ca-certificate-publisher-controller",
 	"garbage-collector-controller", "pod-garbage-collector-controller",
-	"deployment-controller", "replicaset-controller", "statefulset-controller", "daemonset-controller",
+	"deployment-controller", "replicaset-controller", "replicationcontroller-controller", "statefulset-controller", "daemonset-controller", "job-controller",
 }
 
 func etcdArguments(dir *directory) []string {
@@ -30,11 +30,16 @@ func apiServerArguments(dir *directory, o Options) []string {
 	if o.AdvertiseAddress.IsValid() {
 		reconciler, advertise = "lease", o.AdvertiseAddress.String()
 	}
+	// A fake kubelet is where the API server is, a real one on its node.
+	kubelets := "ExternalDNS"
+	if len(o.KubeletAddresses) > 0 {
+		kubelets = "InternalIP"
+	}
 	return []string{
 		fmt.Sprintf("--v=%d", o.Verbosity),
 		"--feature-gates=" + o.FeatureGates,
 		"--etcd-servers=unix://" + dir.file("etcd.sock"),
-		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", o.Port),
+		"--bind-address=" + o.BindAddress.String(), fmt.Sprintf("--secure-port=%d", o.Port),
 		"--advertise-address=" + advertise, "--endpoint-reconciler-type=" + reconciler,
 		"--tls-cert-file=" + dir.file("kube-apiserver.crt"),
 		"--tls-private-key-file=" + dir.file("kube-apiserver.key"),
@@ -50,7 +55,7 @@ func apiServerArguments(dir *directory, o Options) []string {
 		// the node lifecycle controller takes away again.
 		"--disable-admission-plugins=TaintNodesByCondition,DefaultTolerationSeconds",
 		"--enable-priority-and-fairness=false", "--profiling=false",
-		"--kubelet-preferred-address-types=ExternalDNS",
+		"--kubelet-preferred-address-types=" + kubelets,
 		"--kubelet-certificate-authority=" + dir.file("ca.crt"),
 		"--kubelet-client-certificate=" + dir.file("kubelet-client.crt"),
 		"--kubelet-client-key=" + dir.file("kubelet-client.key"),

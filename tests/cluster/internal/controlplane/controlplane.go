@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
@@ -45,12 +46,13 @@ func Run(ctx context.Context, options Options) error {
 		return err
 	}
 	if options.Port == 0 {
-		if options.Port, err = freePort(); err != nil {
+		if options.Port, err = freePort(options.BindAddress); err != nil {
 			return err
 		}
 	}
-	server := fmt.Sprintf("https://127.0.0.1:%d", options.Port)
-	if err := writeIdentities(dir, server, serverHosts(options.ServiceCIDRs, options.AdvertiseAddress)); err != nil {
+	server := fmt.Sprintf("https://%s", netip.AddrPortFrom(options.BindAddress, uint16(options.Port)))
+	hosts := serverHosts(options.ServiceCIDRs, options.AdvertiseAddress, options.BindAddress)
+	if err := writeIdentities(dir, server, hosts, kubeletHosts(options.KubeletAddresses)); err != nil {
 		return err
 	}
 	processes := newFamily(dir)
@@ -99,8 +101,10 @@ func start(ctx context.Context, processes *family, options Options) error {
 	if _, err := processes.start("kube-scheduler", loopArguments(dir, "kube-scheduler", options)...); err != nil {
 		return err
 	}
-	if _, err := processes.start("fake-kubelet", fakeKubeletArguments(dir, options)...); err != nil {
-		return err
+	if len(options.KubeletAddresses) == 0 {
+		if _, err := processes.start("fake-kubelet", fakeKubeletArguments(dir, options)...); err != nil {
+			return err
+		}
 	}
 	if err := grantAgentRole(ctx, client); err != nil {
 		return fmt.Errorf("role of the agents: %w", err)
@@ -149,8 +153,8 @@ func adminClient(dir *directory) (kubernetes.Interface, error) {
 // freePort answers a port that nobody has at the moment. The API server cannot
 // be handed a listener, so somebody else may take it before it does; then it
 // ends, and says so.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(address netip.Addr) (int, error) {
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, 0).String())
 	if err != nil {
 		return 0, err
 	}

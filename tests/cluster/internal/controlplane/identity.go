@@ -24,13 +24,14 @@ var identities = []identity{
 	{"kube-scheduler", "system:kube-scheduler", nil},
 	{"kube-proxy", "system:kube-proxy", nil},
 	{"fake-kubelet", "fake-kubelet", []string{"system:masters"}},
+	{"kubelet", "kubelet", []string{"system:masters"}},
 	{"sluice", AgentUser, nil},
 }
 
 func kubeconfigOf(name string) string { return name + ".kubeconfig" }
 
 // writeIdentities makes all keys, certificates and kubeconfigs of the cluster.
-func writeIdentities(dir *directory, server string, hosts []string) error {
+func writeIdentities(dir *directory, server string, hosts, kubelets []string) error {
 	authority, err := pki.NewAuthority("lab")
 	if err != nil {
 		return err
@@ -47,7 +48,7 @@ func writeIdentities(dir *directory, server string, hosts []string) error {
 	}
 	pairs := map[string]func() (pki.Pair, error){
 		"kube-apiserver": func() (pki.Pair, error) { return authority.Server("kube-apiserver", hosts...) },
-		"kubelet":        func() (pki.Pair, error) { return authority.Server("kubelet", "localhost", "127.0.0.1") },
+		"kubelet":        func() (pki.Pair, error) { return authority.Server("kubelet", kubelets...) },
 		// By which the API server asks kubelets to exec.
 		"kubelet-client": func() (pki.Pair, error) { return authority.Client("kube-apiserver", "system:masters") },
 	}
@@ -73,7 +74,7 @@ func writeIdentities(dir *directory, server string, hosts []string) error {
 
 // serverHosts are the names and addresses by which the API server is reached:
 // from the machine, through nsproxy, and as the Service default/kubernetes.
-func serverHosts(serviceCIDRs []netip.Prefix, advertised netip.Addr) []string {
+func serverHosts(serviceCIDRs []netip.Prefix, advertised, bound netip.Addr) []string {
 	hosts := []string{
 		"127.0.0.1", "::1", "localhost",
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
@@ -82,8 +83,20 @@ func serverHosts(serviceCIDRs []netip.Prefix, advertised netip.Addr) []string {
 		// default/kubernetes has the first address of each range.
 		hosts = append(hosts, prefix.Masked().Addr().Next().String())
 	}
-	if advertised.IsValid() {
-		hosts = append(hosts, advertised.String())
+	for _, address := range []netip.Addr{advertised, bound} {
+		if address.IsValid() {
+			hosts = append(hosts, address.String())
+		}
+	}
+	return hosts
+}
+
+// kubeletHosts are the names and addresses by which the API server reaches
+// kubelets.
+func kubeletHosts(real []netip.Addr) []string {
+	hosts := []string{"localhost", "127.0.0.1"}
+	for _, address := range real {
+		hosts = append(hosts, address.String())
 	}
 	return hosts
 }

@@ -15,8 +15,13 @@ import (
 type Options struct {
 	// Dir is the state directory; empty for a new one under the temporary directory.
 	Dir string
-	// Port is the API server's on 127.0.0.1; 0 for a free one.
+	// Port is the API server's at BindAddress; 0 for a free one.
 	Port int
+	// BindAddress is where the API server listens.
+	BindAddress netip.Addr
+	// KubeletAddresses are where real kubelets listen, whom somebody else
+	// starts; without any, one fake kubelet plays all.
+	KubeletAddresses []netip.Addr
 	// ServiceCIDRs and ClusterCIDRs hold one prefix, or one per address family,
 	// the primary family first.
 	ServiceCIDRs []netip.Prefix
@@ -95,12 +100,24 @@ func ParseOptions(arguments []string) Options {
 	o := Options{
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:10:96::/112")},
 		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/56")},
+		BindAddress:  netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		StopOn:       lifeline.SignalsOnly,
 		OnExit:       ExitFails,
 	}
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
 	flags.StringVar(&o.Dir, "dir", "", "state directory, made if missing (default: a new one under $TMPDIR)")
-	flags.IntVar(&o.Port, "port", 0, "port of the API server on 127.0.0.1, 0 for a free one")
+	flags.IntVar(&o.Port, "port", 0, "port of the API server, 0 for a free one")
+	flags.TextVar(&o.BindAddress, "bind-address", o.BindAddress, "address of the API server")
+	flags.Func("kubelet-addresses", "where real kubelets listen, comma separated (default: one fake kubelet plays all)", func(value string) error {
+		for _, part := range strings.Split(value, ",") {
+			address, err := netip.ParseAddr(strings.TrimSpace(part))
+			if err != nil {
+				return err
+			}
+			o.KubeletAddresses = append(o.KubeletAddresses, address)
+		}
+		return nil
+	})
 	flags.Var(prefixes{&o.ServiceCIDRs}, "service-cidr", "where ClusterIPs come from, one or two prefixes")
 	flags.Var(prefixes{&o.ClusterCIDRs}, "cluster-cidr", "where nodes without podCIDRs get theirs from, one or two prefixes")
 	flags.Func("advertise-address", "endpoint address of default/kubernetes (default: it has no endpoints)", func(value string) (err error) {

@@ -25,8 +25,8 @@ func TestOnePrefixOrOneOfEachFamilyIsTaken(t *testing.T) {
 func TestTheAPIServerIsKnownByTheFirstAddressOfEachServiceRange(t *testing.T) {
 	hosts := serverHosts(
 		[]netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:10:96::/112")},
-		netip.MustParseAddr("192.0.2.7"))
-	for _, want := range []string{"10.96.0.1", "fd00:10:96::1", "127.0.0.1", "192.0.2.7", "kubernetes.default.svc"} {
+		netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8"))
+	for _, want := range []string{"10.96.0.1", "fd00:10:96::1", "127.0.0.1", "192.0.2.7", "192.0.2.8", "kubernetes.default.svc"} {
 		if !slices.Contains(hosts, want) {
 			t.Errorf("%s is not among %v", want, hosts)
 		}
