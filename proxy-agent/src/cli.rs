@@ -103,6 +103,23 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_MASQUERADE_ALL", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub masquerade_all: Option<bool>,
+    /// Show a client's own address to backends of this node under externalTrafficPolicy Cluster, too
+    #[arg(long, env = "SLUICE_PRESERVE_LOCAL_SOURCE")]
+    pub preserve_local_source: bool,
+    /// How a backend is chosen where the annotation sluice.dev/algorithm says nothing
+    #[arg(
+        long,
+        env = "SLUICE_ALGORITHM",
+        value_name = "random|maglev|rr|wrr|lc|wlc|sh",
+        default_value = "random"
+    )]
+    pub algorithm: String,
+    /// Slots of each Maglev table: `auto` by the number of backends, or a prime from 251 to 131101
+    #[arg(long, env = "SLUICE_MAGLEV_TABLE_SIZE", value_name = "auto|N", default_value = "auto")]
+    pub maglev_table_size: String,
+    /// Count new connections by Service
+    #[arg(long, env = "SLUICE_SERVICE_METRICS", value_enum, default_value_t = Switch::On)]
+    pub service_metrics: Switch,
     /// Ranges of ClusterIPs; an address in them that nobody owns is dropped
     #[arg(long, env = "SLUICE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
     pub service_cidr: Vec<String>,
@@ -167,6 +184,15 @@ pub enum SocketLbArg {
     Off,
     /// Sockets of the node's own network namespace; pods are served by packets
     Host,
+}
+
+/// Something that is done or not.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// Done
+    On,
+    /// Not done
+    Off,
 }
 
 /// Which address families are served.

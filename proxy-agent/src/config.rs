@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use proxy_common::Algorithm;
+use proxy_model::{TableSize, settings::LocalSource};
 
-use crate::cli::{IpFamilyArg, RootArgs, SocketLbArg};
+use crate::cli::{IpFamilyArg, RootArgs, SocketLbArg, Switch};
 use crate::source::kube::Watching;
 use file::FileError;
 
@@ -38,6 +40,14 @@ pub struct Config {
     pub cluster_cidrs: Vec<IpNet>,
     /// Whether pods' connections to ClusterIPs are masqueraded (item 48).
     pub masquerade: Masquerade,
+    /// What a backend of this node sees of an external client.
+    pub local_source: LocalSource,
+    /// How a backend is chosen for a Service that does not say.
+    pub algorithm: Algorithm,
+    /// How long Maglev tables are.
+    pub table_size: TableSize,
+    /// Whether new connections are counted by Service.
+    pub service_metrics: Switch,
     /// Ranges of ClusterIPs (item 53).
     pub service_cidrs: Vec<IpNet>,
     /// Which node addresses have node ports (items 65–67).

@@ -9,7 +9,7 @@ use core::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::addr::Port;
+use crate::addr::{Port, Proto};
 use crate::frontend::{Segment, ServiceId};
 
 /// An algorithm, by the names that IPVS has for them.
@@ -223,8 +223,23 @@ pub const fn mix(state: u32, word: u32) -> u32 {
 /// The hash of a client's address, or of what stands for it.
 #[inline(always)]
 pub const fn client_hash(client: [u32; 4]) -> u32 {
-    let [a, b, c, d] = client;
-    mix(mix(mix(mix(SEED, a), b), c), d)
+    words_hash(SEED, client)
+}
+
+/// The hash of a connection: the client, its port, the frontend and its port (the protocol's number counts as a port's
+/// neighbour).
+#[inline(always)]
+pub const fn connection_hash(client: [u32; 4], frontend: [u32; 4], ports: (Port, Port), proto: Proto) -> u32 {
+    let hash = words_hash(words_hash(SEED, client), frontend);
+    let ports = (ports.0.number() as u32) << 16 | ports.1.number() as u32;
+    mix(mix(hash, ports), proto.0 as u32)
+}
+
+/// Words in network order, read as the numbers that they are, so that machines of either byte order agree.
+#[inline(always)]
+const fn words_hash(state: u32, words: [u32; 4]) -> u32 {
+    let [a, b, c, d] = words;
+    mix(mix(mix(mix(state, u32::from_be(a)), u32::from_be(b)), u32::from_be(c)), u32::from_be(d))
 }
 
 const SEED: u32 = 0x51_1ce;

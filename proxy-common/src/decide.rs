@@ -2,7 +2,7 @@
 //! programs, the tests and the CLI's trace run the same functions.
 
 use crate::addr::{Address, Port, Proto};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendFlags};
 use crate::checksum;
 use crate::flow::{Flow, FlowFlags, FlowKey};
 use crate::frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, Segment, ServiceId};
@@ -25,6 +25,8 @@ pub enum Source {
     Kept,
     /// An address of this node.
     Masqueraded,
+    /// The client's own address, if the backend is on this node: its answers pass here anyway.
+    KeptIfLocal,
 }
 
 /// Which backends a client may use, or why it gets none (items 27–36, 50, 90–94).
@@ -42,7 +44,13 @@ pub fn choose(frontend: &Frontend, class: ClientClass) -> Result<Choice, Reason>
             Reason::NoEndpoints
         });
     }
-    let source = if rule.has(ClientRule::MASQUERADE) { Source::Masqueraded } else { Source::Kept };
+    let source = if !rule.has(ClientRule::MASQUERADE) {
+        Source::Kept
+    } else if rule.has(ClientRule::KEEP_IF_LOCAL) {
+        Source::KeptIfLocal
+    } else {
+        Source::Masqueraded
+    };
     Ok(Choice { segment, source })
 }
 
@@ -82,11 +90,18 @@ pub fn unowned<A: Address>(node: &NodeConfig<A>, dst: A) -> Reason {
     if any_contains(&node.service_cidrs, dst) { Reason::UnallocatedAddress } else { Reason::NotAService }
 }
 
-/// A backend that answers the client's own address must see another one, or its reply never leaves the pod
-/// (item 56).
+/// What this backend sees: kept or masqueraded. One that answers the client's own address must see another one, or its
+/// reply never leaves the pod (item 56).
 #[inline(always)]
-pub fn with_hairpin<A: Address>(source: Source, client: A, backend: A) -> Source {
-    if client == backend { Source::Masqueraded } else { source }
+pub fn with_hairpin<A: Address>(source: Source, client: A, backend: &Backend<A>) -> Source {
+    if client == backend.addr {
+        return Source::Masqueraded;
+    }
+    match source {
+        Source::KeptIfLocal if backend.flags.has(BackendFlags::LOCAL) => Source::Kept,
+        Source::KeptIfLocal | Source::Masqueraded => Source::Masqueraded,
+        Source::Kept => Source::Kept,
+    }
 }
 
 /// A new translated connection: what its first packet was and what it becomes.
@@ -182,7 +197,6 @@ mod tests {
     extern crate std;
     use super::*;
     use crate::addr::Addr4;
-    use crate::backend::BackendFlags;
     use core::net::Ipv4Addr;
     use std::collections::BTreeSet;
 
@@ -277,7 +291,29 @@ mod tests {
 
     #[test]
     fn a_hairpin_is_always_masqueraded() {
-        assert_eq!(with_hairpin(Source::Kept, ip(1), ip(1)), Source::Masqueraded);
-        assert_eq!(with_hairpin(Source::Kept, ip(1), ip(2)), Source::Kept);
+        let at = |last, flags| Backend::new(ip(last), Port::new(80), flags);
+        let (here, there) = (BackendFlags::LOCAL, BackendFlags::REMOTE);
+        for source in [Source::Kept, Source::KeptIfLocal, Source::Masqueraded] {
+            assert_eq!(with_hairpin(source, ip(1), &at(1, here)), Source::Masqueraded);
+        }
+        assert_eq!(with_hairpin(Source::Kept, ip(1), &at(2, there)), Source::Kept);
+    }
+
+    #[test]
+    fn a_source_that_is_kept_for_local_backends_is_masqueraded_for_others() {
+        let at = |flags| Backend::new(ip(2), Port::new(80), flags);
+        let draining = BackendFlags::LOCAL.with(BackendFlags::TERMINATING);
+        for (flags, expected) in [
+            (BackendFlags::LOCAL, Source::Kept),
+            (draining, Source::Kept),
+            (BackendFlags::REMOTE, Source::Masqueraded),
+        ] {
+            assert_eq!(with_hairpin(Source::KeptIfLocal, ip(1), &at(flags)), expected);
+            assert_eq!(with_hairpin(Source::Masqueraded, ip(1), &at(flags)), Source::Masqueraded);
+        }
+        let rule = ClientRule::MASQUERADE.with(ClientRule::KEEP_IF_LOCAL);
+        let frontend = Frontend { rules: [rule; 3], ..frontend() };
+        let choice = choose(&frontend, ClientClass::Outside);
+        assert_eq!(choice.map(|choice| choice.source), Ok(Source::KeptIfLocal));
     }
 }

@@ -46,10 +46,13 @@ pub const EXTENSION_HEADERS: usize = 6;
 /// number of backends; only one that is gone costs all of them, once per client.
 pub const AFFINITY_SCAN: u32 = 131_101;
 
-/// Sizes of Maglev tables and the most backends that each is for: a prime about a hundred times the number of
-/// backends, so that shares differ by about a hundredth and a change moves little more than it must. Few and
-/// far apart, because a set that grows from one size into the next moves nearly every connection.
-pub const MAGLEV_TABLES: [(u32, u32); 3] = [(16, 2_039), (160, 16_381), (u32::MAX, 131_101)];
+/// The most backends, and the size of a Maglev table for them: a prime above a hundred times their number, so that
+/// shares differ by about a hundredth, and large enough that a change moves less than two percent of the connections
+/// that it need not move. Only two, because a set that grows from one size into the next moves nearly all.
+pub const MAGLEV_TABLES: [(u32, u32); 2] = [(160, 16_381), (u32::MAX, 131_101)];
+
+/// Sizes that an operator may choose for all Maglev tables: primes.
+pub const MAGLEV_SIZES: [u32; 10] = [251, 509, 1_021, 2_039, 4_093, 8_191, 16_381, 32_749, 65_521, 131_101];
 
 /// Most slots of a segment whose backends stand in it as often as their weights say; beyond, the proportions are
 /// rounded.

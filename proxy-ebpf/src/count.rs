@@ -8,23 +8,44 @@ use crate::maps::COUNTERS;
 #[inline(always)]
 pub fn count(reason: Reason) {
     if let Some(slot) = COUNTERS.get_ptr_mut(reason.index()) {
-        increment(slot);
+        add(slot, 1);
     }
 }
 
-/// A program of a packet may interrupt one of a socket call on the same processor: a load and a store would
-/// lose counts, so this is one instruction.
+/// Adds to a counter in a map. A program of a packet may interrupt one of a socket call on the same processor, and
+/// other processors count at the same time: a load and a store would lose counts, so this is one instruction.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-fn increment(slot: *mut u64) {
-    // SAFETY: `slot` came from a successful lookup in `count`, is eight bytes and aligned, and the elements of
-    // an array live as long as the map.
+pub fn add(slot: *mut u64, number: u64) {
+    // SAFETY: every caller has `slot` from a successful lookup: it is eight bytes and aligned, and elements stay
+    // memory of their map while the program runs.
     unsafe {
-        core::arch::asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1_u64);
+        core::arch::asm!("lock *(u64 *)({slot} + 0) += {number}", slot = in(reg) slot, number = in(reg) number);
     }
+}
+
+/// The number that is next in a map's counter.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub fn take_number(slot: *mut u64) -> u64 {
+    let mut number = 1_u64;
+    // SAFETY: as in `add`.
+    unsafe {
+        core::arch::asm!(
+            "{number} = atomic_fetch_add((u64 *)({slot} + 0), {number})",
+            slot = in(reg) slot,
+            number = inout(reg) number,
+        );
+    }
+    number
 }
 
 #[cfg(not(target_arch = "bpf"))]
-fn increment(_slot: *mut u64) {
+pub fn add(_slot: *mut u64, _number: u64) {
+    unreachable!("a map lookup succeeds in the kernel only");
+}
+
+#[cfg(not(target_arch = "bpf"))]
+pub fn take_number(_slot: *mut u64) -> u64 {
     unreachable!("a map lookup succeeds in the kernel only");
 }

@@ -25,6 +25,7 @@ mod road;
 mod route;
 mod scratch;
 mod socket;
+mod tally;
 mod verified;
 
 #[cfg(target_arch = "bpf")]

@@ -4,13 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use proxy_common::{Port, Proto};
+use proxy_common::{Algorithm, Port, Proto};
 use proxy_model::fact::{
     Change, Endpoint, EndpointSlice, Kind, Label, ObjectKey, Service, ServiceKind, ServicePort, SliceFamily,
     SlicePort, TrafficPolicy,
 };
-use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Capacity, Event, Planner, Tick, World};
+use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::{Capacity, Event, Planner, TableSize, Tick, Weights, World};
 
 fn service(number: u32) -> Event {
     Event::Service(Change::Put(Service {
@@ -25,6 +25,8 @@ fn service(number: u32) -> Event {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        algorithm: None,
+        weights: Weights::default(),
         proxy_name: None,
         headless_label: Label::Absent,
         health_check_node_port: None,
@@ -56,6 +58,9 @@ fn main() {
         cluster_cidrs: vec![],
         service_cidrs: vec![],
         masquerade: Masquerade::Needed,
+        local_source: LocalSource::Masqueraded,
+        algorithm: Algorithm::RANDOM,
+        table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use proxy_common::{Address, Port, Proto};
+use proxy_common::{Address, Port, Proto, Weight};
 
 use crate::fact::{Endpoint, EndpointSlice, Name};
 use crate::family::Served;
 use crate::rule::Anywhere;
+use crate::weight::Weights;
 
 /// One endpoint of a Service port, as far as choosing goes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -22,8 +23,11 @@ pub struct Candidate<'a> {
     locality: Locality,
     zones: &'a [Name],
     nodes: &'a [Name],
-    /// `conditions.serving`. Last: where an endpoint is listed twice, everything else decides first.
+    /// `conditions.serving`. After everything that choosing looks at: where an endpoint is listed twice, that decides
+    /// first.
     serving: bool,
+    node: Option<&'a Name>,
+    zone: Option<&'a Name>,
 }
 
 /// `conditions.terminating`.
@@ -110,6 +114,8 @@ pub(crate) fn candidate<'a>(endpoint: &'a Endpoint, node: &str) -> Candidate<'a>
         zones: &endpoint.hint_zones,
         nodes: &endpoint.hint_nodes,
         serving,
+        node: endpoint.node.as_ref(),
+        zone: endpoint.zone.as_ref(),
     }
 }
 
@@ -122,6 +128,11 @@ impl Candidate<'_> {
     /// It answers, whether or not new clients are sent to it.
     pub fn serves(&self) -> bool {
         self.serving
+    }
+
+    /// How much it should get.
+    pub fn weight(&self, addr: std::net::IpAddr, weights: &Weights) -> Weight {
+        weights.of(addr, self.node, self.zone)
     }
 
     /// Where it is.

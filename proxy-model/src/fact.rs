@@ -9,7 +9,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proxy_common::{Address, Port, Proto};
+use proxy_common::{Address, Algorithm, Port, Proto};
+
+use crate::weight::Weights;
 
 /// A name; shared, because one name stands in many places.
 pub type Name = Arc<str>;
@@ -97,6 +99,10 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// `ClientIP` affinity: time-out in seconds.
     pub affinity: Option<u32>,
+    /// Annotation `sluice.dev/algorithm`.
+    pub algorithm: Option<Algorithm>,
+    /// Annotation `sluice.dev/weights`.
+    pub weights: Weights,
     /// Value of the label `service.kubernetes.io/service-proxy-name` (item 1).
     pub proxy_name: Option<Name>,
     /// Whether the label `service.kubernetes.io/headless` is there (item 2).

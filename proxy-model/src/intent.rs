@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use proxy_common::{Address, Backend, BackendFlags, Family, FrontendFlags, FrontendKey, Proto};
+use proxy_common::{Address, Algorithm, Backend, BackendFlags, Family, FrontendFlags, FrontendKey, Proto};
 
 use crate::endpoint::{self, Candidates, Choice, Locality, Needs, State, Viewpoint};
 use crate::fact::{Label, Name, Service, ServiceKind, ServicePort, TrafficPolicy};
@@ -14,6 +14,7 @@ use crate::local::{self, HealthCheck};
 use crate::rule::{self, Detector, Rules};
 use crate::servers::{self, Servers};
 use crate::settings::{Serving, Settings};
+use crate::weight::Weights;
 use crate::world::World;
 
 /// A list of backends, sorted by address and port.
@@ -41,6 +42,8 @@ pub struct PortIntent<F: Family> {
     pub proto: Proto,
     /// Affinity time-out in seconds, zero for none (item 97).
     pub affinity: u32,
+    /// How one of the backends is chosen.
+    pub algorithm: Algorithm,
     /// Backends for Cluster policy.
     pub cluster: Backends<F>,
     /// Backends for Local policy.
@@ -181,9 +184,17 @@ pub(crate) fn chosen<'a, F: Served>(
 }
 
 impl<F: Served> Chosen<'_, F> {
-    fn backends(&self, is_member: impl Fn(&endpoint::Candidate<'_>) -> bool) -> Backends<F> {
+    fn backends(
+        &self,
+        weights: &Weights,
+        is_member: impl Fn(&endpoint::Candidate<'_>) -> bool,
+    ) -> Backends<F> {
         let members = self.candidates.iter().filter(|(_, candidate)| is_member(candidate));
-        members.map(|((addr, port), candidate)| Backend::new(*addr, *port, flags(candidate))).collect()
+        let backend = |((addr, port), candidate): (&(F::Addr, _), &endpoint::Candidate<'_>)| Backend {
+            weight: candidate.weight(addr.to_ip(), weights),
+            ..Backend::new(*addr, *port, flags(candidate))
+        };
+        members.map(backend).collect()
     }
 
     /// Whether the endpoint is in the cluster set.
@@ -215,13 +226,14 @@ fn port_intent<F: Served>(
     cluster_ip: F::Addr,
 ) -> PortIntent<F> {
     let chosen = chosen(world, around, service, port);
-    let cluster = chosen.backends(|candidate| chosen.in_cluster(candidate, around));
-    let local = chosen.backends(|candidate| chosen.choice.in_local(candidate));
+    let cluster = chosen.backends(&service.weights, |candidate| chosen.in_cluster(candidate, around));
+    let local = chosen.backends(&service.weights, |candidate| chosen.choice.in_local(candidate));
     let anywhere = chosen.choice.anywhere;
     PortIntent {
         name: port.name.clone(),
         proto: port.proto,
         affinity: service.affinity.unwrap_or(0),
+        algorithm: service.algorithm.unwrap_or(around.settings.algorithm),
         // One list where both are equal: they share one segment.
         local: if cluster == local { cluster.clone() } else { local },
         cluster,
@@ -232,7 +244,12 @@ fn port_intent<F: Served>(
             around.detector,
             anywhere,
         ),
-        external: rule::external(service.external_policy, around.detector, anywhere),
+        external: rule::external(
+            service.external_policy,
+            around.settings.local_source,
+            around.detector,
+            anywhere,
+        ),
         frontends: frontends(around, service, port, cluster_ip),
         ranges: ranges(around, service),
     }

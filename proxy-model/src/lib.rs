@@ -7,8 +7,8 @@
 //! ```text
 //! fact ─► world ─► endpoint, rule ─► intent ─► plan ─► writes
 //!         (events,  (who may use     (frontends (ids, segments,
-//!          dirty)    which backend)   of a       diff, order)
-//!                                     Service)
+//!          dirty)    which backend)   of a       diff, order;
+//!                                     Service)   roster: their slots)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -18,10 +18,12 @@ pub mod family;
 pub mod intent;
 pub mod local;
 pub mod plan;
+pub mod roster;
 pub mod rule;
 pub mod servers;
 pub mod settings;
 pub mod view;
+pub mod weight;
 pub mod world;
 
 pub use fact::{Change, Event, Kind, Name, ObjectKey};
@@ -29,6 +31,8 @@ pub use family::{IpFamily, Served};
 pub use plan::{
     Actual, Adoption, Capacity, Plan, Planner, Refusal, Refused, ServiceName, Table, Tick, Write,
 };
+pub use roster::TableSize;
 pub use servers::{Moved, Servers};
 pub use settings::{NodePortAddresses, Settings};
+pub use weight::Weights;
 pub use world::{Changed, World};

@@ -5,7 +5,7 @@
 use proxy_common::ClientRule;
 
 use crate::fact::TrafficPolicy;
-use crate::settings::Masquerade;
+use crate::settings::{LocalSource, Masquerade};
 
 /// One rule per [`proxy_common::ClientClass`], indexed by it.
 pub type Rules = [ClientRule; 3];
@@ -57,9 +57,21 @@ pub fn internal(
 }
 
 /// Clients of a node port, an external IP or a load balancer's address (items 57, 58, 84–87).
-pub fn external(policy: TrafficPolicy, detector: Detector, anywhere: Anywhere) -> Rules {
+pub fn external(
+    policy: TrafficPolicy,
+    local_source: LocalSource,
+    detector: Detector,
+    anywhere: Anywhere,
+) -> Rules {
     match policy {
-        TrafficPolicy::Cluster => [ClientRule::MASQUERADE; 3],
+        TrafficPolicy::Cluster => {
+            let other = match local_source {
+                LocalSource::Masqueraded => ClientRule::MASQUERADE,
+                LocalSource::Preserved => ClientRule::MASQUERADE.with(ClientRule::KEEP_IF_LOCAL),
+            };
+            // The node's own processes have an address of the node in any case.
+            [other, ClientRule::MASQUERADE, other]
+        }
         TrafficPolicy::Local => {
             let outside = local(anywhere);
             // As though it went out and came back (item 85); the node itself must not be seen as its source (86).

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
+use proxy_common::Algorithm;
+
 use crate::fact::{Name, Prefix};
+use crate::roster::TableSize;
 
 /// The settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +18,12 @@ pub struct Settings {
     pub service_cidrs: Vec<Prefix>,
     /// Whether pods' traffic to ClusterIPs is masqueraded too (item 48).
     pub masquerade: Masquerade,
+    /// Whether external clients of a Cluster policy are masqueraded for backends of this node, too.
+    pub local_source: LocalSource,
+    /// How backends are chosen for a Service that does not say.
+    pub algorithm: Algorithm,
+    /// How long Maglev tables are.
+    pub table_size: TableSize,
     /// Which of the node's addresses answer node ports.
     pub node_port_addresses: NodePortAddresses,
     /// The node's primary address in its family, instead of the first in the Node's status (item 122).
@@ -34,6 +43,15 @@ pub enum Masquerade {
     Needed,
     /// All (item 48).
     All,
+}
+
+/// What a backend of this node sees of an external client under a Cluster policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LocalSource {
+    /// The node (item 57).
+    Masqueraded,
+    /// The client: the answers pass this node anyway.
+    Preserved,
 }
 
 /// Whether a family is served.

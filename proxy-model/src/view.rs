@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
-use proxy_common::{Address, Backend, FrontendKey, Port, ServiceId, V4, V6};
+use proxy_common::{Address, Algorithm, Backend, FrontendKey, Port, ServiceId, V4, V6, Weight};
 
 use crate::endpoint::{self, Candidate, Choice, Source, State, Topology};
 use crate::fact::{Endpoint, Name, Service, ServicePort};
@@ -23,10 +23,14 @@ pub struct PortView {
     pub id: Option<ServiceId>,
     /// Where clients find it.
     pub frontends: Vec<FrontendView>,
+    /// How a backend is chosen.
+    pub algorithm: Algorithm,
     /// Backends for Cluster policy.
     pub cluster: Vec<SocketAddr>,
     /// Backends for Local policy.
     pub local: Vec<SocketAddr>,
+    /// Backends with another weight than one.
+    pub weights: BTreeMap<SocketAddr, Weight>,
     /// Every endpoint that the slices list, by address and port.
     pub endpoints: Vec<EndpointView>,
 }
@@ -135,6 +139,8 @@ fn in_family<F: Served>(world: &World, planner: &Planner, service: &Service) -> 
         PortView {
             id: planner.id(&name),
             frontends: frontends.collect(),
+            algorithm: port.algorithm,
+            weights: weights(port.cluster.iter().chain(&*port.local)),
             cluster: sockets(&port.cluster),
             local: sockets(&port.local),
             endpoints: facts
@@ -148,6 +154,12 @@ fn in_family<F: Served>(world: &World, planner: &Planner, service: &Service) -> 
 
 fn sockets<A: Address>(backends: &[Backend<A>]) -> Vec<SocketAddr> {
     backends.iter().map(|backend| SocketAddr::new(backend.addr.to_ip(), backend.port.number())).collect()
+}
+
+fn weights<'a, A: Address>(backends: impl Iterator<Item = &'a Backend<A>>) -> BTreeMap<SocketAddr, Weight> {
+    let said = backends.filter(|backend| backend.weight != Weight::ONE);
+    said.map(|backend| (SocketAddr::new(backend.addr.to_ip(), backend.port.number()), backend.weight))
+        .collect()
 }
 
 /// An entry of a slice.

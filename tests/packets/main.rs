@@ -4,6 +4,7 @@
 //! through the same cases: a [`family::Names`] holds the addresses.
 //! [`live`] alone sends anything: through attached programs, between namespaces.
 
+mod algorithm;
 mod clash;
 mod family;
 mod forward;

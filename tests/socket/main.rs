@@ -4,6 +4,7 @@
 //! with its own network namespace and control group (`room`).
 
 mod affinity;
+mod algorithm;
 mod datagram;
 mod object;
 mod range;

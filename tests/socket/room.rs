@@ -14,11 +14,11 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr},
+    programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr},
 };
 use proxy_common::{
     Addr4, Addr6, Address, Backend, BackendFlags, Cidr, ClientRule, DatapathConfig, Frontend, FrontendFlags,
-    FrontendKey, NodeConfig, Port, Proto, RangeKey, Reason, Segment, ServiceId, maps::MapType,
+    FrontendKey, NodeConfig, Port, Proto, RangeKey, Reason, Segment, ServiceId, Tally, maps::MapType,
 };
 use tests::object::{self, Cell};
 
@@ -29,8 +29,17 @@ const RAN: &str = "the test ran inside of its room";
 const PREFIX: &str = "sluice-test-socket-";
 
 /// Every program of the socket road.
-pub(crate) const PROGRAMS: [&str; 8] =
-    ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
+pub(crate) const PROGRAMS: [&str; 9] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "sock_release",
+];
 
 /// Where the clients of a test are, for the programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -252,6 +261,11 @@ impl Room {
         object::counters(&self.object)
     }
 
+    /// What became of the new connections to a Service port.
+    pub(crate) fn tally(&mut self, service: ServiceId) -> Tally {
+        object::tally(&mut self.object, service).expect("there was a connection")
+    }
+
     /// Every entry of a hash.
     pub(crate) fn entries<K: MapType, V: MapType>(&mut self, name: &str) -> Vec<(K, V)> {
         let map = object::hash::<K, V>(&mut self.object, name);
@@ -284,6 +298,13 @@ fn attach(object: &mut Ebpf, cgroup: &Path) {
     let cgroup = fs::File::open(cgroup).expect("the control group exists");
     for name in PROGRAMS {
         let program = object.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
+        if let Ok(program) = <&mut CgroupSock>::try_from(&mut *program) {
+            object::load_program(name, || program.load());
+            program
+                .attach(&cgroup, CgroupAttachMode::Single)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            continue;
+        }
         let program: &mut CgroupSockAddr = program.try_into().expect("a program of socket addresses");
         object::load_program(name, || program.load());
         // Detached when the descriptor is closed, that is with this process.

@@ -3,12 +3,12 @@
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
     maps::{
-        Array, HashMap, MapData, PerCpuArray,
+        Array, HashMap, MapData, PerCpuArray, PerCpuHashMap,
         lpm_trie::{Key, LpmTrie},
     },
     programs::ProgramError,
 };
-use proxy_common::{Address, DatapathConfig, NodeConfig, RangeKey, Reason, ServiceId, maps::MapType};
+use proxy_common::{Address, DatapathConfig, NodeConfig, RangeKey, Reason, ServiceId, Tally, maps::MapType};
 use std::{borrow::Cow, collections::BTreeMap};
 use zerocopy::IntoBytes as _;
 
@@ -155,4 +155,19 @@ pub fn empty<K: MapType, V: MapType>(mut map: Hash<'_, K, V>) {
     for key in keys {
         let _ = map.remove(&key);
     }
+}
+
+/// What became of the new connections to a Service port, if any was counted.
+///
+/// # Panics
+/// If the map cannot be read.
+pub fn tally(object: &mut Ebpf, service: ServiceId) -> Option<Tally> {
+    let map = object.map_mut("tallies").expect("the map of the table");
+    let map: PerCpuHashMap<_, Cell<ServiceId>, Cell<Tally>> = map.try_into().expect("a per-CPU hash");
+    let sum = |one: Tally, Cell(other): &Cell<Tally>| Tally {
+        opened: one.opened + other.opened,
+        refused: one.refused + other.refused,
+        dropped: one.dropped + other.dropped,
+    };
+    map.get(&Cell(service), 0).ok().map(|copies| copies.iter().fold(Tally::default(), sum))
 }

@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::File;
-use super::value::{Given, bind_address, cidrs, nodeport_addresses, period, size, uplinks};
+use proxy_model::settings::LocalSource;
+
+use super::value::{
+    Given, algorithm, bind_address, cidrs, nodeport_addresses, period, size, table_size, uplinks,
+};
 use super::{Config, ConfigError, Masquerade, NodePortAddresses, Roots, SourceConfig, TableSizes, Watched};
 use crate::cli::RunArgs;
 use crate::cli::kube_proxy::{KubeProxyArgs, Taken};
@@ -59,6 +63,10 @@ impl Config {
             socket_lb: args.socket_lb.into(),
             cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| cidrs(&given))?,
             masquerade: if masquerade_all { Masquerade::All } else { Masquerade::WhereNeeded },
+            local_source: local_source(args.preserve_local_source),
+            algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
+            table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
+            service_metrics: args.service_metrics,
             service_cidrs: cidrs(&Given::flag("service-cidr", args.service_cidr))?,
             nodeport_addresses: node_ports
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
@@ -82,6 +90,10 @@ fn tables([flows, frontends, backends]: [u32; 3]) -> Result<TableSizes, ConfigEr
         frontends: size("frontend-table-size", frontends)?,
         backends: size("backend-table-size", backends)?,
     })
+}
+
+fn local_source(preserve: bool) -> LocalSource {
+    if preserve { LocalSource::Preserved } else { LocalSource::Masqueraded }
 }
 
 /// A text that says something.

@@ -1,9 +1,11 @@
 //! The configuration in force, as `/configz` shows it: upstream's object with what of it means something here, and
 //! Sluice's own settings beside it.
 
+use proxy_model::{TableSize, settings::LocalSource};
 use serde_json::{Value, json};
 
 use super::{Config, Families, Masquerade, NodePortAddresses, SocketLb, SourceConfig, Uplinks};
+use crate::cli::Switch;
 
 impl Config {
     /// One JSON object; the first key is the one that kube-proxy has.
@@ -43,11 +45,18 @@ impl Config {
                 "minSyncPeriod": period(self.min_sync_period),
             },
             "sluice": {
+                "algorithm": self.algorithm.to_string(),
                 "bpfRoot": self.roots.bpf.display().to_string(),
                 "cgroupRoot": self.roots.cgroup.display().to_string(),
                 "config": self.file.as_ref().map(|file| file.path().display().to_string()),
                 "ipFamily": family(self.families),
+                "maglevTableSize": match self.table_size {
+                    TableSize::Fitting => json!("auto"),
+                    TableSize::Fixed(slots) => json!(slots),
+                },
                 "manifests": manifests,
+                "preserveLocalSource": self.local_source == LocalSource::Preserved,
+                "serviceMetrics": self.service_metrics == Switch::On,
                 "serviceCIDR": text(&self.service_cidrs),
                 "serviceProxyName": self.service_proxy_name,
                 "socketLb": road(self.socket_lb),

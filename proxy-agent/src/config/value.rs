@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use proxy_common::{Algorithm, limits::MAGLEV_SIZES};
+use proxy_model::TableSize;
 
 use super::{ConfigError, NodePortAddresses, Uplinks};
 
@@ -63,6 +65,20 @@ pub(super) fn uplinks(given: &Given<Vec<String>>) -> Result<Uplinks, ConfigError
         return Err(given.bad(names.join(","), "either `auto` alone or a list of device names"));
     }
     Ok(Uplinks::Named(names))
+}
+
+pub(super) fn algorithm(given: &Given<String>) -> Result<Algorithm, ConfigError> {
+    let expected = "one of random, maglev, rr, wrr, lc, wlc, sh";
+    given.value.trim().parse().map_err(|_| given.bad(given.value.as_str(), expected))
+}
+
+pub(super) fn table_size(given: &Given<String>) -> Result<TableSize, ConfigError> {
+    if given.value.trim() == "auto" {
+        return Ok(TableSize::Fitting);
+    }
+    let expected = "`auto` or one of 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131101";
+    let slots = given.value.trim().parse().ok().filter(|slots| MAGLEV_SIZES.contains(slots));
+    slots.map(TableSize::Fixed).ok_or_else(|| given.bad(given.value.as_str(), expected))
 }
 
 pub(super) fn size(flag: &str, entries: u32) -> Result<u32, ConfigError> {

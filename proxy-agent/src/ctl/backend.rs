@@ -45,7 +45,7 @@ fn collect<F: MapFamily>(
 ) -> anyhow::Result<()> {
     for (_, value) in frontends(maps)?.into_iter().filter(|(_, value)| only.takes(value.service)) {
         for segment in [value.cluster, value.local] {
-            for backend in maps.segment(segment)? {
+            for backend in maps.members(segment)? {
                 found.entry(backend.into()).or_default().insert(reader.label(value.service));
             }
         }

@@ -7,6 +7,7 @@ use proxy_common::{AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Fronten
 
 use super::{
     clock::{Clock, Jiffies},
+    counts,
     error::Error,
     family::{MapFamily, Maps},
     load::Programs,
@@ -110,6 +111,7 @@ pub(super) fn collect(
         collect_family(&maps.v4, now, &mut collected)?;
         collect_family(&maps.v6, now, &mut collected)?;
     }
+    counts::recount(maps)?;
     collected.affinity = collect_affinity(maps, boot_seconds()).map_err(|source| Error::Map {
         verb: "clean",
         map: "affinity",

@@ -29,6 +29,8 @@ pub enum Hook {
     Getpeername4,
     /// getpeername(2), IPv6 and mapped IPv4.
     Getpeername6,
+    /// close(2): the connection of a socket no longer counts as one of its backend's.
+    SockRelease,
     /// Ingress of a pod's veth: packets from the pod.
     FromPod,
     /// Egress of a pod's veth: packets to the pod.
@@ -59,7 +61,7 @@ pub enum Side {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Connect4,
         Self::Connect6,
         Self::Sendmsg4,
@@ -68,6 +70,7 @@ impl Hook {
         Self::Recvmsg6,
         Self::Getpeername4,
         Self::Getpeername6,
+        Self::SockRelease,
         Self::FromPod,
         Self::ToPod,
         Self::FromWire,
@@ -86,6 +89,7 @@ impl Hook {
             Self::Recvmsg6 => "recvmsg6",
             Self::Getpeername4 => "getpeername4",
             Self::Getpeername6 => "getpeername6",
+            Self::SockRelease => "sock_release",
             Self::FromPod => "from_pod",
             Self::ToPod => "to_pod",
             Self::FromWire => "from_wire",
@@ -105,6 +109,7 @@ impl Hook {
         match self {
             Self::Connect4 | Self::Sendmsg4 | Self::Recvmsg4 | Self::Getpeername4 => Anchor::Cgroup,
             Self::Connect6 | Self::Sendmsg6 | Self::Recvmsg6 | Self::Getpeername6 => Anchor::Cgroup,
+            Self::SockRelease => Anchor::Cgroup,
             Self::FromPod => Anchor::Device(Role::Pod, Side::Ingress),
             Self::ToPod => Anchor::Device(Role::Pod, Side::Egress),
             Self::FromWire => Anchor::Device(Role::Uplink, Side::Ingress),
@@ -124,6 +129,7 @@ impl Hook {
             Self::Recvmsg6 => attach::BPF_CGROUP_UDP6_RECVMSG,
             Self::Getpeername4 => attach::BPF_CGROUP_INET4_GETPEERNAME,
             Self::Getpeername6 => attach::BPF_CGROUP_INET6_GETPEERNAME,
+            Self::SockRelease => attach::BPF_CGROUP_INET_SOCK_RELEASE,
             Self::FromPod | Self::FromWire => attach::BPF_TCX_INGRESS,
             Self::ToPod | Self::ToWire => attach::BPF_TCX_EGRESS,
         };
@@ -138,7 +144,7 @@ impl Hook {
             Self::Connect4 | Self::Sendmsg4 | Self::Recvmsg4 | Self::Getpeername4 => {
                 families.ipv4() && !matches!(road, SocketRoad::Off)
             }
-            Self::Connect6 | Self::Sendmsg6 | Self::Recvmsg6 | Self::Getpeername6 => {
+            Self::Connect6 | Self::Sendmsg6 | Self::Recvmsg6 | Self::Getpeername6 | Self::SockRelease => {
                 !matches!(road, SocketRoad::Off)
             }
             Self::FromPod | Self::ToPod | Self::FromWire | Self::ToWire => true,
@@ -170,9 +176,9 @@ mod tests {
             Hook::ALL.into_iter().filter(|hook| hook.needed(families, road)).map(Hook::name).collect()
         };
         let tc = ["from_pod", "to_pod", "from_wire", "to_wire"];
-        let six = ["connect6", "sendmsg6", "recvmsg6", "getpeername6"];
-        assert_eq!(names(Families::Ipv6, SocketRoad::On), [six, tc].concat());
-        assert_eq!(names(Families::Ipv4, SocketRoad::Host).len(), 12);
+        let six = ["connect6", "sendmsg6", "recvmsg6", "getpeername6", "sock_release"];
+        assert_eq!(names(Families::Ipv6, SocketRoad::On), [&six[..], &tc].concat());
+        assert_eq!(names(Families::Ipv4, SocketRoad::Host).len(), 13);
         assert_eq!(names(Families::Dual, SocketRoad::Off), tc);
     }
 }

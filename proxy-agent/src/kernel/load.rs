@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, TestRun, TestRunOptions},
+    programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, TestRun, TestRunOptions},
 };
 use proxy_common::{DatapathConfig, maps::SPECS};
 use zerocopy::IntoBytes;
@@ -20,7 +20,7 @@ use super::{
     hook::Hook,
     object,
     pins::Pins,
-    settings::{Families, Settings, SocketRoad},
+    settings::{Settings, SocketRoad, Tallies},
     shape,
 };
 
@@ -46,7 +46,7 @@ impl Programs {
     /// # Errors
     /// [`Error::Load`] when maps cannot be made, [`Error::Verifier`] for a program the kernel refuses.
     pub fn load(pins: &Pins, settings: &Settings, road: SocketRoad) -> Result<Self, Error> {
-        let constants = constants(settings.families, road, netns_cookie()?);
+        let constants = constants(settings, road, netns_cookie()?);
         let paths: Vec<PathBuf> = SPECS.iter().map(|spec| pins.map(spec.name)).collect();
         let mut loader = EbpfLoader::new();
         loader.override_global("CONFIG", constants.as_bytes(), true);
@@ -71,6 +71,9 @@ impl Programs {
         let program = self.object.program_mut(name).ok_or(Error::NoProgram { name })?;
         if let Ok(tc) = <&mut SchedClassifier>::try_from(&mut *program) {
             return patiently(|| tc.load()).map_err(Error::refused(name));
+        }
+        if let Ok(socket) = <&mut CgroupSock>::try_from(&mut *program) {
+            return patiently(|| socket.load()).map_err(Error::refused(name));
         }
         let cgroup: &mut CgroupSockAddr = program.try_into().map_err(Error::refused(name))?;
         patiently(|| cgroup.load()).map_err(Error::refused(name))
@@ -141,7 +144,8 @@ fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), P
     result
 }
 
-fn constants(families: Families, road: SocketRoad, host_netns: u64) -> DatapathConfig {
+fn constants(settings: &Settings, road: SocketRoad, host_netns: u64) -> DatapathConfig {
+    let families = settings.families;
     DatapathConfig {
         host_netns,
         ipv4: u8::from(families.ipv4()),
@@ -149,6 +153,7 @@ fn constants(families: Families, road: SocketRoad, host_netns: u64) -> DatapathC
         host_sockets_only: u8::from(road == SocketRoad::Host),
         pod_packets: u8::from(matches!(road, SocketRoad::Host | SocketRoad::Off)),
         node_packets: u8::from(road == SocketRoad::Off),
+        tallies: u8::from(settings.tallies == Tallies::Kept),
         ..DatapathConfig::default()
     }
 }
@@ -171,6 +176,7 @@ fn netns_cookie() -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::settings::{Families, Sizes, Uplinks};
 
     #[test]
     fn a_load_that_a_signal_cut_short_is_tried_again_five_times_and_no_other() {
@@ -196,9 +202,22 @@ mod tests {
     }
 
     #[test]
-    fn the_constants_follow_from_the_road() {
+    fn the_constants_follow_from_the_settings_and_the_road() {
+        let settings = Settings {
+            bpf_root: PathBuf::new(),
+            cgroup_root: PathBuf::new(),
+            run_root: PathBuf::new(),
+            socket_road: SocketRoad::Auto,
+            families: Families::Ipv4,
+            sizes: Sizes::DEFAULT,
+            uplinks: Uplinks::Auto,
+            tallies: Tallies::Off,
+        };
+        let counting = Settings { tallies: Tallies::Kept, ..settings.clone() };
+        let tallies = [&settings, &counting].map(|settings| constants(settings, SocketRoad::On, 7).tallies);
+        assert_eq!(tallies, [0, 1]);
         let of = |road| {
-            let c = constants(Families::Ipv4, road, 7);
+            let c = constants(&settings, road, 7);
             [c.ipv4, c.ipv6, c.host_sockets_only, c.pod_packets, c.node_packets]
         };
         assert_eq!(of(SocketRoad::On), [1, 0, 0, 0, 0]);

@@ -3,7 +3,7 @@
 
 use std::{io, marker::PhantomData};
 
-use proxy_common::maps::MapType;
+use proxy_common::{Tally, maps::MapType};
 
 use super::sys::{Cursor, RawMap, Update};
 
@@ -21,6 +21,17 @@ pub struct PerCpu<V> {
     cpus: usize,
     types: PhantomData<V>,
 }
+
+/// A per-CPU hash of counters.
+#[derive(Debug)]
+pub struct PerCpuTable<K> {
+    raw: RawMap,
+    cpus: usize,
+    types: PhantomData<fn(K)>,
+}
+
+/// Entries of a per-CPU hash read at once: each has a value per CPU.
+const PER_CPU_CHUNK: usize = 256;
 
 /// Entries read at once: enough that a scan of 262,144 entries is 64 calls, few enough to stay in the cache.
 const CHUNK: usize = 4_096;
@@ -187,6 +198,64 @@ impl PerCpu<u64> {
             Ok(copies.iter().fold(0_u64, |sum, one| sum.wrapping_add(*one)))
         };
         (0..self.raw.max_entries()).map(sum).collect()
+    }
+}
+
+impl<K: MapType> PerCpuTable<K> {
+    /// A handle of `raw`, which was opened for `cpus` copies of a value.
+    ///
+    /// # Errors
+    /// `InvalidData` when the map's keys or values have other sizes.
+    pub fn new(raw: RawMap, cpus: usize) -> io::Result<Self> {
+        if (raw.entry().key, raw.entry().value) != (size_of::<K>(), size_of::<Tally>() * cpus) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Self { raw, cpus, types: PhantomData })
+    }
+
+    /// Every key with the sums over all CPUs.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn sums(&self) -> io::Result<Vec<(K, Tally)>> {
+        let mut all = Vec::new();
+        let mut cursor = Cursor::default();
+        let mut room = PER_CPU_CHUNK.min(self.raw.max_entries() as usize).max(1);
+        while !cursor.done {
+            let (mut keys, mut values) = (vec![zero::<K>(); room], vec![Tally::default(); room * self.cpus]);
+            match self.raw.scan(&mut cursor, bytes_mut(&mut keys), bytes_mut(&mut values)) {
+                Ok(count) => {
+                    let sums =
+                        values.chunks(self.cpus).map(|copies| copies.iter().fold(Tally::default(), sum));
+                    all.extend(keys.into_iter().zip(sums).take(count));
+                }
+                // One bucket holds more than fits.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < PER_CPU_CHUNK << 8 => {
+                    room *= 2
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes one entry; that it is not there is no error.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn remove(&self, key: &K) -> io::Result<()> {
+        match self.raw.delete(bytes(std::slice::from_ref(key))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn sum(one: Tally, other: &Tally) -> Tally {
+    Tally {
+        opened: one.opened.wrapping_add(other.opened),
+        refused: one.refused.wrapping_add(other.refused),
+        dropped: one.dropped.wrapping_add(other.dropped),
     }
 }
 

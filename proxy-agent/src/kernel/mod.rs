@@ -15,6 +15,7 @@ pub mod apply;
 pub mod cleanup;
 pub mod clock;
 pub mod clsact;
+pub mod counts;
 pub mod devices;
 pub mod diag;
 pub mod error;
@@ -50,13 +51,14 @@ use proxy_common::{Addr4, Addr6, NodeConfig, Reason, V4, V6};
 use proxy_model::{Actual, Moved, Plan, ServiceName, Table};
 
 pub use apply::Outcome;
+pub use counts::Counts;
 pub use error::Error;
 pub use family::{MapFamily, Maps};
 pub use gc::Collected;
 pub use moved::LetGo;
 pub use pins::{Occupancy, Pinned};
 pub use record::{Record, State};
-pub use settings::{Families, Settings, Sizes, SocketRoad, Uplinks};
+pub use settings::{Families, Settings, Sizes, SocketRoad, Tallies, Uplinks};
 pub use topology::Topology;
 
 use clock::Clock;
@@ -240,7 +242,10 @@ impl Kernel {
         &self,
         names: impl Iterator<Item = (proxy_common::ServiceId, &'a ServiceName)>,
     ) -> Result<(), Error> {
-        self.record.write_names(names)
+        let names: Vec<_> = names.collect();
+        // Before a number rests long enough to be given to another Service.
+        self.maps.counts.retain(&names.iter().map(|(id, _)| *id).collect())?;
+        self.record.write_names(names.into_iter())
     }
 
     /// Packets and calls by reason, since the maps were made.

@@ -19,6 +19,7 @@ use proxy_common::{
 };
 
 use super::{
+    counts::Counts,
     error::Error,
     family::{MapFamily, Maps, table},
     hook::Hook,
@@ -175,6 +176,8 @@ pub struct Pinned {
     pub affinity: Table<AffinityKey, AffinityValue>,
     /// What the devices are.
     pub devices: Table<u32, DeviceKind>,
+    /// What is counted by Service.
+    pub counts: Counts,
     counters: PerCpu<u64>,
 }
 
@@ -210,6 +213,7 @@ impl Pinned {
             v6: V6::open(&pins, access)?,
             affinity: table(&pins, "affinity", access)?,
             devices: table(&pins, "devices", access)?,
+            counts: Counts::open(&pins, cpus()?, access)?,
             counters,
             pins,
         })
@@ -252,6 +256,9 @@ impl Pinned {
             "localaddrs6" => Some(self.v6.local_addrs.count()),
             "affinity" => Some(self.affinity.count()),
             "devices" => Some(self.devices.count()),
+            "turns" => Some(self.counts.turns.count()),
+            "loads" => Some(self.counts.loads.count()),
+            "tallies" => Some(self.counts.tallies.sums().map(|sums| sums.len())),
             _ => None,
         };
         let used = used.transpose().map_err(failed)?;
@@ -267,6 +274,17 @@ impl<F: MapFamily> Maps<F> {
     /// [`Outside`]: a broken map.
     pub fn segment(&self, segment: Segment) -> Result<Vec<Backend<F::Addr>>, Outside> {
         self.backends.read(segment.start, segment.len as usize)
+    }
+
+    /// The backends of a segment, each once: a table has many slots for one.
+    ///
+    /// # Errors
+    /// [`Outside`]: a broken map.
+    pub fn members(&self, segment: Segment) -> Result<Vec<Backend<F::Addr>>, Outside> {
+        let mut backends = self.segment(segment)?;
+        backends.sort_unstable();
+        backends.dedup();
+        Ok(backends)
     }
 }
 

@@ -21,6 +21,17 @@ pub struct Settings {
     pub sizes: Sizes,
     /// Which devices are uplinks.
     pub uplinks: Uplinks,
+    /// Whether new connections are counted by Service port.
+    pub tallies: Tallies,
+}
+
+/// Whether new connections are counted by Service port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tallies {
+    /// They are.
+    Kept,
+    /// They are not: that saves one lookup for each.
+    Off,
 }
 
 /// Who is served by translation at connect time.

@@ -1,7 +1,7 @@
 //! Metrics that are read from the pinned maps when somebody asks for them: they cost nothing otherwise.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -9,8 +9,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use proxy_common::reason::Outcome;
+use proxy_model::ServiceName;
 
-use crate::kernel::pins::{self, Occupancy};
+use crate::kernel::pins::{self, Occupancy, Pinned};
+use crate::kernel::record::{RUN_ROOT, Record};
 
 /// Reads the maps below a `--bpf-root`.
 #[derive(Debug)]
@@ -22,6 +24,39 @@ impl PinnedMaps {
     /// The maps below `bpf_root`; opened anew each time, because an agent may replace them.
     pub fn below(bpf_root: PathBuf) -> Self {
         Self { bpf_root }
+    }
+}
+
+impl PinnedMaps {
+    /// New connections by Service port: as many series as ports were used, three for each. Nothing is counted under
+    /// `--service-metrics=off`.
+    fn connections(&self, encoder: &mut DescriptorEncoder<'_>, maps: &Pinned) -> fmt::Result {
+        let tallies = maps.counts.tallies().unwrap_or_default();
+        if tallies.is_empty() {
+            return Ok(());
+        }
+        let names = Record::of(Path::new(RUN_ROOT), &self.bpf_root).names();
+        let help = "New connections to a Service port by what became of them";
+        let mut family =
+            encoder.encode_descriptor("sluice_service_connections", help, None, MetricType::Counter)?;
+        let named = tallies.iter().filter_map(|(id, tally)| Some((names.get(id)?, tally)));
+        for (ServiceName { service, port, proto, family: ip_family }, tally) in named {
+            let proto = proto.to_string();
+            for (result, count) in
+                [("opened", tally.opened), ("refused", tally.refused), ("dropped", tally.dropped)]
+            {
+                let labels = [
+                    ("namespace", &*service.namespace),
+                    ("service", &service.name),
+                    ("port", port),
+                    ("protocol", &proto),
+                    ("ip_family", ip_family.name()),
+                    ("result", result),
+                ];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -45,6 +80,7 @@ impl Collector for PinnedMaps {
             let labels = [("outcome", outcome(reason.outcome())), ("reason", reason.text())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
+        self.connections(&mut encoder, &maps)?;
         let occupancy = maps.occupancy().unwrap_or_default();
         let used = |map: &Occupancy| map.used.and_then(|used| i64::try_from(used).ok());
         let capacity = |map: &Occupancy| Some(i64::from(map.size));

@@ -44,6 +44,20 @@ pub enum Fault {
         /// What is assumed in its place.
         instead: &'static str,
     },
+    /// Not the name of an algorithm.
+    #[error("{value:?} is none of {names}; the default is used", names = algorithms())]
+    NotAnAlgorithm {
+        /// What stands there.
+        value: String,
+    },
+    /// Not a list of weights.
+    #[error("{part:?} is {wrong}; all weights are one")]
+    NotWeights {
+        /// The part that cannot be read.
+        part: String,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
     /// A time-out beyond its bounds (item 97).
     #[error("{value} s is not between 1 and 86400; {instead} s is assumed")]
     Timeout {
@@ -61,4 +75,8 @@ pub enum Fault {
     /// A slice port without a name (item 9; the name of a single port is the empty string).
     #[error("missing (not empty): the port is ignored")]
     NoPortName,
+}
+
+fn algorithms() -> String {
+    proxy_common::Algorithm::ALL.map(|(_, name)| name).join(", ")
 }

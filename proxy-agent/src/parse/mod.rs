@@ -4,6 +4,7 @@
 //! and the field (item 20). Knows no other object, no order of events and no configuration.
 
 mod address;
+mod annotation;
 mod error;
 mod namespace;
 mod node;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, Serv
 use proxy_model::fact::{self, Label, ServiceKind, TrafficPolicy};
 
 use super::address::{address, prefix};
+use super::annotation::{self, ALGORITHM, WEIGHTS};
 use super::port::{optional_port, port, protocol};
 use super::{Fault, Report};
 
@@ -19,6 +20,7 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
     let no_spec = ServiceSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let labels = object.metadata.labels.as_ref();
+    let annotations = object.metadata.annotations.as_ref();
     let created = object.metadata.creation_timestamp.as_ref();
     let ingress = object
         .status
@@ -53,6 +55,18 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
             report,
         ),
         affinity: affinity(spec, report),
+        algorithm: report
+            .keep(
+                || annotation::path(ALGORITHM),
+                annotation::algorithm(annotations.and_then(|all| all.get(ALGORITHM))),
+            )
+            .flatten(),
+        weights: report
+            .keep(
+                || annotation::path(WEIGHTS),
+                annotation::weights(annotations.and_then(|all| all.get(WEIGHTS))),
+            )
+            .unwrap_or_default(),
         proxy_name: labels.and_then(|labels| labels.get(PROXY_NAME)).map(|name| name.as_str().into()),
         headless_label: label(labels.is_some_and(|labels| labels.contains_key(HEADLESS))),
         health_check_node_port: report

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::serde::de::DeserializeOwned;
 use proxy_common::{Port, Proto};
+use proxy_model::Weights;
 use proxy_model::fact::{self, Label, Prefix, ServiceKind, SliceFamily, TrafficPolicy};
 use proxy_model::{Change, Event, ObjectKey};
 use serde_json::{Value, json};
@@ -106,6 +107,8 @@ fn a_whole_service_is_reduced_to_what_the_proxy_uses() {
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Local,
             affinity: Some(60),
+            algorithm: None,
+            weights: Weights::default(),
             proxy_name: Some("other".into()),
             headless_label: Label::Absent,
             health_check_node_port: Some(Port::new(31000)),

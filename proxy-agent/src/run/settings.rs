@@ -6,8 +6,9 @@ use ipnet::IpNet;
 use proxy_model::fact::Prefix;
 use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
 
+use crate::cli::Switch;
 use crate::config::{self, Config};
-use crate::kernel::{self, Families, Kernel, Sizes, SocketRoad, Topology, Uplinks, record};
+use crate::kernel::{self, Families, Kernel, Sizes, SocketRoad, Tallies, Topology, Uplinks, record};
 use crate::observe::report::About;
 
 /// Families to serve: what was asked for, or what the node has addresses of.
@@ -34,6 +35,9 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
             config::Masquerade::WhereNeeded => Masquerade::Needed,
             config::Masquerade::All => Masquerade::All,
         },
+        local_source: config.local_source,
+        algorithm: config.algorithm,
+        table_size: config.table_size,
         node_port_addresses: match &config.nodeport_addresses {
             config::NodePortAddresses::Primary => NodePortAddresses::Primary,
             config::NodePortAddresses::Ranges(ranges) => NodePortAddresses::Within(prefixes(ranges)),
@@ -92,6 +96,10 @@ pub(super) fn kernel(config: &Config, families: Families) -> kernel::Settings {
             frontends: config.tables.frontends,
             backends: config.tables.backends,
             flows: config.tables.flows,
+        },
+        tallies: match config.service_metrics {
+            Switch::On => Tallies::Kept,
+            Switch::Off => Tallies::Off,
         },
         uplinks: match &config.uplinks {
             config::Uplinks::Auto => Uplinks::Auto,

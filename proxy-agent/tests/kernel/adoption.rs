@@ -6,14 +6,15 @@ use proxy_agent::kernel::{
     Kernel, SocketRoad, State,
     pins::{self, Pins},
 };
-use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto};
+use proxy_common::{Addr4, Algorithm, Frontend, FrontendKey, Port, Proto};
 use proxy_model::{
-    Capacity, Change, Event, Kind, NodePortAddresses, ObjectKey, Plan, Planner, Settings, Tick, World,
+    Capacity, Change, Event, Kind, NodePortAddresses, ObjectKey, Plan, Planner, Settings, TableSize, Tick,
+    Weights, World,
     fact::{
         Endpoint, EndpointSlice, Label, Prefix, Service, ServiceKind, ServicePort, SliceFamily, SlicePort,
         TrafficPolicy,
     },
-    settings::{Masquerade, Serving},
+    settings::{LocalSource, Masquerade, Serving},
 };
 
 use crate::stage::{Stage, on_a_node};
@@ -37,6 +38,8 @@ fn service(name: &str, ip: &str, ports: u16) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        algorithm: None,
+        weights: Weights::default(),
         proxy_name: None,
         headless_label: Label::Absent,
         health_check_node_port: None,
@@ -66,6 +69,9 @@ fn world() -> World {
         cluster_cidrs: vec![],
         service_cidrs: vec![],
         masquerade: Masquerade::Needed,
+        local_source: LocalSource::Masqueraded,
+        algorithm: Algorithm::RANDOM,
+        table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_agent::kernel::{Families, Kernel, Settings, Sizes, SocketRoad, Uplinks};
+use proxy_agent::kernel::{Families, Kernel, Settings, Sizes, SocketRoad, Tallies, Uplinks};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -69,6 +69,7 @@ impl Stage {
             families: Families::Dual,
             sizes,
             uplinks: Uplinks::Auto,
+            tallies: Tallies::Kept,
         };
         Self { name, settings }
     }

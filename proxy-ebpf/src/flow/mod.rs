@@ -14,6 +14,7 @@ use crate::packet::cursor::Frame;
 use crate::packet::{self, Packet};
 use crate::road::{Direction, Hook};
 use crate::scratch::{self, Area};
+use crate::tally::tally;
 use crate::verified::Verified;
 
 /// A packet's entry, and what to count it as.
@@ -66,11 +67,16 @@ pub fn find<F: Verified>(
         return Err(Reason::Malformed);
     }
     let plan = scratch::take::<Plan<F::Addr>>(Area::Plan).ok_or(Reason::FlowTableFull)?;
-    let mut found = F::set_up(frame, packet, hook, plan)?;
-    if found.table == Table::Neither {
-        found = F::open(frame, packet, plan, found.reason)?;
+    plan.service = ServiceId::NONE;
+    let found = match F::set_up(frame, packet, hook, plan) {
+        Ok(Found { table: Table::Neither, reason }) => F::open(frame, packet, plan, reason),
+        found => found,
+    };
+    // A plan has a Service only if the packet opens, or would open, a connection to it.
+    match &found {
+        Ok(Found { reason, .. }) | Err(reason) => tally(plan.service, *reason),
     }
-    let Found { table, reason } = found;
+    let Found { table, reason } = found?;
     // Looked up again: a function that is verified on its own cannot hand over a place in a map. For the first
     // packets of a connection only.
     let flow = match table {

@@ -5,6 +5,7 @@ use proxy_common::{
     Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendFlags, FrontendKey,
     Proto, Reason, ServiceId,
     affinity::ClientKind,
+    algorithm::connection_hash,
     decide::{self, Ownership, Source},
 };
 
@@ -89,6 +90,8 @@ fn serve<F: Wired>(
     hook: Hook,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
+    // First of all: whatever becomes of the packet, it is this Service's.
+    plan.service = frontend.service;
     range::admit::<F>(frontend, key.src)?;
     let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
     let class = match hook.direction {
@@ -98,8 +101,9 @@ fn serve<F: Wired>(
     };
     let choice = decide::choose(frontend, class)?;
     let client = key.src.to_words();
-    let backend = backend::choose::<F>(frontend, choice.segment, ClientKind::ADDRESS, client)?;
-    let source = match decide::with_hairpin(choice.source, key.src, backend.addr) {
+    let connection = || connection_hash(client, key.dst.to_words(), (key.sport, key.dport), key.proto);
+    let backend = backend::choose::<F>(frontend, choice.segment, ClientKind::ADDRESS, client, connection)?;
+    let source = match decide::with_hairpin(choice.source, key.src, &backend) {
         // A process of this node would answer a node address without leaving the node: no hook would see it.
         Source::Masqueraded if is_on_host::<F>(&backend) => Source::Kept,
         source => source,

@@ -4,7 +4,11 @@
 //! where it is an IPv4 call already.
 //! <https://github.com/torvalds/linux/blob/v6.12/net/ipv6/udp.c#L1404>
 
-use aya_ebpf::{helpers::generated::bpf_set_retval, macros::cgroup_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    helpers::generated::bpf_set_retval,
+    macros::{cgroup_sock, cgroup_sock_addr},
+    programs::{SockAddrContext, SockContext},
+};
 use proxy_common::{Reason, reason::Outcome};
 
 use crate::{
@@ -12,7 +16,7 @@ use crate::{
     socket::{
         connect::connect,
         datagram::{receive, send},
-        peer::show,
+        peer::{release, show},
         view::{Mapped4, Plain4, Plain6, is_mapped},
     },
 };
@@ -68,6 +72,13 @@ pub fn getpeername6(ctx: SockAddrContext) -> i32 {
     } else {
         show::<Plain6>(&ctx)
     }
+    ALLOW
+}
+
+/// A socket is closed.
+#[cgroup_sock(sock_release)]
+pub fn sock_release(ctx: SockContext) -> i32 {
+    release(&ctx);
     ALLOW
 }
 

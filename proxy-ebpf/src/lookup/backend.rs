@@ -1,49 +1,109 @@
-//! The backend of a new connection: the one this client used last if the Service has session affinity, a
-//! random one otherwise (items 35, 96–100). Both roads ask here; it does not know which one does.
+//! The backend of a new connection: the one this client used last if the Service has session affinity, else one by
+//! the frontend's algorithm, at random if nothing is said (items 35, 96–100). Both roads ask here; it does not know
+//! which one does.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_loop};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_loop};
 use proxy_common::{
-    Address, AffinityKey, AffinityValue, Backend, Family, Frontend, Port, Reason, Segment,
-    affinity::ClientKind, decide, limits,
+    Address, AffinityKey, AffinityValue, Algorithm, Backend, Family, Frontend, Port, Reason, Segment, V4, V6,
+    affinity::ClientKind,
+    algorithm::{LoadKind, client_hash},
+    decide, limits,
 };
+
+use super::{algorithm, load};
 
 use crate::maps::{AFFINITY, Tables};
 
 /// Chooses a backend of `segment`, which is not empty and belongs to `frontend`.
 ///
-/// `client` is who asks, read as `kind` says; it is looked at only if the Service has affinity.
+/// `client` is who asks, read as `kind` says; `connection` hashes the connection. Both are looked at only by the
+/// frontends that need them: most are given a random backend.
 /// Errors: [`Reason::BadSegment`] if the slot is outside of the array.
 #[inline(always)]
-pub fn choose<F: Tables>(
+pub fn choose<F: Considered>(
     frontend: &Frontend,
     segment: Segment,
     kind: ClientKind,
     client: [u32; 4],
+    connection: impl FnOnce() -> u32,
 ) -> Result<Backend<F::Addr>, Reason> {
-    let slot = if frontend.affinity == 0 {
-        random(segment)
+    let slot = if frontend.affinity == 0 && frontend.algorithm == Algorithm::RANDOM {
+        decide::slot(segment, algorithm::random())
     } else {
-        remembered::<F>(frontend, segment, AffinityKey { service: frontend.service, kind, client })
+        let number = match frontend.algorithm {
+            Algorithm::MAGLEV => connection(),
+            Algorithm::SOURCE_HASH => client_hash(client),
+            _ => algorithm::random(),
+        };
+        F::considered(frontend, segment, number, &AffinityKey { service: frontend.service, kind, client })
     };
     F::backends().get(slot).copied().ok_or(Reason::BadSegment)
 }
 
-#[inline(always)]
-fn random(segment: Segment) -> u32 {
-    // SAFETY: the helper has no arguments and is allowed in every program type.
-    decide::slot(segment, unsafe { bpf_get_prandom_u32() })
+/// What costs more than a random number: the affinity, or the algorithm, and the count of the connection if that is
+/// asked for. Gives a number and not the backend, because what a function returns through memory is copied half word
+/// by half word. Verified on its own, because four programs ask.
+pub trait Considered: Tables {
+    /// The slot of the segment.
+    fn considered(frontend: &Frontend, segment: Segment, number: u32, key: &AffinityKey) -> u32;
 }
 
-/// With affinity: a lookup in an LRU and a write, for new connections of such Services only. Gives a number and not
-/// the backend, because what a function returns through memory is copied half word by half word.
-#[inline(never)]
-fn remembered<F: Tables>(frontend: &Frontend, segment: Segment, key: AffinityKey) -> u32 {
+macro_rules! considered {
+    ($family:ty, $name:ident) => {
+        impl Considered for $family {
+            #[inline(always)]
+            fn considered(frontend: &Frontend, segment: Segment, number: u32, key: &AffinityKey) -> u32 {
+                $name(frontend, segment.start, segment.len, number, key)
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(
+            frontend: *const Frontend,
+            start: u32,
+            len: u32,
+            number: u32,
+            key: *const AffinityKey,
+        ) -> u32 {
+            // SAFETY: the verifier has seen the callers: pointers to whole values on their stacks or in a map, or null
+            // for all that it knows here.
+            let (Some(frontend), Some(key)) = (unsafe { (frontend.as_ref(), key.as_ref()) }) else {
+                return start;
+            };
+            consider::<$family>(frontend, Segment { start, len }, number, key)
+        }
+    };
+}
+
+considered!(V4, considered4);
+considered!(V6, considered6);
+
+#[inline(always)]
+fn consider<F: Tables>(frontend: &Frontend, segment: Segment, number: u32, key: &AffinityKey) -> u32 {
+    let slot = if frontend.affinity == 0 {
+        algorithm::slot::<F>(frontend.algorithm, key.service, segment, number)
+    } else {
+        remembered::<F>(frontend, segment, number, key)
+    };
+    if key.kind == ClientKind::ADDRESS
+        && frontend.algorithm.counts_connections()
+        && let Some(backend) = F::backends().get(slot)
+    {
+        // A flow that comes to nothing counts until the agent counts again.
+        load::enter(key.service, backend.addr, backend.port, LoadKind::FLOWS);
+    }
+    slot
+}
+
+/// With affinity: a lookup in an LRU and a write, for new connections of such Services only.
+#[inline(always)]
+fn remembered<F: Tables>(frontend: &Frontend, segment: Segment, number: u32, key: &AffinityKey) -> u32 {
     let now = boot_seconds();
-    let slot = match last::<F>(frontend, segment, &key, now) {
+    let slot = match last::<F>(frontend, segment, key, now) {
         Some(offset) => segment.start.wrapping_add(offset),
-        None => random(segment),
+        None => algorithm::slot::<F>(frontend.algorithm, key.service, segment, number),
     };
     // The caller finds out that the segment is broken.
     let Some(backend) = F::backends().get(slot) else { return slot };

@@ -1,5 +1,7 @@
 //! Looks things up in the maps: what is asked of them is one question per file, whatever road asks.
 
+pub mod algorithm;
 pub mod backend;
+pub mod load;
 pub mod owner;
 pub mod range;

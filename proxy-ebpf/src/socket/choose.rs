@@ -1,10 +1,14 @@
 //! From the endpoint that a call names to the frontend, and from there to a backend. Knows sockets as clients:
 //! which namespace, which protocol.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_netns_cookie, programs::SockAddrContext};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    programs::SockAddrContext,
+};
 use proxy_common::{
     ClientClass, Frontend, FrontendFlags, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind,
-    decide,
+    algorithm::client_hash, decide,
 };
 
 use super::view::{AddrOf, Endpoint, View};
@@ -69,7 +73,13 @@ pub fn backend<V: View>(
 ) -> Result<Endpoint<AddrOf<V>>, Reason> {
     let cookie = netns(ctx);
     let client = [cookie as u32, (cookie >> 32) as u32, 0, 0];
-    let backend = lookup::backend::choose::<V::Family>(frontend, segment, ClientKind::NETNS, client)?;
+    // No source port is known before the connection is there: the socket itself stands for it.
+    let connection = || {
+        let cookie = socket(ctx);
+        client_hash([cookie as u32, (cookie >> 32) as u32, frontend.service.0, 0])
+    };
+    let backend =
+        lookup::backend::choose::<V::Family>(frontend, segment, ClientKind::NETNS, client, connection)?;
     Ok(Endpoint { addr: backend.addr, port: backend.port })
 }
 
@@ -80,6 +90,13 @@ pub fn protocol(ctx: &SockAddrContext) -> Option<Proto> {
     let number = unsafe { (*ctx.sock_addr).protocol };
     let proto = Proto(number as u8);
     (number <= u8::MAX as u32 && decide::has_ports(proto)).then_some(proto)
+}
+
+/// The cookie of the socket.
+#[inline(always)]
+fn socket(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the context of this hook, which is valid while the program runs.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
 /// The cookie of the socket's network namespace.

@@ -2,12 +2,13 @@
 //! for its packets.
 
 use aya_ebpf::programs::SockAddrContext;
-use proxy_common::{Proto, Reason};
+use proxy_common::{Frontend, Proto, Reason};
 
 use super::{
     choose, datagram, peer,
-    view::{View, endpoint, set_endpoint},
+    view::{AddrOf, Endpoint, View, endpoint, set_endpoint},
 };
+use crate::tally::tally;
 
 /// Puts a backend in the place of a frontend.
 #[inline(always)]
@@ -27,11 +28,28 @@ pub fn connect<V: View>(ctx: &SockAddrContext) -> Reason {
 fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
     let to = endpoint::<V>(ctx);
     let frontend = choose::frontend::<V>(ctx, to)?;
-    let segment = choose::eligible::<V>(ctx, &frontend)?;
-    let backend = choose::backend::<V>(ctx, &frontend, segment)?;
-    peer::remember(ctx, to, backend, frontend.service)?;
+    let result = connect_to::<V>(ctx, to, &frontend);
+    tally(
+        frontend.service,
+        match result {
+            Ok(()) => Reason::SocketConnect,
+            Err(reason) => reason,
+        },
+    );
+    result
+}
+
+#[inline(always)]
+fn connect_to<V: View>(
+    ctx: &SockAddrContext,
+    to: Endpoint<AddrOf<V>>,
+    frontend: &Frontend,
+) -> Result<(), Reason> {
+    let segment = choose::eligible::<V>(ctx, frontend)?;
+    let backend = choose::backend::<V>(ctx, frontend, segment)?;
+    peer::remember(ctx, to, backend, frontend)?;
     if choose::protocol(ctx) == Some(Proto::UDP) {
-        datagram::note_connection::<V>(ctx, to, backend, &frontend);
+        datagram::note_connection::<V>(ctx, to, backend, frontend);
     }
     set_endpoint::<V>(ctx, backend);
     Ok(())

@@ -14,7 +14,7 @@ use super::{
     choose, peer,
     view::{AddrOf, Endpoint, View, endpoint, set_endpoint},
 };
-use crate::{lookup, maps::Tables};
+use crate::{lookup, maps::Tables, tally::tally};
 
 /// `sendmsg(2)` with an address: sends to a backend in the place of a frontend.
 #[inline(always)]
@@ -47,7 +47,13 @@ pub fn receive<V: View>(ctx: &SockAddrContext) -> Option<Reason> {
 fn translate<V: View>(ctx: &SockAddrContext) -> Result<(), Reason> {
     let to = endpoint::<V>(ctx);
     let frontend = choose::frontend::<V>(ctx, to)?;
-    let segment = choose::eligible::<V>(ctx, &frontend)?;
+    let segment = match choose::eligible::<V>(ctx, &frontend) {
+        Ok(segment) => segment,
+        Err(reason) => {
+            tally(frontend.service, reason);
+            return Err(reason);
+        }
+    };
     if let Some(connected) = peer::recall(ctx)
         && is_connected(ctx, connected)
         && to.is(connected.frontend, connected.frontend_port)
@@ -83,7 +89,11 @@ fn lasting_backend<V: View>(
     };
     let backend = match known {
         Some(backend) => backend,
-        None => choose::backend::<V>(ctx, frontend, segment)?,
+        None => {
+            let backend = choose::backend::<V>(ctx, frontend, segment)?;
+            tally(frontend.service, Reason::SocketSend);
+            backend
+        }
     };
     peer::mark(ctx)?;
     remember_reply::<V>(ctx, to, backend, frontend)?;

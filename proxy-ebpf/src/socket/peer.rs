@@ -2,29 +2,42 @@
 //! bound and no clean-up. That there is such a memory at all also tells the sockets that ever talked to a
 //! Service from all others, which pay nothing for those.
 
-use aya_ebpf::programs::SockAddrContext;
-use proxy_common::{Address, Port, Reason, ServiceId, socket::ConnectedPeer};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::bpf_sk_storage_get,
+    programs::{SockAddrContext, SockContext},
+};
+use proxy_common::{
+    Address, Frontend, LoadKey, Port, Reason, ServiceId, algorithm::LoadKind, socket::ConnectedPeer,
+};
 
 use super::view::{AddrOf, Endpoint, View, endpoint, set_endpoint};
+use crate::lookup::load;
 use crate::maps::{CONNECTED, Tables};
 
 /// The socket is now connected to `backend`, its application believes to `frontend`.
 #[inline(always)]
 pub fn remember<A: Address>(
     ctx: &SockAddrContext,
-    frontend: Endpoint<A>,
+    to: Endpoint<A>,
     backend: Endpoint<A>,
-    service: ServiceId,
+    frontend: &Frontend,
 ) -> Result<(), Reason> {
+    let Frontend { service, algorithm, .. } = *frontend;
+    if let Some(old) = recall(ctx) {
+        leave(old);
+    }
+    let counted =
+        algorithm.counts_connections() && load::enter(service, backend.addr, backend.port, LoadKind::SOCKETS);
     store(
         ctx,
         ConnectedPeer {
-            frontend: frontend.addr.to_words(),
+            frontend: to.addr.to_words(),
             backend: backend.addr.to_words(),
-            frontend_port: frontend.port,
+            frontend_port: to.port,
             backend_port: backend.port,
             service,
-            counted: 0,
+            counted: counted as u32,
         },
     )
 }
@@ -51,7 +64,38 @@ pub fn mark(ctx: &SockAddrContext) -> Result<(), Reason> {
 pub fn forget(ctx: &SockAddrContext) {
     // SAFETY: the program's own context: its socket is valid, and so is its storage while the program runs.
     if let Some(peer) = unsafe { CONNECTED.get_ptr_mut(ctx).as_mut() } {
+        leave(peer);
+        peer.counted = 0;
         peer.service = ServiceId::NONE;
+    }
+}
+
+/// Its connection is over, if it counts as one of its backend's.
+#[inline(always)]
+fn leave(peer: &ConnectedPeer) {
+    if peer.counted != 0 {
+        load::leave(&LoadKey {
+            service: peer.service,
+            addr: peer.backend,
+            port: peer.backend_port,
+            kind: LoadKind::SOCKETS,
+        });
+    }
+}
+
+/// The socket is closed. (Its storage outlives its descriptor by as much as its connection does.)
+#[inline(always)]
+pub fn release(ctx: &SockContext) {
+    // SAFETY: the program's own context, whose socket is valid; the map is socket storage, and a value is not made
+    // where there is none, so that no pointer to one is needed. What is found lives while the program runs.
+    let peer = unsafe {
+        let map = (&raw const CONNECTED).cast_mut().cast();
+        let found = bpf_sk_storage_get(map, ctx.as_ptr(), core::ptr::null_mut(), 0);
+        found.cast::<ConnectedPeer>().as_mut()
+    };
+    if let Some(peer) = peer {
+        leave(peer);
+        peer.counted = 0;
     }
 }
 

@@ -7,6 +7,7 @@ use core::mem::offset_of;
 use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
 use proxy_common::{Addr4, Addr6, Address, Family, Port, V4, V6};
 
+use crate::lookup::backend::Considered;
 use crate::maps::Tables;
 
 /// An address and a port of one family.
@@ -24,7 +25,7 @@ pub type AddrOf<V> = <<V as View>::Family as Family>::Addr;
 /// One way to read and write a call's address.
 pub trait View {
     /// Whose maps are asked.
-    type Family: Tables;
+    type Family: Tables + Considered;
     /// The address in the call.
     fn addr(ctx: &SockAddrContext) -> AddrOf<Self>;
     /// Replaces the address in the call.

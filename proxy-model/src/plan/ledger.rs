@@ -4,12 +4,14 @@
 //! could not get are looked at; nothing here walks over everything because of a small change.
 
 mod room;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proxy_common::{ClientRule, Family, Frontend, FrontendFlags, FrontendKey, RangeKey, ServiceId};
 
+use self::slots::Slots;
 use super::claim::{self, Claim, Claimed, Claims};
 use super::ids::Ids;
 use super::kept::Kept;
@@ -59,6 +61,8 @@ struct Planned<F: Family> {
     intent: Intent<F>,
     /// In the order of the ports.
     ids: Vec<ServiceId>,
+    /// Also.
+    slots: Vec<Slots<F>>,
 }
 
 /// An entry as it is wanted, before its segments have a place.
@@ -230,7 +234,7 @@ impl<F: Served> Ledger<F> {
         if self.planned.get(service).map(|planned| &planned.intent) == new.as_ref() {
             return;
         }
-        let old = self.planned.remove(service).map(|Planned { intent, ids }| {
+        let old = self.planned.remove(service).map(|Planned { intent, ids, slots: _ }| {
             ids.into_iter().for_each(|id| self.ranges.want(id, BTreeSet::new()));
             intent
         });
@@ -258,7 +262,9 @@ impl<F: Served> Ledger<F> {
             self.ranges
                 .want(*id, port.ranges.iter().map(|(net, len)| RangeKey::new(*id, *net, *len)).collect());
         }
-        self.planned.insert(service.clone(), Planned { intent, ids });
+        let size = world.settings().table_size;
+        let slots = intent.ports.iter().map(|port| Slots::of(port, size)).collect();
+        self.planned.insert(service.clone(), Planned { intent, ids, slots });
     }
 
     /// Turns what is pending into writes.
@@ -322,20 +328,22 @@ impl<F: Served> Ledger<F> {
                 },
             },
             Claimed::Frontend(exposure) => {
-                let Planned { intent, ids } = self.planned.get(&claim.service)?;
-                let is_claimed = |p: &&PortIntent<F>| (&p.name, p.proto) == (&claim.port, claim.proto);
-                let (port, id) = intent.ports.iter().zip(ids).find(|(port, _)| is_claimed(port))?;
+                let Planned { intent, ids, slots } = self.planned.get(&claim.service)?;
+                let is_claimed = |p: &PortIntent<F>| (&p.name, p.proto) == (&claim.port, claim.proto);
+                let index = intent.ports.iter().position(is_claimed)?;
+                let (port, id, slots) = (intent.ports.get(index)?, ids.get(index)?, slots.get(index)?);
                 let rules = port.rules(exposure);
                 // Only lists that a rule asks for: a change of the other one is no change of this entry.
                 let uses = |wanted: bool| rules.iter().any(|rule| rule.has(ClientRule::LOCAL) == wanted);
                 Wanted {
-                    cluster: if uses(false) { port.cluster.clone() } else { none.clone() },
-                    local: if uses(true) { port.local.clone() } else { none },
+                    cluster: if uses(false) { slots.cluster.clone() } else { none.clone() },
+                    local: if uses(true) { slots.local.clone() } else { none },
                     value: Frontend {
                         service: *id,
                         affinity: port.affinity,
                         rules,
                         flags: port.flags(exposure),
+                        algorithm: port.algorithm,
                         ..Frontend::default()
                     },
                 }

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
-use proxy_common::{Port, Proto};
+use proxy_common::{Algorithm, Port, Proto};
 use proxy_model::fact::{
     Change, Endpoint, EndpointSlice, Event, Kind, Label, Node, Object, ObjectKey, Prefix, Service,
     ServiceKind, ServicePort, SliceFamily, SlicePort, TrafficPolicy,
 };
-use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
+
+use proxy_model::{TableSize, Weights};
 
 use crate::kernel::{Machine, ROOMY};
 use crate::reference::{Attempt, Facts, Seen, Verdict};
@@ -38,6 +40,9 @@ pub fn settings() -> Settings {
         cluster_cidrs: vec![prefix("10.0.0.0/16"), prefix("fd00:10::/32")],
         service_cidrs: vec![prefix("10.96.0.0/16"), prefix("fd00:96::/32")],
         masquerade: Masquerade::Needed,
+        local_source: LocalSource::Masqueraded,
+        algorithm: Algorithm::RANDOM,
+        table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,
@@ -76,6 +81,8 @@ pub fn service(name: &str, cluster_ip: &str) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        algorithm: None,
+        weights: Weights::default(),
         proxy_name: None,
         headless_label: Label::Absent,
         health_check_node_port: None,

@@ -318,9 +318,9 @@ impl Machine {
                     .into_iter()
                     .map(|slot| {
                         let backend = slot.unwrap();
-                        let seen = match decide::with_hairpin(choice.source, client, backend.addr) {
+                        let seen = match decide::with_hairpin(choice.source, client, &backend) {
                             Source::Kept => Seen::Client,
-                            Source::Masqueraded => Seen::Node,
+                            Source::Masqueraded | Source::KeptIfLocal => Seen::Node,
                         };
                         ((backend.addr.to_ip(), backend.port), seen)
                     })

@@ -11,6 +11,7 @@ mod reference;
 
 mod adoption;
 mod agreement;
+mod algorithm;
 mod endpoint;
 mod fixture;
 mod frontend;

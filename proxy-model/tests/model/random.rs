@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use proxy_common::{Port, Proto};
+use proxy_common::{Algorithm, Port, Proto, Weight};
 use proxy_model::fact::{
     Endpoint, EndpointSlice, Label, Node, ObjectKey, Service, ServiceKind, ServicePort, SliceFamily,
     SlicePort, TrafficPolicy,
 };
-use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Event, Name};
+use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::{Event, Name, TableSize, Weights};
 
 use crate::fixture::*;
 use crate::reference::{Attempt, Facts};
@@ -61,38 +61,55 @@ fn service_port() -> impl Strategy<Value = ServicePort> {
     )
 }
 
+/// Rules that meet the endpoints of this file; zero more often than an operator would say it.
+fn weights() -> impl Strategy<Value = Weights> {
+    let weight = || select(&[0u8, 0, 1, 2, 5][..]).prop_map(Weight);
+    let addresses = prop::collection::btree_map(select(&ENDPOINTS[..]).prop_map(ip), weight(), 0..3);
+    let names = |names: &'static [&'static str]| {
+        prop::collection::btree_map(select(names).prop_map(Name::from), weight(), 0..2)
+    };
+    let rules = (addresses, names(&[HERE, THERE]), names(&["za", "zb"]), prop::option::of(weight()));
+    rules.prop_map(|(addresses, nodes, zones, others)| Weights { addresses, nodes, zones, others })
+}
+
+fn algorithm() -> impl Strategy<Value = Option<Algorithm>> {
+    prop_oneof![1 => Just(None), 1 => select(&Algorithm::ALL[..]).prop_map(|(algorithm, _)| Some(algorithm))]
+}
+
 fn a_service(name: &'static str) -> impl Strategy<Value = Service> {
     let kind = rarely(ServiceKind::ClusterIp, ServiceKind::ExternalName);
     let addresses = (ips(&CLUSTER_IPS, 3), ips(&EXTERNAL_IPS, 2), ips(&EXTERNAL_IPS, 1));
     let ports = prop::collection::vec(service_port(), 0..4);
     let ranges = subsequence(RANGES.map(prefix).to_vec(), 0..=2);
     let labels = (rarely(None, Some("other".into())), rarely(Label::Absent, Label::Present));
-    (0u64..2, kind, addresses, ports, (policy(), policy()), prop::option::of(1u32..100), (labels, ranges))
-        .prop_map(
-            move |(
-                created,
-                kind,
-                (cluster_ips, external_ips, load_balancer),
-                ports,
-                policies,
-                affinity,
-                (labels, source_ranges),
-            )| Service {
-                created,
-                kind,
-                cluster_ips,
-                ports,
-                external_ips,
-                load_balancer,
-                source_ranges,
-                internal_policy: policies.0,
-                external_policy: policies.1,
-                affinity,
-                proxy_name: labels.0,
-                headless_label: labels.1,
-                ..service(name, "10.96.0.1")
-            },
-        )
+    let choice = (prop::option::of(1u32..100), algorithm(), prop_oneof![Just(Weights::default()), weights()]);
+    (0u64..2, kind, addresses, ports, (policy(), policy()), choice, (labels, ranges)).prop_map(
+        move |(
+            created,
+            kind,
+            (cluster_ips, external_ips, load_balancer),
+            ports,
+            policies,
+            (affinity, algorithm, weights),
+            (labels, source_ranges),
+        )| Service {
+            created,
+            kind,
+            cluster_ips,
+            ports,
+            external_ips,
+            load_balancer,
+            source_ranges,
+            internal_policy: policies.0,
+            external_policy: policies.1,
+            affinity,
+            algorithm,
+            weights,
+            proxy_name: labels.0,
+            headless_label: labels.1,
+            ..service(name, "10.96.0.1")
+        },
+    )
 }
 
 fn hints(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Name>> {
@@ -118,17 +135,20 @@ fn an_endpoint() -> impl Strategy<Value = Endpoint> {
         prop::option::weighted(0.95, select(&ENDPOINTS[..])),
         conditions(),
         prop::option::of(select(&[HERE, THERE][..])),
+        prop::option::of(select(&["za", "zb"][..])),
         (hints(&["za", "zb"]), hints(&[HERE, THERE])),
     )
-        .prop_map(|(addr, [ready, serving, terminating], node, (hint_zones, hint_nodes))| Endpoint {
-            address: addr.map(ip),
-            ready,
-            serving,
-            terminating,
-            node: node.map(Name::from),
-            zone: None,
-            hint_zones,
-            hint_nodes,
+        .prop_map(|(addr, [ready, serving, terminating], node, zone, (hint_zones, hint_nodes))| {
+            Endpoint {
+                address: addr.map(ip),
+                ready,
+                serving,
+                terminating,
+                node: node.map(Name::from),
+                zone: zone.map(Name::from),
+                hint_zones,
+                hint_nodes,
+            }
         })
 }
 
@@ -171,10 +191,13 @@ fn a_settings() -> impl Strategy<Value = Settings> {
         select(&[Masquerade::Needed, Masquerade::All][..]),
         node_ports,
         rarely(Serving::On, Serving::Off),
+        select(&[LocalSource::Masqueraded, LocalSource::Preserved][..]),
     )
-        .prop_map(|(cluster_cidrs, masquerade, node_port_addresses, ipv6)| Settings {
+        .prop_map(|(cluster_cidrs, masquerade, node_port_addresses, ipv6, local_source)| Settings {
             cluster_cidrs,
             masquerade,
+            local_source,
+            table_size: TableSize::Fixed(13),
             node_port_addresses,
             ipv6,
             ..settings()

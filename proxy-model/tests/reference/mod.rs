@@ -10,7 +10,7 @@ use proxy_common::{Port, Proto};
 use proxy_model::fact::{
     Endpoint, EndpointSlice, Label, Node, Service, ServiceKind, ServicePort, SliceFamily, TrafficPolicy,
 };
-use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
 
 /// Everything there is.
 #[derive(Clone, Debug)]
@@ -73,6 +73,9 @@ struct Merged {
     local: bool,
     zones: Vec<String>,
     nodes: Vec<String>,
+    serves: bool,
+    node: Option<String>,
+    zone: Option<String>,
 }
 
 const READY: u8 = 3;
@@ -251,6 +254,9 @@ impl Facts {
             local: endpoint.node.as_ref() == Some(&self.settings.node_name),
             zones: names(&endpoint.hint_zones),
             nodes: names(&endpoint.hint_nodes),
+            serves: serving,
+            node: endpoint.node.as_ref().map(ToString::to_string),
+            zone: endpoint.zone.as_ref().map(ToString::to_string),
         }
     }
 
@@ -312,8 +318,36 @@ impl Facts {
             let anywhere = all.values().any(|e| e.rank >= DRAINING);
             return if use_local && anywhere { Verdict::Drop } else { Verdict::Reject };
         }
-        let seen =
-            |addr: IpAddr| if masquerade || addr == attempt.client { Seen::Node } else { Seen::Client };
-        Verdict::Backends(set.into_iter().map(|(addr, port)| ((addr, port), seen(addr))).collect())
+        let preserves = self.settings.local_source == LocalSource::Preserved
+            && way != Way::ClusterIp
+            && service.external_policy == TrafficPolicy::Cluster
+            && who != Who::Node;
+        let seen = |place: &(IpAddr, Port)| {
+            if place.0 == attempt.client || masquerade && !(preserves && all[place].local) {
+                Seen::Node
+            } else {
+                Seen::Client
+            }
+        };
+        let drained = |place: &(IpAddr, Port)| Self::weight(service, place.0, &all[place]) == 0;
+        let all_drained = set.iter().all(drained);
+        let used = set.into_iter().filter(|place| all_drained || !drained(place));
+        Verdict::Backends(used.map(|place| (place, seen(&place))).collect())
+    }
+
+    /// The rule of the address, else of the node, else of the zone, else of all others, else one.
+    fn weight(service: &Service, addr: IpAddr, endpoint: &Merged) -> u8 {
+        let rules = &service.weights;
+        if let Some(weight) = rules.addresses.get(&addr) {
+            return weight.0;
+        }
+        for (name, rules) in [(&endpoint.node, &rules.nodes), (&endpoint.zone, &rules.zones)] {
+            for (of, weight) in rules {
+                if name.as_deref() == Some(&**of) {
+                    return weight.0;
+                }
+            }
+        }
+        rules.others.map_or(1, |weight| weight.0)
     }
 }

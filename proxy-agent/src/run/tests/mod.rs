@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use proxy_common::{Addr4, Addr6, Address, Family, FrontendKey, Port, Proto};
-use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Capacity, IpFamily};
+use proxy_common::{Addr4, Addr6, Address, Algorithm, Family, FrontendKey, Port, Proto};
+use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::{Capacity, IpFamily, TableSize};
 use serde_json::{Value, json};
 
 use self::memory::{Fake, Memory};
@@ -25,7 +25,6 @@ use crate::observe::{Metrics, Status};
 use crate::parse;
 use crate::source::{Extent, Key, Kind, Object, Update};
 
-/// An engine and what it publishes.
 struct Bench {
     engine: Engine<Fake>,
     status: Arc<Status>,
@@ -38,6 +37,9 @@ fn settings() -> Settings {
         cluster_cidrs: vec![],
         service_cidrs: vec![],
         masquerade: Masquerade::Needed,
+        local_source: LocalSource::Masqueraded,
+        algorithm: Algorithm::RANDOM,
+        table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
         ipv4: Serving::On,
         ipv6: Serving::On,
