@@ -99,6 +99,21 @@ pub struct RunArgs {
     /// Ranges of pod addresses in the whole cluster, to tell pods from other clients
     #[arg(long, env = "SLUICE_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<String>,
+    /// How pods are told from other clients: ClusterCIDR, by the ranges of --cluster-cidr; NodeCIDR, by this Node's
+    /// spec.podCIDRs; BridgeInterface or InterfaceNamePrefix, by the device they send through [default: ClusterCIDR]
+    #[arg(long, env = "SLUICE_DETECT_LOCAL_MODE", value_name = "MODE")]
+    pub detect_local_mode: Option<String>,
+    /// Bridge that pods are behind, with --detect-local-mode=BridgeInterface
+    #[arg(long, visible_alias = "bridge-interface", env = "SLUICE_BRIDGE_INTERFACE", value_name = "IF")]
+    pub pod_bridge_interface: Option<String>,
+    /// Beginning of the names of pods' devices, with --detect-local-mode=InterfaceNamePrefix
+    #[arg(
+        long,
+        visible_alias = "interface-name-prefix",
+        env = "SLUICE_INTERFACE_NAME_PREFIX",
+        value_name = "PREFIX"
+    )]
+    pub pod_interface_name_prefix: Option<String>,
     /// Show every pod's connection to a ClusterIP as one from the node
     #[arg(long, env = "SLUICE_MASQUERADE_ALL", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -126,6 +141,17 @@ pub struct RunArgs {
     /// Node addresses with node ports: `primary`, or ranges [default: primary]
     #[arg(long, env = "SLUICE_NODEPORT_ADDRESSES", value_name = "primary|CIDR", value_delimiter = ',')]
     pub nodeport_addresses: Vec<String>,
+    /// Serve node ports also at 127.0.0.1 and ::1, to processes of the node itself; needs --socket-lb other than off
+    /// [default: true]
+    #[arg(
+        long,
+        visible_alias = "iptables-localhost-nodeports",
+        env = "SLUICE_LOCALHOST_NODEPORTS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub localhost_nodeports: Option<bool>,
     /// Devices towards other nodes and clients: `auto`, or names
     #[arg(
         long,

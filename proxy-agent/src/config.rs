@@ -36,7 +36,9 @@ pub struct Config {
     pub roots: Roots,
     /// Which sockets are translated.
     pub socket_lb: SocketLb,
-    /// Pod ranges of the whole cluster; empty: no detector (item 62).
+    /// How pods are told from other clients (item 62).
+    pub detect_local: DetectLocal,
+    /// Pod ranges of the whole cluster; empty: [`DetectLocal::ClusterCidr`] tells nobody.
     pub cluster_cidrs: Vec<IpNet>,
     /// Whether pods' connections to ClusterIPs are masqueraded (item 48).
     pub masquerade: Masquerade,
@@ -52,6 +54,8 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Which node addresses have node ports (items 65–67).
     pub nodeport_addresses: NodePortAddresses,
+    /// Whether the node's own processes find node ports at the loopback address (item 68).
+    pub localhost_nodeports: LocalhostNodePorts,
     /// Devices of the outside world.
     pub uplinks: Uplinks,
     /// Families served.
@@ -125,6 +129,38 @@ pub enum NodePortAddresses {
     Ranges(Vec<IpNet>),
 }
 
+/// How pods are told from other clients (item 62).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// By the ranges of pods of the whole cluster.
+    ClusterCidr,
+    /// By the ranges in this Node's spec.
+    NodeCidr,
+    /// By this bridge and its ports.
+    Bridge(String),
+    /// By devices whose names begin like this.
+    Prefix(String),
+}
+
+/// Whether the node's own processes find node ports at the loopback address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalhostNodePorts {
+    /// They do.
+    Served,
+    /// They find what listens there.
+    Left,
+}
+
+impl From<Option<bool>> for LocalhostNodePorts {
+    /// They do, unless somebody says that they do not.
+    fn from(said: Option<bool>) -> Self {
+        match said {
+            None | Some(true) => Self::Served,
+            Some(false) => Self::Left,
+        }
+    }
+}
+
 /// Devices of the outside world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uplinks {
@@ -182,6 +218,16 @@ pub enum ConfigError {
     /// The file that `--config` names.
     #[error(transparent)]
     File(#[from] FileError),
+    /// More ranges than there is room for.
+    #[error("{place}: {number} ranges of one family; at most {most} are told apart")]
+    TooMany {
+        /// The flag, or the field of the file.
+        place: String,
+        /// How many were given.
+        number: usize,
+        /// How many are possible.
+        most: usize,
+    },
     /// Neither of the sources, and not in a pod.
     #[error("no source of objects: give --manifests DIR or --kubeconfig FILE, or run in a pod of a cluster")]
     NoSource,

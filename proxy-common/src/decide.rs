@@ -6,7 +6,6 @@ use crate::backend::{Backend, BackendFlags};
 use crate::checksum;
 use crate::flow::{Flow, FlowFlags, FlowKey};
 use crate::frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, Segment, ServiceId};
-use crate::node::{NodeConfig, any_contains};
 use crate::reason::Reason;
 
 /// A segment to choose from and how to treat the source.
@@ -60,19 +59,24 @@ pub const fn slot(segment: Segment, random: u32) -> u32 {
     segment.start + ((random as u64 * segment.len as u64) >> 32) as u32
 }
 
-/// What the source address says about the client; `own` says that it is an address of this node (items 62, 63).
+/// Who the client is: `own` says whether its address is this node's, `pods` whether the detector takes it for a pod
+/// (items 62, 63).
 #[inline(always)]
-pub fn classify<A: Address>(node: &NodeConfig<A>, src: A, own: Ownership) -> ClientClass {
-    match own {
-        Ownership::Node => ClientClass::Node,
-        Ownership::Other => {
-            if any_contains(&node.cluster_cidrs, src) {
-                ClientClass::Pod
-            } else {
-                ClientClass::Outside
-            }
-        }
+pub const fn classify(own: Ownership, pods: Place) -> ClientClass {
+    match (own, pods) {
+        (Ownership::Node, Place::Inside | Place::Outside) => ClientClass::Node,
+        (Ownership::Other, Place::Inside) => ClientClass::Pod,
+        (Ownership::Other, Place::Outside) => ClientClass::Outside,
     }
+}
+
+/// Where an address or a device is, seen from the ranges or devices of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In one of them.
+    Inside,
+    /// In none.
+    Outside,
 }
 
 /// Whose an address is.
@@ -84,10 +88,13 @@ pub enum Ownership {
     Other,
 }
 
-/// A destination that is no frontend: drop what nobody owns in the range of ClusterIPs, pass the rest (item 53).
+/// A destination that is no frontend: drop what nobody owns in the ranges of ClusterIPs, pass the rest (item 53).
 #[inline(always)]
-pub fn unowned<A: Address>(node: &NodeConfig<A>, dst: A) -> Reason {
-    if any_contains(&node.service_cidrs, dst) { Reason::UnallocatedAddress } else { Reason::NotAService }
+pub const fn unowned(services: Place) -> Reason {
+    match services {
+        Place::Inside => Reason::UnallocatedAddress,
+        Place::Outside => Reason::NotAService,
+    }
 }
 
 /// What this backend sees: kept or masqueraded. One that answers the client's own address must see another one, or its
@@ -169,20 +176,23 @@ impl<A: Address> Translation<'_, A> {
 }
 
 /// The n-th source port to try for a masqueraded connection: first the client's own, so that a trace is
-/// readable, then a walk from a random place through the ports that are not privileged (item 59).
+/// readable, then a walk from a random place through all the ports that are not privileged (item 59): attempts 1 to
+/// [`SOURCE_PORTS`] meet each of them once.
 #[inline(always)]
 pub const fn source_port(client: Port, random: u32, attempt: u32) -> Port {
     if attempt == 0 && client.number() >= FIRST_SOURCE_PORT {
         return client;
     }
-    let range = u16::MAX as u32 - FIRST_SOURCE_PORT as u32 + 1;
     // Multiply-shift spreads the random start without a division; an odd step visits every port.
-    let start = ((random as u64 * range as u64) >> 32) as u32;
-    let offset = (start + attempt * SOURCE_PORT_STEP) % range;
+    let start = ((random as u64 * SOURCE_PORTS as u64) >> 32) as u32;
+    let offset = (start + attempt * SOURCE_PORT_STEP) % SOURCE_PORTS;
     Port::new((FIRST_SOURCE_PORT as u32 + offset) as u16)
 }
 
-const FIRST_SOURCE_PORT: u16 = 1024;
+/// Lowest source port of masqueraded connections: those below are privileged.
+pub const FIRST_SOURCE_PORT: u16 = 1024;
+/// How many source ports one address has towards one backend.
+pub const SOURCE_PORTS: u32 = u16::MAX as u32 - FIRST_SOURCE_PORT as u32 + 1;
 /// Coprime to the number of ports (64512 = 2^10 · 3^2 · 7), so that a walk meets each port once.
 const SOURCE_PORT_STEP: u32 = 20_011;
 
@@ -284,9 +294,22 @@ mod tests {
     fn the_search_for_a_source_port_starts_with_the_clients_and_meets_each_port_once() {
         assert_eq!(source_port(Port::new(40_000), 99, 0), Port::new(40_000));
         assert!(source_port(Port::new(80), 0, 0).number() >= FIRST_SOURCE_PORT);
-        let range = u16::MAX as u32 - FIRST_SOURCE_PORT as u32 + 1;
-        let all: BTreeSet<_> = (0..range).map(|n| source_port(Port::new(80), u32::MAX, n)).collect();
-        assert_eq!(all.len(), range as usize);
+        for client in [80, 40_000].map(Port::new) {
+            for random in [0, 1, u32::MAX / 3, u32::MAX] {
+                let all: BTreeSet<_> =
+                    (1..=SOURCE_PORTS).map(|n| source_port(client, random, n).number()).collect();
+                assert_eq!(all.len(), SOURCE_PORTS as usize, "{client} {random}");
+                assert_eq!(all.first(), Some(&FIRST_SOURCE_PORT));
+            }
+        }
+    }
+
+    #[test]
+    fn the_nodes_own_address_counts_before_what_the_detector_says() {
+        let class = |own, pods| classify(own, pods);
+        assert_eq!(class(Ownership::Node, Place::Inside), ClientClass::Node);
+        assert_eq!(class(Ownership::Other, Place::Inside), ClientClass::Pod);
+        assert_eq!(class(Ownership::Other, Place::Outside), ClientClass::Outside);
     }
 
     #[test]

@@ -181,6 +181,8 @@ impl FrontendFlags {
     /// Only clients in the Service's ranges of the `ranges` maps are served (item 81). Nobody else pays for the
     /// lookup.
     pub const RANGES: Self = Self(16);
+    /// Only sockets of the node itself are served: the address is another one in each network namespace (item 68).
+    pub const NODE_ONLY: Self = Self(32);
 
     /// Both sets of flags.
     #[must_use]

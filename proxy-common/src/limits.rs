@@ -1,8 +1,14 @@
 //! Every bound of the dataplane, each with its reason.
 
 /// Ranges per family of each kind in [`crate::NodeConfig`]: dual-stack clusters have one or two; compared one
-/// by one on new flows, so the list stays short.
+/// by one on new flows, so the list stays short. More than these are looked up in the `nets` map.
 pub const CIDRS: usize = 4;
+
+/// Size of each `nets` map: ranges of pods and Services beyond [`CIDRS`] of each kind.
+pub const NETS: u32 = 1_024;
+
+/// Size of each `sources` map: a few prefixes per device of the node, one veth per pod.
+pub const SOURCES: u32 = 16_384;
 
 /// Default size of each `frontends` map. One ClusterIP port is one entry plus one wildcard per address.
 pub const FRONTENDS: u32 = 262_144;
@@ -35,8 +41,11 @@ pub const DEVICES: u32 = 4_096;
 /// Areas of the `scratch` map. Few are in use; the rest lets programs take another without a new layout.
 pub const SCRATCH_AREAS: u32 = 8;
 
-/// Random source ports tried before a masqueraded connection is refused for want of one.
+/// Random source ports tried before it is asked whether a search of all ports has failed just now.
 pub const SNAT_TRIES: u32 = 64;
+
+/// Size of each `portsfull` map: backends towards which every source port was found taken a moment ago.
+pub const PORTS_FULL: u32 = 1_024;
 
 /// IPv6 extension headers walked before a packet counts as malformed; RFC 8200 names six kinds.
 pub const EXTENSION_HEADERS: usize = 6;

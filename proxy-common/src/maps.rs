@@ -14,7 +14,8 @@ use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
 use crate::layout::{Layout, is_dense, layout, plain};
 use crate::limits;
-use crate::node::{Cidr, DeviceKind, NodeConfig};
+use crate::node::{Cidr, DeviceKind, NodeConfig, NodeFlags};
+use crate::prefix::PrefixKey;
 use crate::range::RangeKey;
 use crate::reason::Reason;
 use crate::scratch::Scratch;
@@ -110,6 +111,7 @@ macro_rules! map_types {
 macro_rules! frontend_key { ($a:ty, $n:literal) => { layout!(FrontendKey<$a> as $n { addr: $a, port: Port, proto: Proto, pad: u8 }) }; }
 macro_rules! backend { ($a:ty, $n:literal) => { layout!(Backend<$a> as $n { addr: $a, port: Port, flags: BackendFlags, weight: Weight }) }; }
 macro_rules! range_key { ($a:ty, $n:literal) => { layout!(RangeKey<$a> as $n { bits: u32, service: ServiceId, addr: $a }) }; }
+macro_rules! prefix_key { ($a:ty, $n:literal) => { layout!(PrefixKey<$a> as $n { bits: u32, scope: u32, addr: $a }) }; }
 macro_rules! flow_key {
     ($a:ty, $n:literal) => {
         layout!(FlowKey<$a> as $n { src: $a, dst: $a, sport: Port, dport: Port, proto: Proto, pad: [u8; 3] })
@@ -128,7 +130,7 @@ macro_rules! node {
     ($a:ty, $n:literal) => {
         layout!(NodeConfig<$a> as $n {
             address: $a, cluster_cidrs: [Cidr<$a>; limits::CIDRS], service_cidrs: [Cidr<$a>; limits::CIDRS],
-            ranges: u32,
+            ranges: u32, flags: NodeFlags,
         })
     };
 }
@@ -175,6 +177,8 @@ map_types! {
     Backend<Addr6> = backend!(Addr6, "Backend<Addr6>");
     RangeKey<Addr4> = range_key!(Addr4, "RangeKey<Addr4>");
     RangeKey<Addr6> = range_key!(Addr6, "RangeKey<Addr6>");
+    PrefixKey<Addr4> = prefix_key!(Addr4, "PrefixKey<Addr4>");
+    PrefixKey<Addr6> = prefix_key!(Addr6, "PrefixKey<Addr6>");
     FlowKey<Addr4> = flow_key!(Addr4, "FlowKey<Addr4>");
     FlowKey<Addr6> = flow_key!(Addr6, "FlowKey<Addr6>");
     Flow<Addr4> = flow!(Addr4, "Flow<Addr4>");
@@ -245,6 +249,18 @@ specs! {
         "agent" => "kernel, proxyctl", "the node's address and the ranges of pods and Services";
     "node6" Array Ipv6 plain!(u32) => NodeConfig::<Addr6>::LAYOUT, 1,
         "agent" => "kernel, proxyctl", "the same for IPv6";
+    "nets4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(u32), limits::NETS,
+        "agent" => "kernel", "ranges of pods and Services that the node's entry has no room for; the value is always 1";
+    "nets6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(u32), limits::NETS,
+        "agent" => "kernel", "the same for IPv6";
+    "sources4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(Addr4), limits::SOURCES,
+        "agent" => "kernel", "device and next hop → the address of the device that masqueraded packets come from";
+    "sources6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(Addr6), limits::SOURCES,
+        "agent" => "kernel", "device and destination → the same for IPv6";
+    "portsfull4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => plain!(u32), limits::PORTS_FULL,
+        "kernel" => "kernel", "answers to a node address, port 0: jiffies when all ports towards that backend were taken";
+    "portsfull6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => plain!(u32), limits::PORTS_FULL,
+        "kernel" => "kernel", "the same for IPv6";
     "devices" SparseHash Both plain!(u32) => plain!(DeviceKind), limits::DEVICES,
         "agent" => "kernel", "devices that translated packets may be put into or sent out of directly, by index";
     "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,

@@ -54,6 +54,70 @@ impl DeviceKind {
     pub const POD: Self = Self(1);
     /// An Ethernet device that leads out of the node: packets may be sent straight out of it.
     pub const UPLINK: Self = Self(2);
+    /// A bridge with pods behind its ports: packets may be sent straight out of it. No program hangs on it, those of
+    /// the pods hang on the ports.
+    pub const BRIDGE: Self = Self(3);
+    /// Set beside one of the above: whoever sends through it is a pod, whatever its address, because the operator
+    /// tells pods by their devices (item 62).
+    pub const PODS_ONLY: Self = Self(1 << 8);
+
+    /// What the device is, without what is said of its clients.
+    #[inline(always)]
+    #[must_use]
+    pub const fn role(self) -> Self {
+        Self(self.0 & !Self::PODS_ONLY.0)
+    }
+
+    /// All bits of `other` are set here.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What a prefix of the `nets` map is. A newtype and not an enum: a pinned map may hold a number we never wrote.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NetKind(pub u32);
+
+impl NetKind {
+    /// Range of pods.
+    pub const PODS: Self = Self(1);
+    /// Range of ClusterIPs.
+    pub const SERVICES: Self = Self(2);
+}
+
+/// Facts about the node that are true or not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct NodeFlags(pub u32);
+
+impl NodeFlags {
+    /// There are more ranges of pods, in the `nets` map.
+    pub const MORE_PODS: Self = Self(1);
+    /// There are more ranges of ClusterIPs, in the `nets` map.
+    pub const MORE_SERVICES: Self = Self(2);
+    /// Pods are told by the device they send through ([`DeviceKind::PODS_ONLY`]), not by their address.
+    pub const PODS_BY_DEVICE: Self = Self(4);
+
+    /// All flags of `other` are set here.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of flags.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// An address range: `addr & mask == net`. An unused slot has `net` all ones and `mask` zero: it matches nothing.
@@ -95,7 +159,8 @@ impl<A: Address> Default for Cidr<A> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NodeConfig<A: Address> {
-    /// Source address of masqueraded connections: the node's primary address. Unspecified: none known.
+    /// The node's primary address: the source of masqueraded connections that leave by a device without an address of
+    /// its own. Unspecified: none known.
     pub address: A,
     /// Pod ranges of the cluster (items 62, 63); all unused: no detector.
     pub cluster_cidrs: [Cidr<A>; CIDRS],
@@ -104,13 +169,15 @@ pub struct NodeConfig<A: Address> {
     /// Nonzero: frontends with [`crate::FrontendFlags::RANGES`] may exist. Pods' packets are looked up for their
     /// sake even where sockets are translated, because a socket's source is not known before it has a packet.
     pub ranges: u32,
+    /// What else is so.
+    pub flags: NodeFlags,
 }
 
 impl<A: Address> NodeConfig<A> {
-    /// `addr` may be a cluster address: it is in a range of theirs, or nobody has said what the ranges are.
+    /// Somebody has said what the ranges of ClusterIPs are.
     #[inline(always)]
-    pub fn may_be_cluster_address(&self, addr: A) -> bool {
-        self.service_cidrs[0] == Cidr::unused() || any_contains(&self.service_cidrs, addr)
+    pub fn knows_services(&self) -> bool {
+        self.service_cidrs[0] != Cidr::unused()
     }
 }
 
@@ -122,8 +189,8 @@ pub fn any_contains<A: Address>(cidrs: &[Cidr<A>; CIDRS], addr: A) -> bool {
 }
 
 const _: () = assert!(size_of::<DatapathConfig>() == 16);
-const _: () = assert!(size_of::<NodeConfig<Addr4>>() == 72);
-const _: () = assert!(size_of::<NodeConfig<Addr6>>() == 276);
+const _: () = assert!(size_of::<NodeConfig<Addr4>>() == 76);
+const _: () = assert!(size_of::<NodeConfig<Addr6>>() == 280);
 
 #[cfg(test)]
 mod tests {

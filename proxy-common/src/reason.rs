@@ -69,7 +69,7 @@ reasons! {
     NoLocalEndpoints = 9 => Drop, "no-local-endpoints";
     /// In the range of ClusterIPs, but no Service owns the address (item 53).
     UnallocatedAddress = 10 => Drop, "unallocated-address";
-    /// Every source port tried for a masqueraded connection is taken.
+    /// Every source port that a masqueraded connection to the backend could have is taken.
     NoSourcePort = 11 => Drop, "no-source-port";
     /// A flow table has no room for another connection.
     FlowTableFull = 12 => Drop, "flow-table-full";

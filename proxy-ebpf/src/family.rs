@@ -38,6 +38,9 @@ pub trait Wired: Tables + Considered {
     fn readdress(header: &mut Self::Header, src: Self::Addr, dst: Self::Addr, difference: u32, hop: Hop);
     /// Writes family and addresses into the question for a route.
     fn ask_route(params: &mut bpf_fib_lookup, src: Self::Addr, dst: Self::Addr);
+    /// What decides which address of the leaving device is the source: IPv4 looks at the next hop
+    /// (`inet_select_addr`), IPv6 at the destination (RFC 6724).
+    fn source_hint(params: &bpf_fib_lookup, dst: Self::Addr) -> Self::Addr;
     /// The question for a socket that sends from `local` to `remote`.
     fn ask_socket(remote: (Self::Addr, Port), local: (Self::Addr, Port)) -> Self::SocketTuple;
     /// The version field names this family.
@@ -186,6 +189,17 @@ impl Wired for V4 {
     }
 
     #[inline(always)]
+    fn source_hint(params: &bpf_fib_lookup, dst: Addr4) -> Addr4 {
+        // The helper has put the gateway in the destination's place; its family is another where an IPv4 route leads
+        // to an IPv6 router (RFC 8950).
+        if params.family != AF.0 {
+            return dst;
+        }
+        // SAFETY: both fields of the union are plain words, and the family says which one was written.
+        Addr4::from_word(unsafe { params.__bindgen_anon_4.ipv4_dst })
+    }
+
+    #[inline(always)]
     fn ask_socket(remote: (Addr4, Port), local: (Addr4, Port)) -> Tuple4 {
         let (saddr, sport) = (remote.0.word(), remote.1.wire());
         Tuple4 { saddr, daddr: local.0.word(), sport, dport: local.1.wire() }
@@ -279,6 +293,11 @@ impl Wired for V6 {
         params.family = AF.1;
         params.__bindgen_anon_3.ipv6_src = src.words();
         params.__bindgen_anon_4.ipv6_dst = dst.words();
+    }
+
+    #[inline(always)]
+    fn source_hint(_params: &bpf_fib_lookup, dst: Addr6) -> Addr6 {
+        dst
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
-    Frontend, FrontendKey, LoadKey, NodeConfig, RangeKey, Reason, Scratch, ServiceId, SocketPeer,
+    Frontend, FrontendKey, LoadKey, NodeConfig, PrefixKey, RangeKey, Reason, Scratch, ServiceId, SocketPeer,
     SocketPeerKey, Tally, V4, V6, limits, socket::ConnectedPeer,
 };
 
@@ -74,6 +74,41 @@ static RANGES4: LpmTrie<Range<Addr4>, u32> = LpmTrie::with_max_entries(limits::R
 
 #[map(name = "ranges6")]
 static RANGES6: LpmTrie<Range<Addr6>, u32> = LpmTrie::with_max_entries(limits::RANGES, BPF_F_NO_PREALLOC);
+
+/// A [`PrefixKey`] without its number of bits.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Prefix<A> {
+    /// What the prefix is about.
+    pub scope: u32,
+    /// Network address.
+    pub addr: A,
+}
+
+const _: () = assert!(
+    size_of::<lpm_trie::Key<Prefix<Addr4>>>() == size_of::<PrefixKey<Addr4>>()
+        && size_of::<lpm_trie::Key<Prefix<Addr6>>>() == size_of::<PrefixKey<Addr6>>()
+);
+
+#[map(name = "nets4")]
+static NETS4: LpmTrie<Prefix<Addr4>, u32> = LpmTrie::with_max_entries(limits::NETS, BPF_F_NO_PREALLOC);
+
+#[map(name = "nets6")]
+static NETS6: LpmTrie<Prefix<Addr6>, u32> = LpmTrie::with_max_entries(limits::NETS, BPF_F_NO_PREALLOC);
+
+#[map(name = "sources4")]
+static SOURCES4: LpmTrie<Prefix<Addr4>, Addr4> =
+    LpmTrie::with_max_entries(limits::SOURCES, BPF_F_NO_PREALLOC);
+
+#[map(name = "sources6")]
+static SOURCES6: LpmTrie<Prefix<Addr6>, Addr6> =
+    LpmTrie::with_max_entries(limits::SOURCES, BPF_F_NO_PREALLOC);
+
+#[map(name = "portsfull4")]
+static PORTS_FULL4: LruHashMap<FlowKey<Addr4>, u32> = LruHashMap::with_max_entries(limits::PORTS_FULL, 0);
+
+#[map(name = "portsfull6")]
+static PORTS_FULL6: LruHashMap<FlowKey<Addr6>, u32> = LruHashMap::with_max_entries(limits::PORTS_FULL, 0);
 
 #[map(name = "flows4")]
 static FLOWS4: HashMap<FlowKey<Addr4>, Flow<Addr4>> = HashMap::with_max_entries(limits::FLOWS, 0);
@@ -152,6 +187,12 @@ pub trait Tables: Family {
     fn backends() -> &'static Array<Backend<Self::Addr>>;
     /// Source ranges of load balancers' addresses.
     fn ranges() -> &'static LpmTrie<Range<Self::Addr>, u32>;
+    /// Ranges of pods and Services that the node's entry has no room for.
+    fn nets() -> &'static LpmTrie<Prefix<Self::Addr>, u32>;
+    /// Addresses of the node's devices.
+    fn sources() -> &'static LpmTrie<Prefix<Self::Addr>, Self::Addr>;
+    /// When a search of all source ports towards a backend failed.
+    fn ports_full() -> &'static LruHashMap<FlowKey<Self::Addr>, u32>;
     /// Answered connections.
     fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
     /// Connections without an answer yet.
@@ -166,7 +207,7 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $half_open:ident, $peers:ident,
-     $local:ident, $node:ident) => {
+     $local:ident, $node:ident, $nets:ident, $sources:ident, $ports_full:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn served() -> bool {
@@ -183,6 +224,18 @@ macro_rules! tables {
             #[inline(always)]
             fn ranges() -> &'static LpmTrie<Range<Self::Addr>, u32> {
                 &$ranges
+            }
+            #[inline(always)]
+            fn nets() -> &'static LpmTrie<Prefix<Self::Addr>, u32> {
+                &$nets
+            }
+            #[inline(always)]
+            fn sources() -> &'static LpmTrie<Prefix<Self::Addr>, Self::Addr> {
+                &$sources
+            }
+            #[inline(always)]
+            fn ports_full() -> &'static LruHashMap<FlowKey<Self::Addr>, u32> {
+                &$ports_full
             }
             #[inline(always)]
             fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
@@ -208,5 +261,33 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, ipv4, FRONTENDS4, BACKENDS4, RANGES4, FLOWS4, HALF_OPEN4, SOCKET_PEERS4, LOCAL_ADDRS4, NODE4);
-tables!(V6, ipv6, FRONTENDS6, BACKENDS6, RANGES6, FLOWS6, HALF_OPEN6, SOCKET_PEERS6, LOCAL_ADDRS6, NODE6);
+tables!(
+    V4,
+    ipv4,
+    FRONTENDS4,
+    BACKENDS4,
+    RANGES4,
+    FLOWS4,
+    HALF_OPEN4,
+    SOCKET_PEERS4,
+    LOCAL_ADDRS4,
+    NODE4,
+    NETS4,
+    SOURCES4,
+    PORTS_FULL4
+);
+tables!(
+    V6,
+    ipv6,
+    FRONTENDS6,
+    BACKENDS6,
+    RANGES6,
+    FLOWS6,
+    HALF_OPEN6,
+    SOCKET_PEERS6,
+    LOCAL_ADDRS6,
+    NODE6,
+    NETS6,
+    SOURCES6,
+    PORTS_FULL6
+);

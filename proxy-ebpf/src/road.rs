@@ -139,6 +139,6 @@ pub fn jiffies() -> u32 {
 
 /// A second or so has passed: 256 ticks are 1.0 s at 250 ticks a second, 0.26 s at 1000, 2.6 s at 100.
 #[inline(always)]
-fn is_stale(now: u32, seen: u32) -> bool {
+pub fn is_stale(now: u32, seen: u32) -> bool {
     now.wrapping_sub(seen) >> 8 != 0
 }

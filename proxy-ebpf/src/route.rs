@@ -5,18 +5,20 @@ use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
     helpers::generated::bpf_fib_lookup as lookup_route,
 };
-use proxy_common::{DeviceKind, Flow, FlowFlags, Proto, Route};
+use proxy_common::{DeviceKind, Flow, FlowFlags, Proto, Route, decide::Ownership};
 
 use crate::action::Action;
 use crate::family::Wired;
+use crate::lookup::owner;
 use crate::maps::DEVICES;
 use crate::packet::cursor::Access;
 use crate::road::Direction;
 
 /// Finds the way for the tuple that `flow` translates to and notes it there.
 ///
-/// Only devices that the agent knows are used directly; for everything else (bridges, tunnels, addresses of
-/// this node, no route at all) the stack decides, which is always right and only slower. A neighbour that is
+/// Only devices that the agent knows are used directly; for everything else (tunnels, addresses of this node, no route
+/// at all) the stack decides, which is always right and only slower, with one exception: it takes no packet that comes
+/// in with an address of its own as the source, so such packets leave directly by whatever device. A neighbour that is
 /// not known yet is not noted: the next packet asks again.
 #[inline(never)]
 pub fn resolve<F: Wired>(frame: &impl Access, proto: Proto, flow: &mut Flow<F::Addr>, direction: Direction) {
@@ -36,16 +38,20 @@ pub fn resolve<F: Wired>(frame: &impl Access, proto: Proto, flow: &mut Flow<F::A
         _ => return note(flow, Route::STACK),
     };
     // SAFETY: an element without preallocation is freed only after the program is done.
-    let Some(kind) = (unsafe { DEVICES.get(params.ifindex) }).copied() else {
-        return note(flow, Route::STACK);
+    let kind = match unsafe { DEVICES.get(params.ifindex) } {
+        Some(kind) => kind.role(),
+        None if owner::ownership::<F>(flow.src) == Ownership::Node => DeviceKind::UPLINK,
+        None => return note(flow, Route::STACK),
     };
     flow.ifindex = params.ifindex;
     flow.eth_dst = params.dmac;
     flow.eth_src = params.smac;
     match (known, kind, direction) {
         (Neighbour::Known, DeviceKind::POD, Direction::Ingress) => note(flow, Route::PEER),
-        (Neighbour::Known, DeviceKind::POD | DeviceKind::UPLINK, _) => note(flow, Route::DEVICE),
-        (Neighbour::Unknown, DeviceKind::POD | DeviceKind::UPLINK, _) => {
+        (Neighbour::Known, DeviceKind::POD | DeviceKind::UPLINK | DeviceKind::BRIDGE, _) => {
+            note(flow, Route::DEVICE)
+        }
+        (Neighbour::Unknown, DeviceKind::POD | DeviceKind::UPLINK | DeviceKind::BRIDGE, _) => {
             flow.route = Route::NEIGHBOUR;
             flow.flags = FlowFlags(flow.flags.0 & !FlowFlags::ROUTED.0);
         }

@@ -9,7 +9,7 @@ use proxy_model::fact::{
     Change, Endpoint, EndpointSlice, Kind, Label, ObjectKey, Service, ServiceKind, ServicePort, SliceFamily,
     SlicePort, TrafficPolicy,
 };
-use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
 use proxy_model::{Capacity, Event, Planner, TableSize, Tick, Weights, World};
 
 fn service(number: u32) -> Event {
@@ -55,6 +55,7 @@ fn main() {
     let endpoints: u32 = numbers.next().unwrap_or(10);
     let mut world = World::new(Settings {
         node_name: "node-1".into(),
+        detector: DetectLocal::ClusterCidr,
         cluster_cidrs: vec![],
         service_cidrs: vec![],
         masquerade: Masquerade::Needed,
@@ -62,6 +63,7 @@ fn main() {
         algorithm: Algorithm::RANDOM,
         table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
+        localhost_node_ports: Serving::Off,
         ipv4: Serving::On,
         ipv6: Serving::On,
         primary_address: None,

@@ -1,10 +1,11 @@
 //! What planning asks of an address family. The only file of the crate that sets the two apart.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proxy_common::{Family, V4, V6};
 
-use crate::fact::{Prefix, SliceFamily};
+use crate::fact::SliceFamily;
 use crate::plan::{Actual, Ledger, Plan, Planner, Table, Write};
 use crate::settings::{Serving, Settings};
 
@@ -50,6 +51,8 @@ pub trait Served: Family {
     const FAMILY: IpFamily;
     /// Its slices.
     const SLICES: SliceFamily;
+    /// The loopback address that node ports are served at.
+    const LOOPBACK: IpAddr;
 
     /// Whether it is served.
     fn serving(settings: &Settings) -> Serving;
@@ -61,19 +64,12 @@ pub trait Served: Family {
     fn writes(plan: &Plan) -> &[Write<Self>];
     /// Its part of what the kernel holds.
     fn table<'a, 'b>(actual: &'a mut Actual<'b>) -> &'a mut Table<'b, Self>;
-
-    /// Pods can be told from other clients (item 62).
-    fn has_detector(settings: &Settings) -> bool {
-        settings.cluster_cidrs.iter().any(|Prefix { addr, len: _ }| match Self::FAMILY {
-            IpFamily::Ipv4 => addr.is_ipv4(),
-            IpFamily::Ipv6 => addr.is_ipv6(),
-        })
-    }
 }
 
 impl Served for V4 {
     const FAMILY: IpFamily = IpFamily::Ipv4;
     const SLICES: SliceFamily = SliceFamily::Ipv4;
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn serving(settings: &Settings) -> Serving {
         settings.ipv4
@@ -99,6 +95,7 @@ impl Served for V4 {
 impl Served for V6 {
     const FAMILY: IpFamily = IpFamily::Ipv6;
     const SLICES: SliceFamily = SliceFamily::Ipv6;
+    const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
     fn serving(settings: &Settings) -> Serving {
         settings.ipv6

@@ -71,6 +71,8 @@ pub enum Exposure {
     ExternalIp,
     /// A node's address and a node port.
     NodePort,
+    /// The loopback address and a node port, for the node's own processes (item 68).
+    Localhost,
 }
 
 impl Exposure {
@@ -80,6 +82,7 @@ impl Exposure {
             Self::ClusterIp => FrontendFlags::CLUSTER_IP,
             Self::LoadBalancer | Self::ExternalIp => FrontendFlags::EXTERNAL,
             Self::NodePort => FrontendFlags::NODE_PORT,
+            Self::Localhost => FrontendFlags::NODE_PORT.with(FrontendFlags::NODE_ONLY),
         }
     }
 }
@@ -89,7 +92,9 @@ impl<F: Family> PortIntent<F> {
     pub fn rules(&self, exposure: Exposure) -> Rules {
         match exposure {
             Exposure::ClusterIp => self.internal,
-            Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort => self.external,
+            Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort | Exposure::Localhost => {
+                self.external
+            }
         }
     }
 
@@ -97,9 +102,11 @@ impl<F: Family> PortIntent<F> {
     pub fn flags(&self, exposure: Exposure) -> FrontendFlags {
         match exposure {
             Exposure::LoadBalancer if !self.ranges.is_empty() => exposure.flags().with(FrontendFlags::RANGES),
-            Exposure::ClusterIp | Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort => {
-                exposure.flags()
-            }
+            Exposure::ClusterIp
+            | Exposure::LoadBalancer
+            | Exposure::ExternalIp
+            | Exposure::NodePort
+            | Exposure::Localhost => exposure.flags(),
         }
     }
 }
@@ -123,7 +130,7 @@ impl<'a, F: Served> Surroundings<'a, F> {
                 node: &settings.node_name,
                 zone: world.own_node().and_then(|node| node.zone.as_deref()),
             },
-            detector: if F::has_detector(settings) { Detector::Present } else { Detector::Absent },
+            detector: world.detector::<F>(),
             node_port_addresses: world.node_port_addresses::<F>(),
             primary_address: world.primary_address::<F>(),
         }
@@ -296,6 +303,11 @@ fn frontends<F: Served>(
     if let Some(number) = port.node_port {
         for addr in &around.node_port_addresses {
             expose(*addr, number, Exposure::NodePort);
+        }
+        if around.settings.localhost_node_ports == Serving::On
+            && let Some(loopback) = F::Addr::from_ip(F::LOOPBACK)
+        {
+            expose(loopback, number, Exposure::Localhost);
         }
     }
     frontends

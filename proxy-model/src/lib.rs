@@ -17,6 +17,7 @@ pub mod fact;
 pub mod family;
 pub mod intent;
 pub mod local;
+pub mod nets;
 pub mod plan;
 pub mod roster;
 pub mod rule;
@@ -28,6 +29,7 @@ pub mod world;
 
 pub use fact::{Change, Event, Kind, Name, ObjectKey};
 pub use family::{IpFamily, Served};
+pub use nets::{NoRoom, NodeFacts};
 pub use plan::{
     Actual, Adoption, Capacity, Plan, Planner, Refusal, Refused, ServiceName, Table, Tick, Write,
 };

@@ -12,7 +12,9 @@ use crate::roster::TableSize;
 pub struct Settings {
     /// This node's name; endpoints with it are local (item 15).
     pub node_name: Name,
-    /// Pod ranges of the cluster, both families: the detector. A family without any has none (item 62).
+    /// How pods are told from other clients (item 62).
+    pub detector: DetectLocal,
+    /// Pod ranges of the cluster, both families, for [`DetectLocal::ClusterCidr`].
     pub cluster_cidrs: Vec<Prefix>,
     /// Ranges of ClusterIPs, both families (item 53).
     pub service_cidrs: Vec<Prefix>,
@@ -28,12 +30,25 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// The node's primary address in its family, instead of the first in the Node's status (item 122).
     pub primary_address: Option<IpAddr>,
+    /// Whether node ports are served at the loopback address, to the node's own processes (item 68).
+    pub localhost_node_ports: Serving,
     /// Whether IPv4 is served.
     pub ipv4: Serving,
     /// Whether IPv6 is served.
     pub ipv6: Serving,
     /// Only Services with this `service-proxy-name` are ours; `None`: only those without (item 1).
     pub service_proxy_name: Option<Name>,
+}
+
+/// How pods are told from other clients (item 62). A family in which nothing tells them has no detector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DetectLocal {
+    /// Their addresses are in [`Settings::cluster_cidrs`]: pods of the whole cluster count.
+    ClusterCidr,
+    /// Their addresses are in this node's `spec.podCIDRs`, as far as they are known: pods of this node count.
+    NodeCidr,
+    /// They send through a device that the operator named: pods of this node count, in both families.
+    Devices,
 }
 
 /// Whose connections to ClusterIPs get a node address as their source.

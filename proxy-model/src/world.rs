@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use proxy_common::limits::CIDRS;
-use proxy_common::{Address, Cidr, NodeConfig};
+use proxy_common::Address;
 
 use crate::fact::{
     Change, EndpointSlice, Event, Kind, Label, Namespace, Node, Object, ObjectKey, Pod, Prefix, Service,
@@ -196,15 +195,9 @@ impl World {
         accepted
     }
 
-    /// What the kernel programs must know about the node. Ranges beyond the room in [`NodeConfig`] are left
-    /// out, in the order of the settings.
-    pub fn node_config<F: Served>(&self) -> NodeConfig<F::Addr> {
-        NodeConfig {
-            address: self.primary_address::<F>().unwrap_or_default(),
-            cluster_cidrs: ranges::<F>(&self.settings.cluster_cidrs),
-            service_cidrs: ranges::<F>(&self.settings.service_cidrs),
-            ranges: u32::from(!self.ranged.is_empty()),
-        }
+    /// Some Service has source ranges.
+    pub(crate) fn has_ranges(&self) -> bool {
+        !self.ranged.is_empty()
     }
 
     pub(crate) fn take_dirty(&mut self) -> Dirty {
@@ -277,7 +270,15 @@ impl World {
             return Changed::No;
         }
         let zone = self.own_node().and_then(|node| node.zone.clone());
-        self.node_ports_moved_by(|world| {
+        let told = |world: &Self| {
+            (
+                world.pod_ranges().to_vec(),
+                world.detector::<proxy_common::V4>(),
+                world.detector::<proxy_common::V6>(),
+            )
+        };
+        let before = told(self);
+        let changed = self.node_ports_moved_by(|world| {
             let _ = store(&mut world.nodes, change);
             if world.own_node().and_then(|node| node.zone.clone()) == zone {
                 return Changed::No;
@@ -288,7 +289,14 @@ impl World {
             let changed = if services.is_empty() { Changed::No } else { Changed::Yes };
             services.into_iter().for_each(|service| world.touch(service));
             changed
-        })
+        });
+        let after = told(self);
+        if (before.1, before.2) != (after.1, after.2) {
+            // The rules of every Service depend on whether there is a detector.
+            self.dirty = Dirty::All;
+        }
+        // The ranges themselves are in the node's entry only.
+        if before == after { changed } else { Changed::Yes }
     }
 
     /// Runs a change of the node. If it moved the node's addresses, plans the Services with node ports again, and
@@ -298,8 +306,8 @@ impl World {
             (
                 world.node_port_addresses::<proxy_common::V4>(),
                 world.node_port_addresses::<proxy_common::V6>(),
-                world.node_config::<proxy_common::V4>().address,
-                world.node_config::<proxy_common::V6>().address,
+                world.primary_address::<proxy_common::V4>(),
+                world.primary_address::<proxy_common::V6>(),
             )
         };
         let before = addresses(self);
@@ -371,11 +379,4 @@ fn keep<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: Change<T>) -> Cha
 fn owner(slice: &EndpointSlice) -> Option<ObjectKey> {
     let name = slice.service.clone()?;
     Some(ObjectKey { namespace: slice.key.namespace.clone(), name })
-}
-
-fn ranges<F: Served>(prefixes: &[Prefix]) -> [Cidr<F::Addr>; CIDRS] {
-    let mut slots = [Cidr::unused(); CIDRS];
-    let of_family = prefixes.iter().filter_map(|p| Some(Cidr::new(F::Addr::from_ip(p.addr)?, p.len)));
-    slots.iter_mut().zip(of_family).for_each(|(slot, range)| *slot = range);
-    slots
 }

@@ -6,6 +6,7 @@
 
 mod algorithm;
 mod clash;
+mod detect;
 mod family;
 mod forward;
 mod live;
@@ -14,5 +15,6 @@ mod programs;
 mod range;
 mod refuse;
 mod route;
+mod snat;
 mod source;
 mod stack;

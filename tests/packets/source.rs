@@ -2,8 +2,8 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use proxy_common::{ClientRule, Flow, FlowFlags, FlowKey, Port, Proto, Reason, V4, V6, maps::MapType};
-use tests::dataplane::{Dataplane, Named, config, endpoint, ip};
+use proxy_common::{ClientRule, Proto, Reason, V4, V6};
+use tests::dataplane::{Dataplane, config, ip};
 use tests::packet::{Packet, addr, flags};
 
 use crate::family::{FAMILIES, Names, dropped, next};
@@ -157,34 +157,6 @@ fn a_node_without_an_address_cannot_masquerade() {
         let syn = Packet::tcp(flags::SYN, n.outside, n.vip);
         assert_eq!(dataplane.run("from_wire", &syn.bytes()), dropped(Reason::NoNodeAddress, &syn));
     }
-}
-
-#[test]
-fn a_node_whose_ports_are_all_taken_drops_and_says_so() {
-    exhaust::<V4>(&FAMILIES[0]);
-    exhaust::<V6>(&FAMILIES[1]);
-}
-
-/// Every port that the search may try leads from the node to the backend already.
-fn exhaust<F: Named>(n: &Names)
-where
-    FlowKey<F::Addr>: MapType,
-    Flow<F::Addr>: MapType,
-{
-    let mut dataplane = Dataplane::with_entries(config(), 1 << 18);
-    dataplane.serve(Proto::TCP, n.vip, &[n.backend], |frontend| frontend.rules = [ClientRule::MASQUERADE; 3]);
-    let (backend, node) = (endpoint::<F>(n.backend), endpoint::<F>(n.node).0);
-    let (somebody, vip) = (endpoint::<F>(n.stranger).0, endpoint::<F>(n.vip));
-    for port in (1024..=u16::MAX).map(Port::new) {
-        let key = FlowKey::new(backend.0, backend.1, node, port, Proto::TCP);
-        let (src, sport, dst, dport) = (vip.0, vip.1, somebody, port);
-        let reply = Flow { src, sport, dst, dport, flags: FlowFlags::REPLY, ..Flow::default() };
-        dataplane.add_flow::<F>(reply.other(Proto::TCP), reply.twin(&key));
-        dataplane.add_flow::<F>(key, reply);
-    }
-    let syn = Packet::tcp(flags::SYN, n.outside, n.vip);
-    assert_eq!(dataplane.run("from_wire", &syn.bytes()), dropped(Reason::NoSourcePort, &syn));
-    assert_eq!(dataplane.half_open(), [""; 0]);
 }
 
 #[test]

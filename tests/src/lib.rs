@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod dataplane;
+mod masquerade;
 mod named;
 pub mod object;
 pub mod packet;

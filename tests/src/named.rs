@@ -1,6 +1,6 @@
 //! The names of each family's maps, and addresses of a family as people write them.
 
-use proxy_common::{Address as _, Cidr, Family, Port, V4, V6};
+use proxy_common::{Address as _, Cidr, Family, Port, PrefixKey, V4, V6};
 
 /// The names of a family's maps.
 pub trait Named: Family {
@@ -18,6 +18,10 @@ pub trait Named: Family {
     const LOCAL: &'static str;
     /// The node.
     const NODE: &'static str;
+    /// Ranges beside it.
+    const NETS: &'static str;
+    /// Addresses of devices.
+    const SOURCES: &'static str;
     /// Source ranges.
     const RANGES: &'static str;
 }
@@ -30,6 +34,8 @@ impl Named for V4 {
     const HALF_OPEN: &'static str = "halfopen4";
     const LOCAL: &'static str = "localaddrs4";
     const NODE: &'static str = "node4";
+    const NETS: &'static str = "nets4";
+    const SOURCES: &'static str = "sources4";
     const RANGES: &'static str = "ranges4";
 }
 
@@ -41,6 +47,8 @@ impl Named for V6 {
     const HALF_OPEN: &'static str = "halfopen6";
     const LOCAL: &'static str = "localaddrs6";
     const NODE: &'static str = "node6";
+    const NETS: &'static str = "nets6";
+    const SOURCES: &'static str = "sources6";
     const RANGES: &'static str = "ranges6";
 }
 
@@ -62,4 +70,9 @@ pub fn endpoint<F: Family>(text: &str) -> (F::Addr, Port) {
 pub(crate) fn range<F: Family>(text: &str) -> Cidr<F::Addr> {
     let Some((addr, len)) = text.split_once('/') else { return Cidr::unused() };
     Cidr::new(family_addr::<F>(addr), len.parse().expect("a length"))
+}
+
+pub(crate) fn prefix_key<F: Family>(scope: u32, text: &str) -> PrefixKey<F::Addr> {
+    let (addr, len) = text.split_once('/').expect("a range");
+    PrefixKey::new(scope, family_addr::<F>(addr), len.parse().expect("a length"))
 }

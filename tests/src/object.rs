@@ -8,7 +8,9 @@ use aya::{
     },
     programs::ProgramError,
 };
-use proxy_common::{Address, DatapathConfig, NodeConfig, RangeKey, Reason, ServiceId, Tally, maps::MapType};
+use proxy_common::{
+    Address, DatapathConfig, NodeConfig, PrefixKey, RangeKey, Reason, ServiceId, Tally, maps::MapType,
+};
 use std::{borrow::Cow, collections::BTreeMap};
 use zerocopy::IntoBytes as _;
 
@@ -113,6 +115,43 @@ struct Range<A> {
 
 // SAFETY: both fields are plain numbers of four bytes or arrays of them, so there is no padding.
 unsafe impl<A: MapType> Pod for Range<A> {}
+
+/// A key of `nets` and `sources` behind its number of bits.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Prefix<A> {
+    scope: u32,
+    addr: A,
+}
+
+// SAFETY: as for `Range`.
+unsafe impl<A: MapType> Pod for Prefix<A> {}
+
+/// Adds a prefix to `nets` or `sources`.
+///
+/// # Panics
+/// If the map is another, or full.
+pub fn add_prefix<A: MapType, V: MapType>(object: &mut Ebpf, name: &str, key: PrefixKey<A>, value: V) {
+    let PrefixKey { bits, scope, addr } = key;
+    let map = object.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+    let mut trie =
+        LpmTrie::<_, Prefix<A>, Cell<V>>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
+    trie.insert(&Key::new(bits, Prefix { scope, addr }), Cell(value), 0).expect("a prefix fits");
+}
+
+/// Changes what the programs know of the node.
+///
+/// # Panics
+/// If the map is another.
+pub fn change_node<A: Address>(object: &mut Ebpf, name: &str, change: impl FnOnce(&mut NodeConfig<A>))
+where
+    NodeConfig<A>: MapType,
+{
+    let mut node = array::<NodeConfig<A>>(object, name);
+    let Cell(mut config) = node.get(&0, 0).expect("the node has an entry");
+    change(&mut config);
+    node.set(0, Cell(config), 0).expect("the entry exists");
+}
 
 /// Lets a Service's clients of `key` in, and tells the programs that there are source ranges, as the agent does.
 ///

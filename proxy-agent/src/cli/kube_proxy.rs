@@ -27,9 +27,7 @@ pub struct Foreign {
 const CONNTRACK: &str = "connections are kept in maps of Sluice's own: --flow-table-size is their size";
 const IDLE: &str =
     "Sluice's maps keep an established connection that is idle by its own time-outs, not by conntrack's";
-const IPTABLES: &str = "there are no rules of iptables";
 const IPVS: &str = "there is no IPVS";
-const PODS: &str = "pods are known by their addresses: --cluster-cidr";
 const LOG: &str = "logging is set by --log-level and --log-format";
 const CLIENT: &str = "the client of the API server has no limits of its own: it lists once and watches";
 
@@ -55,11 +53,9 @@ pub const FOREIGN: &[Foreign] = &[
     ignored("conntrack-tcp-timeout-established", IDLE),
     ignored("conntrack-udp-timeout", IDLE),
     ignored("conntrack-udp-timeout-stream", IDLE),
-    refused("detect-local-mode", PODS),
     ignored("feature-gates", "Sluice has no feature gates"),
     ignored("healthz-port", "it is --healthz-bind-address, as it is for kube-proxy"),
     refused("init-only", "there is no phase that needs more rights than the rest: run the agent itself"),
-    ignored("iptables-localhost-nodeports", IPTABLES),
     ignored("iptables-masquerade-bit", "packets are masqueraded without a mark"),
     ignored("ipvs-exclude-cidrs", IPVS),
     ignored("ipvs-scheduler", "choose per Service, with the annotation sluice.dev/algorithm"),
@@ -81,8 +77,6 @@ pub const FOREIGN: &[Foreign] = &[
     ignored("logging-format", LOG),
     refused("master", "the API server's address is that of --kubeconfig"),
     ignored("metrics-port", "it is --metrics-bind-address, as it is for kube-proxy"),
-    refused("pod-bridge-interface", PODS),
-    refused("pod-interface-name-prefix", PODS),
     ignored("profiling", "there are no profiles to ask for; use perf"),
     ignored("proxy-mode", "there is one mode; it behaves like nftables where kube-proxy's modes differ"),
     ignored("show-hidden-metrics-for-version", "no metric is hidden"),

@@ -60,7 +60,7 @@ pub const FIELDS: &[(&str, Use)] = &[
     ("featureGates", Ignored("Sluice has no feature gates")),
     ("healthzBindAddress", Flag("healthz-bind-address")),
     ("hostnameOverride", Flag("hostname-override")),
-    ("iptables.localhostNodePorts", Ignored("there are no rules of iptables")),
+    ("iptables.localhostNodePorts", Flag("iptables-localhost-nodeports")),
     ("iptables.masqueradeAll", Flag("masquerade-all")),
     ("iptables.masqueradeBit", MARK),
     ("iptables.minSyncPeriod", Flag("min-sync-period")),
@@ -176,6 +176,8 @@ pub(super) struct Section {
     pub(super) masquerade_all: Option<bool>,
     pub(super) sync_period: Option<String>,
     pub(super) min_sync_period: Option<String>,
+    /// Of `iptables` alone.
+    pub(super) localhost_node_ports: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -9,9 +9,13 @@ use super::file::File;
 use proxy_model::settings::LocalSource;
 
 use super::value::{
-    Given, algorithm, bind_address, cidrs, nodeport_addresses, period, size, table_size, uplinks,
+    Given, algorithm, bind_address, detect_local, known_cidrs, nodeport_addresses, period, size, table_size,
+    uplinks,
 };
-use super::{Config, ConfigError, Masquerade, NodePortAddresses, Roots, SourceConfig, TableSizes, Watched};
+use super::{
+    Config, ConfigError, DetectLocal, LocalhostNodePorts, Masquerade, NodePortAddresses, Roots, SourceConfig,
+    TableSizes, Watched,
+};
 use crate::cli::RunArgs;
 use crate::cli::kube_proxy::{KubeProxyArgs, Taken};
 use crate::observe::status::SYNC_PERIOD;
@@ -28,15 +32,11 @@ impl Config {
         let file = watched.as_ref().map(Watched::parse).transpose()?.unwrap_or_default();
         let mut notes = foreign(&args.kube_proxy)?;
         notes.extend(file.notes.iter().cloned());
-        detect_local(&file)?;
         let fields = &file.fields;
         let (mode, section) = file.section();
         let of_mode = |field: &str| format!("{mode}.{field}");
 
-        let kubeconfig =
-            fields.client_connection.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty());
-        // A directory of manifests is asked for by a flag alone, and wins.
-        let kubeconfig = args.kubeconfig.or(kubeconfig);
+        let kubeconfig = args.kubeconfig.or_else(|| kubeconfig(&file));
         let name = file.or("node-name", args.node_name, "hostnameOverride", text(&fields.hostname_override));
         let address = args.bind_address.map(|ip| ip.to_string());
         let address = file.or("bind-address", address, "bindAddress", text(&fields.bind_address));
@@ -53,6 +53,9 @@ impl Config {
         let (healthz, metrics) =
             servers(&file, address, args.healthz_bind_address, args.metrics_bind_address)?;
         let tables = tables([args.flow_table_size, args.frontend_table_size, args.backend_table_size])?;
+        let detect_local =
+            detect(&file, args.detect_local_mode, args.pod_bridge_interface, args.pod_interface_name_prefix)?;
+        let localhost = args.localhost_nodeports.or(fields.iptables.localhost_node_ports);
         let masquerade_all = args.masquerade_all.or(section.masquerade_all).unwrap_or(false);
         Ok(Self {
             node_name: node_name(name)?,
@@ -61,15 +64,17 @@ impl Config {
             source: source(args.manifests, kubeconfig)?,
             roots: Roots::from_args(args.roots)?,
             socket_lb: args.socket_lb.into(),
-            cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| cidrs(&given))?,
+            detect_local,
+            cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| known_cidrs(&given))?,
             masquerade: if masquerade_all { Masquerade::All } else { Masquerade::WhereNeeded },
             local_source: local_source(args.preserve_local_source),
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
             table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
             service_metrics: args.service_metrics,
-            service_cidrs: cidrs(&Given::flag("service-cidr", args.service_cidr))?,
+            service_cidrs: known_cidrs(&Given::flag("service-cidr", args.service_cidr))?,
             nodeport_addresses: node_ports
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
+            localhost_nodeports: LocalhostNodePorts::from(localhost),
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
             families: args.ip_family.into(),
             tables,
@@ -94,6 +99,28 @@ fn tables([flows, frontends, backends]: [u32; 3]) -> Result<TableSizes, ConfigEr
 
 fn local_source(preserve: bool) -> LocalSource {
     if preserve { LocalSource::Preserved } else { LocalSource::Masqueraded }
+}
+
+/// The API server that the file names; a directory of manifests is asked for by a flag alone, and wins.
+fn kubeconfig(file: &File) -> Option<PathBuf> {
+    file.fields.client_connection.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// How pods are told from other clients.
+fn detect(
+    file: &File,
+    mode: Option<String>,
+    bridge: Option<String>,
+    prefix: Option<String>,
+) -> Result<DetectLocal, ConfigError> {
+    let (fields, devices) = (&file.fields, &file.fields.detect_local);
+    let of_file = text(&fields.detect_local_mode);
+    let mode = file.or("detect-local-mode", mode, "detectLocalMode", of_file);
+    let of_file = text(&devices.bridge_interface);
+    let bridge = file.or("pod-bridge-interface", bridge, "detectLocal.bridgeInterface", of_file);
+    let of_file = text(&devices.interface_name_prefix);
+    let prefix = file.or("pod-interface-name-prefix", prefix, "detectLocal.interfaceNamePrefix", of_file);
+    detect_local(mode, bridge, prefix)
 }
 
 /// A text that says something.
@@ -167,13 +194,5 @@ fn above_zero(given: &Given<String>) -> Result<Duration, ConfigError> {
     match period(given)? {
         Duration::ZERO => Err(given.bad(given.value.as_str(), "a duration above zero")),
         above => Ok(above),
-    }
-}
-
-fn detect_local(file: &File) -> Result<(), ConfigError> {
-    let mode = file.or("detect-local-mode", None, "detectLocalMode", text(&file.fields.detect_local_mode));
-    match mode {
-        Some(given) if given.value != "ClusterCIDR" => Err(given.bad(given.value.as_str(), "ClusterCIDR")),
-        Some(_) | None => Ok(()),
     }
 }

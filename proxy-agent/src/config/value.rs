@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proxy_common::{Algorithm, limits::MAGLEV_SIZES};
 use proxy_model::TableSize;
 
-use super::{ConfigError, NodePortAddresses, Uplinks};
+use super::{ConfigError, DetectLocal, NodePortAddresses, Uplinks};
 
 /// A value and where it stands: `--cluster-cidr`, or `clusterCIDR` of a file.
 #[derive(Clone, Debug)]
@@ -35,6 +35,47 @@ pub(super) fn cidrs(given: &Given<Vec<String>>) -> Result<Vec<IpNet>, ConfigErro
 fn cidr(given: &Given<Vec<String>>, value: &str) -> Result<IpNet, ConfigError> {
     let expected = "an address range such as 10.244.0.0/16 or fd00:10::/56";
     value.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| given.bad(value, expected))
+}
+
+/// Ranges of one flag and family that the kernel programs have room for: half of the `nets` map, so that ServiceCIDR
+/// objects have room, too.
+const MOST_RANGES: usize = proxy_common::limits::NETS as usize / 2;
+
+/// Ranges that the kernel programs look up.
+pub(super) fn known_cidrs(given: &Given<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
+    let ranges = cidrs(given)?;
+    let of_family = |four: bool| ranges.iter().filter(|range| range.addr().is_ipv4() == four).count();
+    match of_family(true).max(of_family(false)) {
+        number if number > MOST_RANGES => {
+            Err(ConfigError::TooMany { place: given.place.clone(), number, most: MOST_RANGES })
+        }
+        _ => Ok(ranges),
+    }
+}
+
+/// Item 142: the names of the modes are kube-proxy's; two of them need the name of a device, or its beginning.
+pub(super) fn detect_local(
+    mode: Option<Given<String>>,
+    bridge: Option<Given<String>>,
+    prefix: Option<Given<String>>,
+) -> Result<DetectLocal, ConfigError> {
+    let Some(mode) = mode else { return Ok(DetectLocal::ClusterCidr) };
+    let name = |given: Option<Given<String>>, expected| match given {
+        Some(given) if !given.value.trim().is_empty() => Ok(given.value.trim().to_owned()),
+        Some(_) | None => Err(mode.bad(mode.value.as_str(), expected)),
+    };
+    match mode.value.trim() {
+        "ClusterCIDR" => Ok(DetectLocal::ClusterCidr),
+        "NodeCIDR" => Ok(DetectLocal::NodeCidr),
+        "BridgeInterface" => {
+            name(bridge, "a mode that stands alone: give --pod-bridge-interface too").map(DetectLocal::Bridge)
+        }
+        "InterfaceNamePrefix" => {
+            let expected = "a mode that stands alone: give --pod-interface-name-prefix too";
+            name(prefix, expected).map(DetectLocal::Prefix)
+        }
+        other => Err(mode.bad(other, "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")),
+    }
 }
 
 /// Item 67: `primary` stands alone.

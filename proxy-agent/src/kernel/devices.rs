@@ -7,16 +7,19 @@ use std::{
 };
 
 use proxy_common::{Address, Cidr, DeviceKind, NodeConfig, limits::CIDRS};
+use proxy_model::NodeFacts;
 
 use super::{
     clsact,
     error::Error,
-    family::{MapFamily, Maps},
+    family::{IN_RANGE, MapFamily, Maps},
     hook::Hook,
     links,
     load::Programs,
     map::Table,
     pins::{Pinned, PinnedLink, Target},
+    settings::PodDevices,
+    sources,
     topology::{IfIndex, Role, Topology},
 };
 
@@ -32,6 +35,7 @@ impl Devices {
         &mut self,
         roles: &BTreeMap<IfIndex, Role>,
         topology: &Topology,
+        pods: &PodDevices,
         maps: &Pinned,
         programs: &mut Programs,
     ) -> Vec<Error> {
@@ -42,7 +46,11 @@ impl Devices {
             .collect();
         let mut errors = Vec::new();
         // A program that may put packets into a device must find it known; one that is known must be served.
-        let kinds = roles.iter().map(|(IfIndex(index), role)| (*index, kind(*role))).collect();
+        let kind = |index: IfIndex, role| match topology.is_pods(index, pods) {
+            true => kind(role).with(DeviceKind::PODS_ONLY),
+            false => kind(role),
+        };
+        let kinds = roles.iter().map(|(index, role)| (index.0, kind(*index, *role))).collect();
         errors.extend(sync(&maps.devices, "devices", &kinds).err());
         for (hook, index) in &wanted {
             if self.attached.contains(&(*hook, *index)) && is_alive(*hook, *index, maps) {
@@ -118,12 +126,13 @@ const fn kind(role: Role) -> DeviceKind {
     match role {
         Role::Pod => DeviceKind::POD,
         Role::Uplink => DeviceKind::UPLINK,
+        Role::Bridge => DeviceKind::BRIDGE,
     }
 }
 
 /// Writes the node's addresses of one family into its map. Gives what failed.
 pub fn local_addresses<F: MapFamily>(maps: &Maps<F>, topology: &Topology) -> Option<Error> {
-    let here = topology.addresses.iter().filter(|(ip, _)| !ip.is_loopback());
+    let here = topology.addresses.keys().filter(|(ip, _)| !ip.is_loopback());
     let wanted: BTreeMap<F::Addr, u32> =
         here.filter_map(|(ip, IfIndex(index))| Some((F::Addr::from_ip(*ip)?, *index))).collect();
     // A family that is not served has room for one entry, and no program that would read it.
@@ -133,19 +142,53 @@ pub fn local_addresses<F: MapFamily>(maps: &Maps<F>, topology: &Topology) -> Opt
     sync(&maps.local_addrs, F::NAMES.local_addrs, &wanted).err()
 }
 
+/// Writes which addresses masqueraded packets of one family come from. Gives what failed.
+pub fn sources<F: MapFamily>(
+    maps: &Maps<F>,
+    roles: &BTreeMap<IfIndex, Role>,
+    topology: &Topology,
+) -> Option<Error> {
+    if maps.sources.raw().max_entries() <= 1 {
+        return None;
+    }
+    let wanted = sources::of::<F::Addr>(topology, roles);
+    sync(&maps.sources, F::NAMES.sources, &wanted).err()
+}
+
 /// Says that nothing is known about the node where nobody has said anything yet: the kernel makes the map with zeros,
 /// and a range of zeros holds every address, so that every connection would be taken for one to a Service.
 pub fn first_node<F: MapFamily>(maps: &Maps<F>) -> Result<(), Error> {
     let all = Cidr { net: F::Addr::default(), mask: F::Addr::default() };
-    let unwritten =
-        NodeConfig { address: all.net, cluster_cidrs: [all; CIDRS], service_cidrs: [all; CIDRS], ranges: 0 };
+    let unwritten = NodeConfig {
+        address: all.net,
+        cluster_cidrs: [all; CIDRS],
+        service_cidrs: [all; CIDRS],
+        ..NodeConfig::default()
+    };
     let found =
         maps.node.get(&0).map_err(|source| Error::Map { verb: "read", map: F::NAMES.node, source })?;
-    if found == Some(unwritten) { set_node(maps, &NodeConfig::default()) } else { Ok(()) }
+    if found == Some(unwritten) { put_node(maps, &NodeConfig::default()) } else { Ok(()) }
 }
 
-/// Writes the facts about the node of one family, if they differ.
-pub fn set_node<F: MapFamily>(maps: &Maps<F>, wanted: &NodeConfig<F::Addr>) -> Result<(), Error> {
+/// Writes the facts about the node of one family, where they differ. The entry says whether the ranges beside it are
+/// looked up at all, so what is new there is written before it.
+pub fn set_node<F: MapFamily>(maps: &Maps<F>, wanted: &NodeFacts<F::Addr>) -> Result<(), Error> {
+    let failed = |source| Error::Map { verb: "write", map: F::NAMES.nets, source };
+    if maps.nets.raw().max_entries() <= 1 {
+        return put_node(maps, &wanted.config);
+    }
+    let known: BTreeSet<_> = maps.nets.entries().map_err(failed)?.into_iter().map(|(key, _)| key).collect();
+    for key in wanted.nets.difference(&known) {
+        maps.nets.put(key, &IN_RANGE).map_err(failed)?;
+    }
+    put_node(maps, &wanted.config)?;
+    for key in known.difference(&wanted.nets) {
+        maps.nets.remove(key).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn put_node<F: MapFamily>(maps: &Maps<F>, wanted: &NodeConfig<F::Addr>) -> Result<(), Error> {
     let failed = |source| Error::Map { verb: "write", map: F::NAMES.node, source };
     if maps.node.get(&0).map_err(failed)?.as_ref() == Some(wanted) {
         return Ok(());

@@ -3,13 +3,14 @@
 use std::io;
 
 use proxy_common::{
-    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, RangeKey, V4, V6, maps::MapType,
+    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, PrefixKey, RangeKey, V4, V6,
+    maps::MapType,
 };
 
 use super::{error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access};
 use std::os::fd::AsFd;
 
-/// Value of every entry of `ranges`.
+/// Value of every entry of `ranges` and `nets`.
 pub const IN_RANGE: u32 = 1;
 
 /// All maps of one family.
@@ -29,6 +30,10 @@ pub struct Maps<F: Family> {
     pub local_addrs: Table<F::Addr, u32>,
     /// The node's address and ranges.
     pub node: Table<u32, NodeConfig<F::Addr>>,
+    /// Ranges that the node's entry has no room for; the value is always [`IN_RANGE`].
+    pub nets: Table<PrefixKey<F::Addr>, u32>,
+    /// Device and next hop → source of masqueraded packets.
+    pub sources: Table<PrefixKey<F::Addr>, F::Addr>,
 }
 
 /// Names of the maps of one family.
@@ -48,6 +53,10 @@ pub struct Names {
     pub local_addrs: &'static str,
     /// See [`Maps::node`].
     pub node: &'static str,
+    /// See [`Maps::nets`].
+    pub nets: &'static str,
+    /// See [`Maps::sources`].
+    pub sources: &'static str,
 }
 
 /// A family that has maps.
@@ -72,6 +81,8 @@ impl MapFamily for V4 {
         half_open: "halfopen4",
         local_addrs: "localaddrs4",
         node: "node4",
+        nets: "nets4",
+        sources: "sources4",
     };
 
     fn served(families: Families) -> bool {
@@ -92,6 +103,8 @@ impl MapFamily for V6 {
         half_open: "halfopen6",
         local_addrs: "localaddrs6",
         node: "node6",
+        nets: "nets6",
+        sources: "sources6",
     };
 
     fn served(families: Families) -> bool {
@@ -108,6 +121,7 @@ where
     FrontendKey<F::Addr>: MapType,
     Backend<F::Addr>: MapType,
     RangeKey<F::Addr>: MapType,
+    PrefixKey<F::Addr>: MapType,
     FlowKey<F::Addr>: MapType,
     Flow<F::Addr>: MapType,
     NodeConfig<F::Addr>: MapType,
@@ -130,6 +144,8 @@ where
         half_open: table(pins, names.half_open, access)?,
         local_addrs: table(pins, names.local_addrs, access)?,
         node: table(pins, names.node, access)?,
+        nets: table(pins, names.nets, access)?,
+        sources: table(pins, names.sources, access)?,
     })
 }
 

@@ -212,6 +212,7 @@ mod tests {
             sizes: Sizes::DEFAULT,
             uplinks: Uplinks::Auto,
             tallies: Tallies::Off,
+            pods: super::super::settings::PodDevices::Unnamed,
         };
         let counting = Settings { tallies: Tallies::Kept, ..settings.clone() };
         let tallies = [&settings, &counting].map(|settings| constants(settings, SocketRoad::On, 7).tallies);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! preflight ─► lock ─► migrate ─► load ─► links ─► adopt          Kernel::open: once, in this order
-//! netlink ─► topology ─► devices ─► links, localaddrs, devices    Kernel::follow: on every change
+//! netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
 //! clock ─► gc, stale ─► flows, halfopen, affinity                        Kernel::collect: every ten seconds
 //! moved ─► flows, halfopen; namespace, diag ─► sockets         Kernel::let_go: after a plan that moved UDP clients
@@ -38,6 +38,7 @@ pub mod preflight;
 pub mod record;
 pub mod settings;
 pub mod shape;
+pub mod sources;
 pub mod stale;
 pub mod sys;
 pub mod topology;
@@ -47,8 +48,8 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use proxy_common::{Addr4, Addr6, NodeConfig, Reason, V4, V6};
-use proxy_model::{Actual, Moved, Plan, ServiceName, Table};
+use proxy_common::{Addr4, Addr6, Reason, V4, V6};
+use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
 
 pub use apply::Outcome;
 pub use counts::Counts;
@@ -58,7 +59,7 @@ pub use gc::Collected;
 pub use moved::LetGo;
 pub use pins::{Occupancy, Pinned};
 pub use record::{Record, State};
-pub use settings::{Families, Settings, Sizes, SocketRoad, Tallies, Uplinks};
+pub use settings::{Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
 pub use topology::Topology;
 
 use clock::Clock;
@@ -198,9 +199,12 @@ impl Kernel {
     /// this node by. Gives what failed; everything else was done, and the next call tries again.
     pub fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error> {
         let roles = topology.roles(&self.settings.uplinks, node);
-        let mut errors = self.devices.follow(&roles, topology, &self.maps, &mut self.programs);
+        let mut errors =
+            self.devices.follow(&roles, topology, &self.settings.pods, &self.maps, &mut self.programs);
         errors.extend(devices::local_addresses(&self.maps.v4, topology));
         errors.extend(devices::local_addresses(&self.maps.v6, topology));
+        errors.extend(devices::sources(&self.maps.v4, &roles, topology));
+        errors.extend(devices::sources(&self.maps.v6, &roles, topology));
         errors
     }
 
@@ -208,7 +212,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error> {
+    pub fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error> {
         devices::set_node(&self.maps.v4, v4)?;
         devices::set_node(&self.maps.v6, v6)
     }

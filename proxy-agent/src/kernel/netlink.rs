@@ -14,8 +14,8 @@ use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
-        address::{AddressAttribute, AddressMessage},
-        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
+        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
         route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
 };
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use super::{
     error::Error,
-    topology::{Device, DeviceKind, IfIndex, Topology, Version},
+    topology::{Assigned, Device, DeviceKind, IfIndex, Standing, Topology, Version},
 };
 
 const GROUPS: [MulticastGroup; 5] = [
@@ -76,6 +76,8 @@ struct Feed {
     handle: Handle,
     messages: Messages,
     seen: Topology,
+    /// Addresses seen so far: the place of the next one in the kernel's list.
+    order: u32,
 }
 
 /// What a message leaves to be done.
@@ -93,7 +95,7 @@ impl Feed {
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&GROUPS).map_err(failed)?;
         tokio::spawn(connection);
         let messages = Box::new(messages.map(|(message, _)| message).fuse());
-        let mut feed = Self { handle, messages, seen: Topology::default() };
+        let mut feed = Self { handle, messages, seen: Topology::default(), order: 0 };
         feed.read_all().await?;
         Ok(feed)
     }
@@ -143,12 +145,12 @@ impl Feed {
                 let index = IfIndex(link.header.index);
                 self.seen.devices.remove(&index);
                 self.seen.removals += 1;
-                self.seen.addresses.retain(|(_, of)| *of != index);
+                self.seen.addresses.retain(|(_, of), _| *of != index);
                 self.seen.defaults.retain(|(_, via)| *via != index);
                 Stale::Nothing
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
-                self.seen.addresses.extend(address(&message));
+                self.assign(&message);
                 Stale::Nothing
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
@@ -180,6 +182,15 @@ impl Feed {
         if self.seen.defaults.iter().any(|(_, via)| *via == index) { Stale::Routes } else { Stale::Nothing }
     }
 
+    /// An address is new, or its standing has changed: its place in the kernel's list stays.
+    fn assign(&mut self, message: &AddressMessage) {
+        let Some(key) = address(message) else { return };
+        self.order += 1;
+        let order = self.seen.addresses.get(&key).map_or(self.order, |known| known.order);
+        let prefix = message.header.prefix_len;
+        self.seen.addresses.insert(key, Assigned { prefix, order, standing: standing(message) });
+    }
+
     async fn read_all(&mut self) -> Result<(), Error> {
         let failed =
             |error| Error::Netlink { verb: "list the node's devices", source: io::Error::other(error) };
@@ -190,7 +201,7 @@ impl Feed {
         for link in &links {
             self.link(link);
         }
-        self.seen.addresses.extend(addresses.iter().filter_map(address));
+        addresses.iter().for_each(|message| self.assign(message));
         self.read_routes().await
     }
 
@@ -218,21 +229,51 @@ fn device(link: &LinkMessage) -> Option<Device> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })?;
-    let veth = link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Veth))),
-        _ => false,
-    });
+    let is = |kind: &InfoKind| {
+        link.attributes.iter().any(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => {
+                infos.iter().any(|info| matches!(info, LinkInfo::Kind(of) if of == kind))
+            }
+            _ => false,
+        })
+    };
     // Present only when the peer is in another namespace. Messages of a bridge about its ports carry no kind.
     let across = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
     let kind = if link.header.flags.contains(LinkFlags::Loopback) {
         DeviceKind::Loopback
-    } else if veth && across {
+    } else if is(&InfoKind::Veth) && across {
         DeviceKind::VethAcross
+    } else if is(&InfoKind::Bridge) {
+        DeviceKind::Bridge
+    } else if OVERLAYS.iter().any(is) {
+        DeviceKind::Overlay
+    } else if link.header.link_layer_type != LinkLayerType::Ether {
+        DeviceKind::Bare
     } else {
         DeviceKind::Other
     };
+    let master = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(IfIndex(*index)),
+        _ => None,
+    });
     let of_bridge = link.header.interface_family != rtnetlink::packet_route::AddressFamily::Unspec;
-    (!of_bridge).then_some(Device { name, kind })
+    (!of_bridge).then_some(Device { name, kind, master })
+}
+
+/// Tunnels whose frames have an Ethernet header.
+const OVERLAYS: [InfoKind; 4] = [InfoKind::Vxlan, InfoKind::Geneve, InfoKind::GreTap, InfoKind::GreTap6];
+
+fn standing(message: &AddressMessage) -> Standing {
+    let flags = message.header.flags;
+    let is_unproven = flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
+        && !flags.contains(AddressHeaderFlags::Optimistic);
+    if is_unproven || message.header.scope != AddressScope::Universe {
+        Standing::Unfit
+    } else if flags.intersects(AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated) {
+        Standing::Spare
+    } else {
+        Standing::Primary
+    }
 }
 
 fn address(message: &AddressMessage) -> Option<(IpAddr, IfIndex)> {

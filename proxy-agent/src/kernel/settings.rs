@@ -23,6 +23,8 @@ pub struct Settings {
     pub uplinks: Uplinks,
     /// Whether new connections are counted by Service port.
     pub tallies: Tallies,
+    /// Behind which devices all clients are pods.
+    pub pods: PodDevices,
 }
 
 /// Whether new connections are counted by Service port.
@@ -32,6 +34,17 @@ pub enum Tallies {
     Kept,
     /// They are not: that saves one lookup for each.
     Off,
+}
+
+/// Behind which devices all clients are pods, whatever their address (item 62).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodDevices {
+    /// Nobody says: pods are told by their addresses, or not at all.
+    Unnamed,
+    /// A bridge and its ports.
+    Bridge(String),
+    /// Devices whose names begin like this, and the ports of such bridges.
+    Prefix(String),
 }
 
 /// Who is served by translation at connect time.

@@ -114,6 +114,7 @@ pub const fn kind(exposure: Exposure) -> &'static str {
         Exposure::LoadBalancer => "LoadBalancer",
         Exposure::ExternalIp => "ExternalIP",
         Exposure::NodePort => "NodePort",
+        Exposure::Localhost => "localhost NodePort",
     }
 }
 
@@ -256,7 +257,7 @@ mod tests {
     use std::time::Duration;
 
     use proxy_model::fact;
-    use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+    use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving, Settings};
     use proxy_model::{Capacity, Event, Tick};
 
     use super::*;
@@ -280,6 +281,7 @@ mod tests {
     fn world() -> World {
         let mut world = World::new(Settings {
             node_name: "n1".into(),
+            detector: DetectLocal::ClusterCidr,
             cluster_cidrs: vec![],
             service_cidrs: vec![],
             masquerade: Masquerade::Needed,
@@ -288,6 +290,7 @@ mod tests {
             table_size: proxy_model::TableSize::Fitting,
             node_port_addresses: NodePortAddresses::Primary,
             primary_address: None,
+            localhost_node_ports: Serving::Off,
             ipv4: Serving::On,
             ipv6: Serving::On,
             service_proxy_name: None,

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use proxy_common::{Addr4, Addr6, Address, NodeConfig, ServiceId, V4, V6};
-use proxy_model::{Actual, Moved, Plan, ServiceName};
+use proxy_common::{Addr4, Addr6, Address, ServiceId, V4, V6};
+use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName};
 
 use crate::kernel::{Collected, Error, Kernel, LetGo, Outcome, State, Topology};
 
@@ -25,7 +25,7 @@ pub(super) trait Dataplane {
     ///
     /// # Errors
     /// When a map cannot be written.
-    fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error>;
+    fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error>;
     /// The node addresses that the programs were told last, by this agent or the one before.
     fn node_addresses(&self) -> Vec<IpAddr>;
     /// Removes what is over.
@@ -60,7 +60,7 @@ impl Dataplane for Kernel {
         self.follow(topology, node)
     }
 
-    fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error> {
+    fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error> {
         self.set_node(v4, v6)
     }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy_common::{Addr4, Addr6, NodeConfig, V4, V6};
-use proxy_model::{Capacity, Changed, Event, IpFamily, Plan, Planner, Settings, Tick, World};
+use proxy_common::{Addr4, Addr6, V4, V6};
+use proxy_model::{Capacity, Changed, Event, IpFamily, NodeFacts, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
 use super::kept;
@@ -43,7 +43,7 @@ pub(super) struct Engine<D> {
     ranges: ServiceRanges,
     topology: Option<Topology>,
     followed: Option<Vec<IpAddr>>,
-    node: Option<(NodeConfig<Addr4>, NodeConfig<Addr6>)>,
+    node: Option<(NodeFacts<Addr4>, NodeFacts<Addr6>)>,
     /// Something is not in the kernel yet.
     pending: Pending,
     retry: Duration,
@@ -300,19 +300,16 @@ impl<D: Dataplane> Engine<D> {
     }
 
     fn tell_node(&mut self) -> Result<(), ()> {
-        let mut v4 = self.world.node_config::<V4>();
-        let mut v6 = self.world.node_config::<V6>();
-        self.ranges.add_to(&mut v4.service_cidrs);
-        self.ranges.add_to(&mut v6.service_cidrs);
-        // As long as a frontend with source ranges may be in the kernel, not only while one is wanted.
-        v4.ranges |= u32::from(self.planner.usage::<V4>().ranges > 0);
-        v6.ranges |= u32::from(self.planner.usage::<V6>().ranges > 0);
-        if self.node == Some((v4, v6)) {
+        let wanted = (
+            self.ranges.facts::<V4>(&self.world, &self.planner),
+            self.ranges.facts::<V6>(&self.world, &self.planner),
+        );
+        if self.node.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        match self.dataplane.set_node(&v4, &v6) {
+        match self.dataplane.set_node(&wanted.0, &wanted.1) {
             Ok(()) => {
-                self.node = Some((v4, v6));
+                self.node = Some(wanted);
                 Ok(())
             }
             Err(error) => {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use proxy_common::{Address, Cidr};
-use proxy_model::Changed;
+use proxy_common::{Address, NetKind};
+use proxy_model::fact::Prefix;
+use proxy_model::{Changed, NodeFacts, Planner, Served, World};
 
 use crate::source::Key;
 
@@ -25,24 +26,26 @@ impl ServiceRanges {
         changed
     }
 
-    /// Puts the ranges of the family into the slots that are free.
-    pub(super) fn add_to<A: Address>(&self, slots: &mut [Cidr<A>]) {
-        self.of.values().flatten().for_each(|range| add_range(slots, range));
+    /// What the programs of one family must know about the node.
+    pub(super) fn facts<F: Served>(&self, world: &World, planner: &Planner) -> NodeFacts<F::Addr> {
+        let (mut facts, added) = world.node_facts::<F>();
+        if let Err(error) = added {
+            tracing::error!(%error, "ranges of pods or Services are left out");
+        }
+        self.add_to(&mut facts);
+        // As long as a frontend with source ranges may be in the kernel, not only while one is wanted.
+        facts.config.ranges |= u32::from(planner.usage::<F>().ranges > 0);
+        facts
     }
-}
 
-/// Puts a range of the family into a free slot, if there is one and the range is not there yet.
-fn add_range<A: Address>(slots: &mut [Cidr<A>], range: &IpNet) {
-    let Some(addr) = A::from_ip(range.network()) else { return };
-    let range = Cidr::new(addr, range.prefix_len());
-    if slots.contains(&range) {
-        return;
-    }
-    match slots.iter_mut().find(|slot| **slot == Cidr::unused()) {
-        Some(slot) => *slot = range,
-        None => tracing::warn!(
-            ?range,
-            "no room for another range of ClusterIPs; its unused addresses are not dropped"
-        ),
+    /// Adds the ranges of the family to what the programs are told. What finds no room is named and left out: unused
+    /// addresses of such a range are not dropped.
+    fn add_to<A: Address>(&self, facts: &mut NodeFacts<A>) {
+        for (object, range) in self.of.iter().flat_map(|(key, ranges)| ranges.iter().map(move |r| (key, r))) {
+            let prefix = Prefix { addr: range.network(), len: range.prefix_len() };
+            if let Err(error) = facts.add(NetKind::SERVICES, prefix) {
+                tracing::error!(%error, object = object.name, %range, "a range of a ServiceCIDR is left out");
+            }
+        }
     }
 }

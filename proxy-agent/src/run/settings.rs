@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use proxy_model::fact::Prefix;
-use proxy_model::settings::{Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving, Settings};
 
 use crate::cli::Switch;
 use crate::config::{self, Config};
-use crate::kernel::{self, Families, Kernel, Sizes, SocketRoad, Tallies, Topology, Uplinks, record};
+use crate::kernel::{
+    self, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Topology, Uplinks, record,
+};
 use crate::observe::report::About;
 
 /// Families to serve: what was asked for, or what the node has addresses of.
@@ -28,6 +30,11 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
     let serving = |served| if served { Serving::On } else { Serving::Off };
     Settings {
         node_name: config.node_name.as_str().into(),
+        detector: match config.detect_local {
+            config::DetectLocal::ClusterCidr => DetectLocal::ClusterCidr,
+            config::DetectLocal::NodeCidr => DetectLocal::NodeCidr,
+            config::DetectLocal::Bridge(_) | config::DetectLocal::Prefix(_) => DetectLocal::Devices,
+        },
         cluster_cidrs: prefixes(&config.cluster_cidrs),
         service_cidrs: prefixes(&config.service_cidrs),
         primary_address: config.bind_address,
@@ -42,6 +49,11 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
             config::NodePortAddresses::Primary => NodePortAddresses::Primary,
             config::NodePortAddresses::Ranges(ranges) => NodePortAddresses::Within(prefixes(ranges)),
         },
+        // Only sockets are served there.
+        localhost_node_ports: serving(
+            config.localhost_nodeports == config::LocalhostNodePorts::Served
+                && config.socket_lb != config::SocketLb::Off,
+        ),
         ipv4: serving(families.ipv4()),
         ipv6: serving(families.ipv6()),
         service_proxy_name: config.service_proxy_name.as_deref().map(Into::into),
@@ -104,6 +116,11 @@ pub(super) fn kernel(config: &Config, families: Families) -> kernel::Settings {
         uplinks: match &config.uplinks {
             config::Uplinks::Auto => Uplinks::Auto,
             config::Uplinks::Named(names) => Uplinks::Named(names.clone()),
+        },
+        pods: match &config.detect_local {
+            config::DetectLocal::ClusterCidr | config::DetectLocal::NodeCidr => PodDevices::Unnamed,
+            config::DetectLocal::Bridge(bridge) => PodDevices::Bridge(bridge.clone()),
+            config::DetectLocal::Prefix(prefix) => PodDevices::Prefix(prefix.clone()),
         },
     }
 }

@@ -14,7 +14,7 @@ use proxy_model::{
         Endpoint, EndpointSlice, Label, Prefix, Service, ServiceKind, ServicePort, SliceFamily, SlicePort,
         TrafficPolicy,
     },
-    settings::{LocalSource, Masquerade, Serving},
+    settings::{DetectLocal, LocalSource, Masquerade, Serving},
 };
 
 use crate::stage::{Stage, on_a_node};
@@ -66,6 +66,7 @@ fn slice(service: &str, family: SliceFamily, addresses: &[&str], ports: u16) -> 
 fn world() -> World {
     let mut world = World::new(Settings {
         node_name: "a".into(),
+        detector: DetectLocal::ClusterCidr,
         cluster_cidrs: vec![],
         service_cidrs: vec![],
         masquerade: Masquerade::Needed,
@@ -73,6 +74,7 @@ fn world() -> World {
         algorithm: Algorithm::RANDOM,
         table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
+        localhost_node_ports: Serving::Off,
         ipv4: Serving::On,
         ipv6: Serving::On,
         primary_address: None,

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_agent::kernel::{Families, Kernel, Settings, Sizes, SocketRoad, Tallies, Uplinks};
+use proxy_agent::kernel::{Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -70,6 +70,7 @@ impl Stage {
             sizes,
             uplinks: Uplinks::Auto,
             tallies: Tallies::Kept,
+            pods: PodDevices::Unnamed,
         };
         Self { name, settings }
     }

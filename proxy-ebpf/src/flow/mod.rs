@@ -10,7 +10,7 @@ pub use plan::Plan;
 use proxy_common::{Flow, FlowFlags, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
 use crate::family::Wired;
-use crate::packet::cursor::Frame;
+use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::{self, Packet};
 use crate::road::{Direction, Hook};
 use crate::scratch::{self, Area};
@@ -129,7 +129,7 @@ pub fn set_up<F: Wired>(
     if hook.direction == Direction::Egress && !frame.is_from_here() {
         return Err(Reason::NotAService);
     }
-    let reason = plan::plan::<F>(&packet.key, hook, plan)?;
+    let reason = plan::plan::<F>(&packet.key, hook, frame.device(), plan)?;
     Ok(Found { table: Table::Neither, reason })
 }
 

@@ -11,18 +11,20 @@ use aya_ebpf::{
 };
 use proxy_common::{
     FlowKey, Port, Proto, Reason,
-    decide::{self, Translation},
+    decide::{self, Ownership, Translation},
     limits,
 };
 
 use super::{
     Found, Plan, Table,
+    plan::{KEPT, TOLD_APART},
     table::{self, Draft},
 };
 use crate::family::Wired;
+use crate::lookup::{owner, source};
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
-use crate::road::jiffies;
+use crate::road::{is_stale, jiffies};
 use crate::scratch::{self, Area};
 
 /// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.
@@ -33,13 +35,34 @@ struct Connection<'a, F: Wired> {
     node: &'a F::Addr,
     context: *mut c_void,
     random: u32,
-    found: Option<Port>,
+    outcome: Outcome,
+    found: Port,
 }
 
-impl<F: Wired> Connection<'_, F> {
+/// How the search for a port is going. A number, because the kernel's helper hands it through memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Outcome(u32);
+
+impl Outcome {
+    /// No port yet; at the end of the search: there is none.
+    const NONE: Self = Self(0);
+    /// There is a port.
+    const FOUND: Self = Self(1);
+    /// Another packet has just found that there is none.
+    const KNOWN_FULL: Self = Self(2);
+}
+
+impl<'a, F: Wired> Connection<'a, F> {
+    #[inline(always)]
+    fn new(frame: &Frame, key: &'a FlowKey<F::Addr>, plan: &'a Plan<F::Addr>, node: &'a F::Addr) -> Self {
+        let context = frame.context();
+        Self { key, plan, node, context, random: 0, outcome: Outcome::NONE, found: Port::NONE }
+    }
+
     /// What becomes of its packets if the backend sees this source.
     #[inline(always)]
-    fn translation<'a>(&'a self, source: &'a F::Addr, source_port: Port) -> Translation<'a, F::Addr> {
+    fn translation<'b>(&'b self, source: &'b F::Addr, source_port: Port) -> Translation<'b, F::Addr> {
         Translation {
             packet: self.key,
             backend: &self.plan.backend,
@@ -62,12 +85,32 @@ pub fn open<F: Wired>(
     reason: Reason,
 ) -> Result<Found, Reason> {
     let key = &packet.key;
-    let node = &F::node().get(0).ok_or(Reason::NoNodeAddress)?.address;
-    let mut connection =
-        Connection::<F> { key, plan, node, context: frame.context(), random: 0, found: None };
-    let kept = plan.masqueraded == 0 && claim(&connection, &key.src, key.sport);
-    let (addr, port) = if kept { (&key.src, key.sport) } else { (node, search(&mut connection)?) };
-    if enter(&connection, addr, port) {
+    if plan.source == KEPT {
+        let connection = Connection::<F>::new(frame, key, plan, &key.src);
+        if claim(&connection, &key.src, key.sport) {
+            return finish(&connection, &key.src, key.sport, reason);
+        }
+    }
+    let mut source = F::node().get(0).ok_or(Reason::NoNodeAddress)?.address;
+    if plan.source == TOLD_APART && owner::ownership::<F>(key.src) == Ownership::Node {
+        source = key.src;
+    } else {
+        source::towards::<F>(frame, key, &plan.backend, &mut source);
+    }
+    let mut connection = Connection::<F>::new(frame, key, plan, &source);
+    let port = search(&mut connection)?;
+    finish(&connection, &source, port, reason)
+}
+
+/// The answers' entry is there: makes the client's.
+#[inline(always)]
+fn finish<F: Wired>(
+    connection: &Connection<'_, F>,
+    addr: &F::Addr,
+    port: Port,
+    reason: Reason,
+) -> Result<Found, Reason> {
+    if enter(connection, addr, port) {
         Ok(Found { table: Table::Unanswered, reason })
     } else {
         Err(Reason::FlowTableFull)
@@ -107,7 +150,8 @@ fn enter<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -
     table::enter_forward::<F>(connection.key, flow)
 }
 
-/// Finds a port of the node's address.
+/// Finds a port of the node's address: all are tried before the connection is refused for want of one. That takes
+/// milliseconds, so that it has failed is remembered for a second or so, in which only some ports are tried.
 #[inline(always)]
 fn search<F: Wired>(connection: &mut Connection<'_, F>) -> Result<Port, Reason> {
     if *connection.node == F::Addr::default() {
@@ -117,9 +161,39 @@ fn search<F: Wired>(connection: &mut Connection<'_, F>) -> Result<Port, Reason> 
     // outlives the call.
     unsafe {
         connection.random = bpf_get_prandom_u32();
-        bpf_loop(limits::SNAT_TRIES, attempt::<F> as *mut c_void, (&raw mut *connection).cast(), 0);
+        let (step, tries) = (attempt::<F> as *mut c_void, decide::SOURCE_PORTS + 1);
+        bpf_loop(tries, step, (&raw mut *connection).cast(), 0);
     }
-    connection.found.ok_or(Reason::NoSourcePort)
+    match connection.outcome {
+        Outcome::FOUND => Ok(connection.found),
+        Outcome::NONE => {
+            note_full(connection);
+            Err(Reason::NoSourcePort)
+        }
+        _ => Err(Reason::NoSourcePort),
+    }
+}
+
+/// Where it is remembered that every port towards the backend is taken: the key of its answers to no port.
+#[inline(always)]
+fn full_key<F: Wired>(connection: &Connection<'_, F>) -> FlowKey<F::Addr> {
+    let backend = &connection.plan.backend;
+    FlowKey::new(backend.addr, backend.port, *connection.node, Port::NONE, connection.key.proto)
+}
+
+#[inline(never)]
+fn note_full<F: Wired>(connection: &Connection<'_, F>) {
+    // Without room the next packet searches again.
+    let _ = F::ports_full().insert(full_key(connection), jiffies(), 0);
+}
+
+#[inline(never)]
+fn is_known_full<F: Wired>(connection: &Connection<'_, F>) -> bool {
+    // SAFETY: one word is read; one that is recycled meanwhile is another such moment.
+    match unsafe { F::ports_full().get(full_key(connection)) } {
+        Some(noted) => !is_stale(jiffies(), *noted),
+        None => false,
+    }
 }
 
 /// One step of the search; returns 1 to stop.
@@ -127,12 +201,21 @@ fn search<F: Wired>(connection: &mut Connection<'_, F>) -> Result<Port, Reason> 
 unsafe extern "C" fn attempt<F: Wired>(number: u64, connection: *mut c_void) -> i64 {
     // SAFETY: the helper hands on the pointer that `search` gave it, to a live `Connection` that nobody else uses.
     let connection = unsafe { &mut *connection.cast::<Connection<'_, F>>() };
+    if number == limits::SNAT_TRIES as u64 && is_known_full(connection) {
+        connection.outcome = Outcome::KNOWN_FULL;
+        return 1;
+    }
     let port = decide::source_port(connection.key.sport, connection.random, number as u32);
-    let own = port == connection.key.sport && *connection.node == connection.key.src;
-    if !own && is_used_by_socket(connection, port) || !claim(connection, connection.node, port) {
+    // In the order of what it costs. The client's own port on its own address is used by its own socket.
+    if !is_free(connection, connection.node, port) {
         return 0;
     }
-    connection.found = Some(port);
+    let own = port == connection.key.sport && *connection.node == connection.key.src;
+    if !own && is_used_by_socket(connection, port) || !enter_reply(connection, connection.node, port) {
+        return 0;
+    }
+    connection.found = port;
+    connection.outcome = Outcome::FOUND;
     1
 }
 

@@ -2,16 +2,17 @@
 //! on, unless the answers would be taken for those of a translated connection. Makes no entry.
 
 use proxy_common::{
-    Address, Backend, BackendFlags, ClientClass, FlowFlags, FlowKey, Frontend, FrontendFlags, FrontendKey,
-    Proto, Reason, ServiceId,
+    Address, Backend, BackendFlags, ClientClass, DeviceKind, FlowFlags, FlowKey, Frontend, FrontendFlags,
+    FrontendKey, NodeConfig, NodeFlags, Proto, Reason, ServiceId,
     affinity::ClientKind,
     algorithm::connection_hash,
-    decide::{self, Ownership, Source},
+    decide::{self, Ownership, Place, Source},
 };
 
 use super::table;
 use crate::family::Wired;
-use crate::lookup::{backend, owner, range};
+use crate::lookup::{backend, net, owner, range};
+use crate::maps::DEVICES;
 use crate::road::{Direction, Hook, Service};
 use crate::scratch::Plain;
 
@@ -25,9 +26,16 @@ pub struct Plan<A> {
     pub service: ServiceId,
     /// Generation of the frontend that chose the backend.
     pub generation: u32,
-    /// Nonzero: the backend sees an address of this node.
-    pub masqueraded: u32,
+    /// [`KEPT`], [`MASQUERADED`] or [`TOLD_APART`].
+    pub source: u32,
 }
+
+/// The backend sees the client's own address and port.
+pub const KEPT: u32 = 0;
+/// The backend sees an address of this node.
+pub const MASQUERADED: u32 = 1;
+/// The server sees another port: of the same address if that is this node's, else of this node.
+pub const TOLD_APART: u32 = 2;
 
 // SAFETY: addresses, ports and numbers.
 unsafe impl<A: Address> Plain for Plan<A> {}
@@ -37,13 +45,14 @@ unsafe impl<A: Address> Plain for Plan<A> {}
 pub fn plan<F: Wired>(
     key: &FlowKey<F::Addr>,
     hook: Hook,
+    device: u32,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
     if hook.service == Service::FlowsOnly {
         return match hook.direction {
             // Nobody here opens translated connections but by a range; entries may be left from a time when the road
             // was another. TCP pays for that question once per connection; each datagram would.
-            Direction::Ingress => match plan_by_range::<F>(key, hook, plan) {
+            Direction::Ingress => match plan_by_range::<F>(key, hook, device, plan) {
                 Err(Reason::NotAService) if key.proto == Proto::TCP => direct::<F>(key, plan),
                 planned => planned,
             },
@@ -54,7 +63,7 @@ pub fn plan<F: Wired>(
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
     // SAFETY: an element without preallocation is freed only after the program is done.
     match unsafe { F::frontends().get(asked) } {
-        Some(frontend) => serve::<F>(key, frontend, hook, plan),
+        Some(frontend) => serve::<F>(key, frontend, hook, device, plan),
         None => match owner::unserved::<F>(key.dst) {
             Reason::NotAService => direct::<F>(key, plan),
             reason => Err(reason),
@@ -68,6 +77,7 @@ pub fn plan<F: Wired>(
 fn plan_by_range<F: Wired>(
     key: &FlowKey<F::Addr>,
     hook: Hook,
+    device: u32,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
     match F::node().get(0) {
@@ -77,7 +87,9 @@ fn plan_by_range<F: Wired>(
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
     // SAFETY: an element without preallocation is freed only after the program is done.
     match unsafe { F::frontends().get(asked) } {
-        Some(frontend) if frontend.flags.has(FrontendFlags::RANGES) => serve::<F>(key, frontend, hook, plan),
+        Some(frontend) if frontend.flags.has(FrontendFlags::RANGES) => {
+            serve::<F>(key, frontend, hook, device, plan)
+        }
         Some(_) | None => Err(Reason::NotAService),
     }
 }
@@ -88,14 +100,21 @@ fn serve<F: Wired>(
     key: &FlowKey<F::Addr>,
     frontend: &Frontend,
     hook: Hook,
+    device: u32,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
+    if frontend.flags.has(FrontendFlags::NODE_ONLY) {
+        // A loopback address in a packet that has come by a wire: the stack drops it.
+        return Err(Reason::NotAService);
+    }
     // First of all: whatever becomes of the packet, it is this Service's.
     plan.service = frontend.service;
     range::admit::<F>(frontend, key.src)?;
     let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
     let class = match hook.direction {
-        Direction::Ingress => decide::classify(node, key.src, ownership::<F>(key.src)),
+        Direction::Ingress => {
+            decide::classify(owner::ownership::<F>(key.src), pods::<F>(node, key.src, device))
+        }
         // The packet has a socket of this node.
         Direction::Egress => ClientClass::Node,
     };
@@ -112,19 +131,27 @@ fn serve<F: Wired>(
         backend,
         service: frontend.service,
         generation: frontend.generation,
-        masqueraded: (source == Source::Masqueraded) as u32,
+        source: if source == Source::Masqueraded { MASQUERADED } else { KEPT },
     };
     Ok(Reason::ServiceNew)
 }
 
+/// The detector (item 62): by the client's address, or by the device that it sends through.
 #[inline(always)]
-fn ownership<F: Wired>(addr: F::Addr) -> Ownership {
-    if F::local_addrs().get_ptr(addr).is_some() { Ownership::Node } else { Ownership::Other }
+fn pods<F: Wired>(node: &NodeConfig<F::Addr>, src: F::Addr, device: u32) -> Place {
+    if !node.flags.has(NodeFlags::PODS_BY_DEVICE) {
+        return net::pods::<F>(node, src);
+    }
+    // SAFETY: an element without preallocation is freed only after the program is done.
+    match unsafe { DEVICES.get(device) } {
+        Some(kind) if kind.has(DeviceKind::PODS_ONLY) => Place::Inside,
+        Some(_) | None => Place::Outside,
+    }
 }
 
 #[inline(always)]
 fn is_on_host<F: Wired>(backend: &Backend<F::Addr>) -> bool {
-    backend.flags.has(BackendFlags::LOCAL) && ownership::<F>(backend.addr) == Ownership::Node
+    backend.flags.has(BackendFlags::LOCAL) && owner::ownership::<F>(backend.addr) == Ownership::Node
 }
 
 /// Straight to its destination. If the answers have the tuple of a translated connection's answers, that one is
@@ -156,6 +183,6 @@ fn tell_apart<A: Address>(key: &FlowKey<A>, plan: &mut Plan<A>) -> Result<Reason
     plan.backend = Backend::new(key.dst, key.dport, BackendFlags::REMOTE);
     plan.service = ServiceId::NONE;
     plan.generation = 0;
-    plan.masqueraded = 1;
+    plan.source = TOLD_APART;
     Ok(Reason::PortClash)
 }

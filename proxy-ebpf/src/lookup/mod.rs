@@ -3,5 +3,7 @@
 pub mod algorithm;
 pub mod backend;
 pub mod load;
+pub mod net;
 pub mod owner;
 pub mod range;
+pub mod source;

@@ -1,8 +1,18 @@
-//! Whose an address is that is no frontend with this port (items 52, 53). Both roads ask here.
+//! Whose an address is: this node's, or that of a Service without this port (items 52, 53). Both roads ask here.
 
-use proxy_common::{FrontendFlags, FrontendKey, Reason, decide};
+use proxy_common::{
+    FrontendFlags, FrontendKey, Reason,
+    decide::{self, Ownership, Place},
+};
 
+use super::net;
 use crate::maps::Tables;
+
+/// Whether an address is one of this node's. One hash lookup.
+#[inline(always)]
+pub fn ownership<F: Tables>(addr: F::Addr) -> Ownership {
+    if F::local_addrs().get_ptr(addr).is_some() { Ownership::Node } else { Ownership::Other }
+}
 
 /// [`Reason::UnknownPort`] for a cluster address, [`Reason::UnallocatedAddress`] for what nobody owns in the ranges
 /// of cluster addresses, [`Reason::NotAService`] for everybody else: that costs an array lookup and a few
@@ -10,13 +20,14 @@ use crate::maps::Tables;
 #[inline(always)]
 pub fn unserved<F: Tables>(addr: F::Addr) -> Reason {
     let Some(node) = F::node().get(0) else { return Reason::NotAService };
-    if !node.may_be_cluster_address(addr) {
+    let services = net::services::<F>(node, addr);
+    if services == Place::Outside && node.knows_services() {
         return Reason::NotAService;
     }
     // SAFETY: elements stay elements of this map while the program runs; one byte is read, and only of an element
     // that was found by this key.
     match unsafe { F::frontends().get(FrontendKey::wildcard(addr)) } {
         Some(owner) if owner.flags.has(FrontendFlags::WILDCARD) => Reason::UnknownPort,
-        Some(_) | None => decide::unowned(node, addr),
+        Some(_) | None => decide::unowned(services),
     }
 }

@@ -38,6 +38,10 @@ pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Resu
     // SAFETY: elements stay elements of this map while the program runs. One that is replaced may be given to
     // another key at once, so the value is copied here, before anything else is done.
     match unsafe { V::Family::frontends().get(key) } {
+        // A loopback address is another one in each namespace: only the node's own is served (item 68).
+        Some(frontend) if frontend.flags.has(FrontendFlags::NODE_ONLY) && netns(ctx) != config.host_netns => {
+            Err(Reason::NotAService)
+        }
         Some(frontend) => Ok(*frontend),
         None => Err(lookup::owner::unserved::<V::Family>(to.addr)),
     }

@@ -49,6 +49,33 @@ pub fn set_endpoint<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) {
     unsafe { write::<{ offset_of!(bpf_sock_addr, user_port) }>(ctx, to.port.wire() as u32) };
 }
 
+/// Reads one word of the context; spelled out for the reason that [`write`] gives.
+///
+/// # Safety
+/// `OFFSET` is that of a word of `bpf_sock_addr` that the hook lets programs read.
+#[inline(always)]
+unsafe fn read<const OFFSET: usize>(ctx: &SockAddrContext) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the kernel passes a valid context, and the caller vouches for the offset. It is not pure: `write`
+    // changes what is read.
+    unsafe {
+        let word: u64;
+        core::arch::asm!(
+            "{word} = *(u32 *)({ctx} + {offset})",
+            word = out(reg) word,
+            ctx = in(reg) ctx.sock_addr,
+            offset = const OFFSET,
+            options(nostack),
+        );
+        word as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller vouches for the context and the offset.
+    unsafe {
+        ctx.sock_addr.byte_add(OFFSET).cast::<u32>().read()
+    }
+}
+
 /// Writes one word of the context.
 ///
 /// # Safety
@@ -104,8 +131,16 @@ impl View for Plain6 {
 
     #[inline(always)]
     fn addr(ctx: &SockAddrContext) -> Addr6 {
-        // SAFETY: the kernel passes a valid context, and the hooks for IPv6 show this field.
-        Addr6::from_words(unsafe { (*ctx.sock_addr).user_ip6 })
+        const OFFSET: usize = offset_of!(bpf_sock_addr, user_ip6);
+        // SAFETY: the hooks for IPv6 show this field, four words.
+        Addr6::from_words(unsafe {
+            [
+                read::<OFFSET>(ctx),
+                read::<{ OFFSET + 4 }>(ctx),
+                read::<{ OFFSET + 8 }>(ctx),
+                read::<{ OFFSET + 12 }>(ctx),
+            ]
+        })
     }
 
     #[inline(always)]

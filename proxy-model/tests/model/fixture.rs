@@ -7,8 +7,7 @@ use proxy_model::fact::{
     Change, Endpoint, EndpointSlice, Event, Kind, Label, Node, Object, ObjectKey, Prefix, Service,
     ServiceKind, ServicePort, SliceFamily, SlicePort, TrafficPolicy,
 };
-use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
-
+use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
 use proxy_model::{TableSize, Weights};
 
 use crate::kernel::{Machine, ROOMY};
@@ -37,6 +36,7 @@ pub fn prefix(text: &str) -> Prefix {
 pub fn settings() -> Settings {
     Settings {
         node_name: HERE.into(),
+        detector: DetectLocal::ClusterCidr,
         cluster_cidrs: vec![prefix("10.0.0.0/16"), prefix("fd00:10::/32")],
         service_cidrs: vec![prefix("10.96.0.0/16"), prefix("fd00:96::/32")],
         masquerade: Masquerade::Needed,
@@ -44,6 +44,7 @@ pub fn settings() -> Settings {
         algorithm: Algorithm::RANDOM,
         table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
+        localhost_node_ports: Serving::Off,
         ipv4: Serving::On,
         ipv6: Serving::On,
         primary_address: None,

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use proxy_common::decide::{self, Ownership, Source};
+use proxy_common::decide::{self, Ownership, Place, Source};
+use proxy_common::node::any_contains;
 use proxy_common::reason::Outcome;
 use proxy_common::{
     Address, Backend, ClientClass, Frontend, FrontendFlags, FrontendKey, RangeKey, Reason, Segment, V4, V6,
@@ -297,13 +298,16 @@ impl Machine {
         let (client, addr) =
             (F::Addr::from_ip(attempt.client).unwrap(), F::Addr::from_ip(attempt.addr).unwrap());
         let own = if locals.contains(&attempt.client) { Ownership::Node } else { Ownership::Other };
-        let class: ClientClass = decide::classify(&node, client, own);
+        let place = |inside| if inside { Place::Inside } else { Place::Outside };
+        let pods = place(any_contains(&node.cluster_cidrs, client));
+        let services = place(any_contains(&node.service_cidrs, addr));
+        let class: ClientClass = decide::classify(own, pods);
         let entry = kernel
             .frontends
             .get(&FrontendKey::new(addr, attempt.port, attempt.proto))
             .or_else(|| kernel.frontends.get(&FrontendKey::wildcard(addr)));
         let chosen = entry.map_or_else(
-            || Err(decide::unowned(&node, addr)),
+            || Err(decide::unowned(services)),
             |entry| {
                 if !kernel.admits(entry, client) {
                     return Err(Reason::SourceRange);

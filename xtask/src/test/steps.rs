@@ -101,6 +101,11 @@ pub(super) const STEPS: &[Step] = &[
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "masquerade_matrix"]),
     },
+    Step {
+        name: "north",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "north"]),
+    },
     Step { name: "fixtures", tier: Full, action: Cases("tests/fixtures") },
     Step { name: "licences", tier: Full, action: Deny },
     Step {

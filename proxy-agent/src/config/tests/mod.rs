@@ -31,6 +31,7 @@ fn without_further_flags_the_defaults_hold() {
             source: SourceConfig::Manifests("/m".into()),
             roots: Roots { bpf: "/sys/fs/bpf/sluice".into(), cgroup: "/c".into() },
             socket_lb: SocketLb::Auto,
+            detect_local: DetectLocal::ClusterCidr,
             cluster_cidrs: vec![],
             masquerade: Masquerade::WhereNeeded,
             local_source: LocalSource::Masqueraded,
@@ -39,6 +40,7 @@ fn without_further_flags_the_defaults_hold() {
             service_metrics: Switch::On,
             service_cidrs: vec![],
             nodeport_addresses: NodePortAddresses::Primary,
+            localhost_nodeports: LocalhostNodePorts::Served,
             uplinks: Uplinks::Auto,
             families: Families::Auto,
             tables: TableSizes { flows: 262_144, frontends: 262_144, backends: 1_048_576 },
@@ -92,6 +94,62 @@ fn a_bad_flag_is_named_with_what_it_should_have_been() {
         let error = config(&[flag]).unwrap_err();
         assert!(error.contains(expected), "{flag}: {error}");
     }
+}
+
+#[test]
+fn item_142_the_ways_to_tell_pods_are_spelt_as_kube_proxy_spells_them_and_take_what_they_need() {
+    let detect = |flags: &[&str]| config(flags).map(|config| config.detect_local);
+    assert_eq!(detect(&["--detect-local-mode=ClusterCIDR"]), Ok(DetectLocal::ClusterCidr));
+    assert_eq!(detect(&["--detect-local-mode=NodeCIDR"]), Ok(DetectLocal::NodeCidr));
+    assert_eq!(
+        detect(&["--detect-local-mode=BridgeInterface", "--bridge-interface=cni0"]),
+        Ok(DetectLocal::Bridge("cni0".into()))
+    );
+    assert_eq!(
+        detect(&["--detect-local-mode=InterfaceNamePrefix", "--interface-name-prefix=veth"]),
+        Ok(DetectLocal::Prefix("veth".into()))
+    );
+    for (flags, expected) in [
+        (
+            &["--detect-local-mode=BridgeInterface"][..],
+            "--detect-local-mode: \"BridgeInterface\" is not a mode that stands alone: give --pod-bridge-interface too",
+        ),
+        (
+            &[
+                "--detect-local-mode=InterfaceNamePrefix",
+                "--pod-interface-name-prefix=",
+                "--bridge-interface=cni0",
+            ],
+            "--detect-local-mode: \"InterfaceNamePrefix\" is not a mode that stands alone: give --pod-interface-name-prefix too",
+        ),
+        (
+            &["--detect-local-mode=nodecidr"],
+            "--detect-local-mode: \"nodecidr\" is not ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix",
+        ),
+    ] {
+        assert_eq!(detect(flags), Err(expected.to_owned()), "{flags:?}");
+    }
+}
+
+#[test]
+fn more_ranges_than_the_kernel_programs_have_room_for_are_refused_by_the_flags_name() {
+    let ranges = |number: u32| (0..number).map(|n| format!("{}/24", std::net::Ipv4Addr::from(n << 8)));
+    let flag = |flag: &str, number| format!("--{flag}={}", ranges(number).collect::<Vec<_>>().join(","));
+    assert_eq!(config(&[&flag("cluster-cidr", 512)]).unwrap().cluster_cidrs.len(), 512);
+    for name in ["cluster-cidr", "service-cidr"] {
+        assert_eq!(
+            config(&[&flag(name, 513)]),
+            Err(format!("--{name}: 513 ranges of one family; at most 512 are told apart"))
+        );
+    }
+}
+
+#[test]
+fn item_68_localhost_node_ports_can_be_switched_off() {
+    let served = |flags: &[&str]| config(flags).unwrap().localhost_nodeports;
+    assert_eq!(served(&["--localhost-nodeports=false"]), LocalhostNodePorts::Left);
+    assert_eq!(served(&["--localhost-nodeports"]), LocalhostNodePorts::Served);
+    assert_eq!(served(&["--iptables-localhost-nodeports=false"]), LocalhostNodePorts::Left);
 }
 
 #[test]

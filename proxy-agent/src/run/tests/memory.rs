@@ -8,7 +8,7 @@ use std::time::Instant;
 use proxy_common::{
     Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, RangeKey, ServiceId, V4, V6,
 };
-use proxy_model::{Actual, Moved, Plan, ServiceName, Table};
+use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
 
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
@@ -111,8 +111,8 @@ impl Dataplane for Fake {
         Vec::new()
     }
 
-    fn set_node(&mut self, v4: &NodeConfig<Addr4>, v6: &NodeConfig<Addr6>) -> Result<(), Error> {
-        self.node = Some((*v4, *v6));
+    fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error> {
+        self.node = Some((v4.config, v6.config));
         Ok(())
     }
 

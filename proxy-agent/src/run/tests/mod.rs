@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxy_common::{Addr4, Addr6, Address, Algorithm, Family, FrontendKey, Port, Proto};
-use proxy_model::settings::{LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
+use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
 use proxy_model::{Capacity, IpFamily, TableSize};
 use serde_json::{Value, json};
 
@@ -34,6 +34,7 @@ struct Bench {
 fn settings() -> Settings {
     Settings {
         node_name: "n1".into(),
+        detector: DetectLocal::ClusterCidr,
         cluster_cidrs: vec![],
         service_cidrs: vec![],
         masquerade: Masquerade::Needed,
@@ -41,6 +42,7 @@ fn settings() -> Settings {
         algorithm: Algorithm::RANDOM,
         table_size: TableSize::Fitting,
         node_port_addresses: NodePortAddresses::Primary,
+        localhost_node_ports: Serving::Off,
         ipv4: Serving::On,
         ipv6: Serving::On,
         primary_address: None,
@@ -311,16 +313,13 @@ fn item_53_ranges_of_cluster_addresses_reach_the_programs() {
         "spec": {"cidrs": ["10.96.0.0/16", "fd00::/108"]}});
     bench.take([put(Object::ServiceCidr(serde_json::from_value(value).unwrap()))]);
     let (v4, v6) = bench.engine.dataplane().node.unwrap();
-    let inside = |ip: &str| ip.parse::<IpAddr>().unwrap();
-    assert!(v4.service_cidrs[0].contains(Addr4::from_ip(inside("10.96.200.1")).unwrap()));
-    assert!(v6.service_cidrs[0].contains(Addr6::from_ip(inside("fd00::5")).unwrap()));
-    bench.take([Update::Delete(Key {
-        kind: Kind::ServiceCidr,
-        namespace: String::new(),
-        name: "kubernetes".into(),
-    })]);
+    let four = Addr4::from_ip("10.96.200.1".parse().unwrap()).unwrap();
+    assert!(v4.service_cidrs[0].contains(four));
+    assert!(v6.service_cidrs[0].contains(Addr6::from_ip("fd00::5".parse().unwrap()).unwrap()));
+    let key = Key { kind: Kind::ServiceCidr, namespace: String::new(), name: "kubernetes".into() };
+    bench.take([Update::Delete(key)]);
     let (v4, _) = bench.engine.dataplane().node.unwrap();
-    assert!(!v4.service_cidrs[0].contains(Addr4::from_ip(inside("10.96.200.1")).unwrap()));
+    assert!(!v4.service_cidrs[0].contains(four));
 }
 
 #[test]
