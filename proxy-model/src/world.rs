@@ -162,8 +162,8 @@ impl World {
         self.namespaces.values()
     }
 
-    /// The node's primary address of a family: the one that the operator gave, else the first in its status, else the first of its interfaces that more
-    /// than one link can reach.
+    /// The node's primary address of a family: the one that the operator gave, else the first in its status, else the
+    /// first of its interfaces that more than one link can reach.
     pub fn primary_address<F: Served>(&self) -> Option<F::Addr> {
         let of_status = self.own_node().into_iter().flat_map(|node| node.addresses.iter());
         let of_interfaces = self.usable_local().filter(|ip| match ip {
