@@ -100,9 +100,10 @@ pub(super) fn go() -> State {
     State::Missing(format!("{version} is older than {wanted}"), Remedy::Hand(remedy))
 }
 
-/// Installs cargo-deny. Unoptimised: it is built once and runs for seconds. One version, so that a new one's opinions are
-/// a commit of ours.
-const INSTALL_DENY: &[&str] = &["cargo", "install", "--locked", "--debug", "cargo-deny@0.20.2"];
+/// Installs cargo-deny where it is not. Unoptimised: it is built once and runs for seconds. One version, so that a new
+/// one's opinions are a commit of ours.
+pub(crate) const INSTALL_DENY: &[&str] =
+    &["bash", "-c", "cargo deny --version || cargo install --quiet --locked --debug cargo-deny@0.20.2"];
 
 pub(super) fn deny() -> State {
     // Asked through cargo, which looks where it installs.

@@ -11,6 +11,7 @@ mod remedy;
 
 use anyhow::{Result, bail};
 
+pub(crate) use machine::INSTALL_DENY;
 pub(crate) use remedy::Remedy;
 
 #[derive(Debug, Clone, clap::Args)]

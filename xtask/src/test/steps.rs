@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::setup::INSTALL_DENY;
+
 /// When a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tier {
@@ -122,11 +124,7 @@ pub(super) const STEPS: &[Step] = &[
 
 pub(super) const AHEAD: &[Errand] = &[
     Errand { name: "control plane build", before: "cluster", command: &["bash", "tests/cluster/build.sh"] },
-    Errand {
-        name: "licence checker build",
-        before: "licences",
-        command: &["cargo", "xtask", "setup", "--only", "cargo-deny"],
-    },
+    Errand { name: "licence checker build", before: "licences", command: INSTALL_DENY },
 ];
 
 impl fmt::Display for Tier {

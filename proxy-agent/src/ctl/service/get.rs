@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
-use proxy_common::{Address, Frontend, Port, ServiceId, V4, V6};
+use proxy_common::{Address, Frontend, Port, ServiceId, Tally, V4, V6};
 use proxy_model::{IpFamily, ServiceName};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::page::{Backend, FrontendDetail, NotUsed, PortDetail, Reasons, RefusedFrontend, ServicePage};
+use super::page::{
+    Backend, Connections, FrontendDetail, NotUsed, PortDetail, Reasons, RefusedFrontend, ServicePage,
+};
 use super::{Endpoint, frontends, row};
 use crate::ctl::reader::{Reader, Wanted};
 use crate::kernel::{MapFamily, Maps};
@@ -112,6 +114,7 @@ fn unserved(line: &ServiceLine, wanted: &Wanted, served: &[PortDetail]) -> Vec<P
                 affinity_seconds: 0,
                 affinity_clients: 0,
                 source_ranges: Vec::new(),
+                connections: None,
                 cluster: Vec::new(),
                 local: Vec::new(),
                 not_used: not_in_use(&port.endpoints, &BTreeSet::new()),
@@ -183,6 +186,7 @@ fn port<F: MapFamily>(
         affinity_seconds: affinity,
         affinity_clients: clients(reader, id, affinity)?,
         source_ranges: ranges(maps, id)?,
+        connections: connections(reader, id)?,
         not_used: not_in_use(endpoints, &used),
         refused: explained.map(refused).unwrap_or_default(),
         cluster,
@@ -223,6 +227,11 @@ fn clients(reader: &Reader, id: ServiceId, timeout: u32) -> anyhow::Result<usize
     let now = u32::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(u32::MAX);
     let entries = reader.pinned.affinity.entries()?.into_iter();
     Ok(entries.filter(|(key, value)| key.service == id && now.saturating_sub(value.seen) < timeout).count())
+}
+
+fn connections(reader: &Reader, id: ServiceId) -> anyhow::Result<Option<Connections>> {
+    let tally = reader.pinned.counts.tallies()?.remove(&id);
+    Ok(tally.map(|Tally { opened, refused, dropped }| Connections { opened, refused, dropped }))
 }
 
 /// Source ranges in force for a port.

@@ -57,10 +57,20 @@ pub(super) struct PortDetail {
     /// Clients whose backend is remembered now.
     pub(super) affinity_clients: usize,
     pub(super) source_ranges: Vec<String>,
+    /// Absent where nothing was counted.
+    pub(super) connections: Option<Connections>,
     pub(super) cluster: Vec<Backend>,
     pub(super) local: Vec<Backend>,
     pub(super) not_used: Vec<NotUsed>,
     pub(super) refused: Vec<RefusedFrontend>,
+}
+
+/// What became of new connections since the port was first used.
+#[derive(Serialize, Debug, Clone, Copy)]
+pub(super) struct Connections {
+    pub(super) opened: u64,
+    pub(super) refused: u64,
+    pub(super) dropped: u64,
 }
 
 /// A backend of a segment.
@@ -140,6 +150,12 @@ impl ServicePage {
         }
         for port in self.ports.iter().filter(|port| !port.source_ranges.is_empty()) {
             line("sources", &format!("{}: {}", port.label(), port.source_ranges.join(", ")));
+        }
+        for port in &self.ports {
+            if let Some(Connections { opened, refused, dropped }) = port.connections {
+                let said = format!("{}: {opened} opened, {refused} refused, {dropped} dropped", port.label());
+                line("new", &said);
+            }
         }
         line("reasons", &self.reasons.as_ref().map_or("not written down".into(), Reasons::text));
         text

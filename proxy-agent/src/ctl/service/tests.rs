@@ -1,6 +1,8 @@
 //! How a Service looks. The rows are made by hand: what the maps and the agent say is tested where they are read.
 
-use super::page::{Backend, FrontendDetail, NotUsed, PortDetail, Reasons, RefusedFrontend, ServicePage};
+use super::page::{
+    Backend, Connections, FrontendDetail, NotUsed, PortDetail, Reasons, RefusedFrontend, ServicePage,
+};
 use super::*;
 use crate::ctl::output::{Format, Page as _};
 use crate::observe::explain::ServiceLine;
@@ -82,6 +84,7 @@ fn page() -> ServicePage {
         affinity_seconds: 600,
         affinity_clients: 2,
         source_ranges: vec!["198.51.100.0/24".into(), "203.0.113.0/24".into()],
+        connections: Some(Connections { opened: 12, refused: 3, dropped: 0 }),
         cluster: vec![
             backend(endpoint("10.244.1.1", "local"), Some("n1"), Some("za")),
             backend(endpoint("10.244.2.1", "remote"), Some("n2"), None),
@@ -110,6 +113,7 @@ service   shop/web
 policies  internal Cluster, external Local
 affinity  http/TCP/IPv4: ClientIP for 600s, 2 clients
 sources   http/TCP/IPv4: 198.51.100.0/24, 203.0.113.0/24
+new       http/TCP/IPv4: 12 opened, 3 refused, 0 dropped
 reasons   as of 2026-01-02T03:04:05Z (3s ago), node n1, zone za
 
 SERVICE        TYPE       FRONTEND      PROTOCOL  BACKENDS  LOCAL  AFFINITY
@@ -189,6 +193,7 @@ fn the_fields_of_yaml_and_json_are_stable() {
         "ports": [{
             "id": 7, "port": "http", "protocol": "TCP", "family": "IPv4", "algorithm": "random", "affinitySeconds": 600,
             "affinityClients": 2, "sourceRanges": ["198.51.100.0/24", "203.0.113.0/24"],
+            "connections": {"opened": 12, "refused": 3, "dropped": 0},
             "cluster": [backend("10.244.1.1", "local", "n1", Some("za")), backend("10.244.2.1", "remote", "n2", None)],
             "local": [backend("10.244.1.1", "local", "n1", Some("za"))],
             "notUsed": [
