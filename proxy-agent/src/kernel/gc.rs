@@ -238,7 +238,8 @@ fn boot_seconds() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxy_common::Addr4;
+    use crate::kernel::sys::RawMap;
+    use proxy_common::{Addr4, Port, V4};
 
     const NOW: Jiffies = Jiffies { now: 40_000_000, rate: 250 };
 
@@ -299,6 +300,38 @@ mod tests {
     fn half_a_flow_lives_only_as_long_as_its_other_half_may_be_on_the_way() {
         let half = |age| is_over(Proto::TCP, Stage::Answered, &seen(age, FlowFlags::default()), None, NOW);
         assert!(half(10) && !half(9));
+    }
+
+    /// Both entries of the client's connection to a backend.
+    fn pair(backend: u8, seconds_ago: u32, flags: FlowFlags) -> [(FlowKey<Addr4>, Flow<Addr4>); 2] {
+        let ip = |last| Addr4::from(std::net::Ipv4Addr::new(10, 0, 0, last));
+        let key = FlowKey::new(ip(1), Port::new(4_000), ip(96), Port::new(80), Proto::TCP);
+        let (dst, dport) = (ip(backend), Port::new(8_080));
+        let flow = Flow { src: key.src, sport: key.sport, dst, dport, ..seen(seconds_ago, flags) };
+        [(key, flow), (flow.other(Proto::TCP), Flow { flags, ..flow.twin(&key) })]
+    }
+
+    #[test]
+    fn a_connection_that_takes_the_place_of_one_that_is_over_stays() {
+        let raw = RawMap::hash(size_of::<FlowKey<Addr4>>(), size_of::<Flow<Addr4>>(), 8).unwrap();
+        let table = Flows::<V4>::new(raw).unwrap();
+        let (old, new) = (pair(200, 11, FlowFlags::RST), pair(201, 0, FlowFlags::default()));
+        let put = |pair: &[(FlowKey<Addr4>, Flow<Addr4>); 2]| {
+            pair.iter().for_each(|(key, flow)| table.put(key, flow).unwrap());
+        };
+        put(&old);
+        // What a client does that uses its port again after the scan has read its old entries.
+        let again = |_: &_, _: &_| {
+            old.iter().for_each(|(key, _)| assert!(table.remove(key).is_ok()));
+            put(&new);
+        };
+        assert_eq!(collect_flows::<V4>(&table, Stage::Answered, NOW, again).unwrap(), (0, 2));
+        let entries: BTreeMap<_, _> = table.entries().unwrap().into_iter().collect();
+        assert_eq!(entries, BTreeMap::from(new));
+        put(&old);
+        let (key, _) = old[1];
+        assert_eq!(collect_flows::<V4>(&table, Stage::Answered, NOW, |_, _| {}).unwrap(), (2, 1));
+        assert_eq!(table.get(&key).unwrap(), None, "left alone, the old one goes with both entries");
     }
 
     #[test]

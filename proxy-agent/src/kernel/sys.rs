@@ -349,3 +349,16 @@ fn done(cmd: bpf_cmd, mut attr: bpf_attr) -> (usize, io::Result<()>) {
     // SAFETY: both callers use the batch member; the kernel writes the count back also after an error.
     (unsafe { attr.batch.count } as usize, result)
 }
+
+#[cfg(test)]
+impl RawMap {
+    /// A hash that nobody else knows.
+    pub(super) fn hash(key: usize, value: usize, entries: u32) -> io::Result<Self> {
+        let mut attr = attr();
+        attr.__bindgen_anon_1.map_type = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+        attr.__bindgen_anon_1.key_size = key as u32;
+        attr.__bindgen_anon_1.value_size = value as u32;
+        attr.__bindgen_anon_1.max_entries = entries;
+        Self::new(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr).map(owned)?, 1)
+    }
+}
