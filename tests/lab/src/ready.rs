@@ -13,7 +13,7 @@ use crate::plan::segment_gateway;
 use crate::topology::{Family, Topology};
 use crate::wire::{Probe, Protocol, Request};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Probes that are to be answered before a lab is used, by the name of the place that sends them.
 pub(crate) type Signs = Vec<(Place, Vec<Probe>)>;

@@ -18,7 +18,7 @@ use super::sandbox::Sandbox;
 use super::workload::Workload;
 
 /// A process that does not open its ports within this time will not.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What the processes of a Pod are to do. Goes up only.
