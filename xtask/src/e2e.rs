@@ -21,22 +21,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure()?;
     setup::have("pod tools")?;
     let runner = artefacts("debug").join("upstream-suite");
-    // With --workspace, as in the test steps: naming the package would build its dependencies once more.
-    let mut cargo = child::cargo([
-        "build",
-        "--workspace",
-        "--bin",
-        "upstream-suite",
-        "--bin",
-        "proxy-agent",
-        "--bin",
-        "lab-probe",
-    ]);
-    if runner.exists() {
-        // The first build takes minutes and shows what it does; later ones have nothing to say.
-        cargo.arg("--quiet");
+    // The tests' own binary with --workspace, as in the test steps: naming its package would build its dependencies once more.
+    let builds: [&[&str]; 2] = [
+        &["build", "-p", "proxy-agent", "-p", "sluice-lab", "--bins"],
+        &["build", "--workspace", "--bin", "upstream-suite"],
+    ];
+    let built = runner.exists();
+    for build in builds {
+        let mut cargo = child::cargo(build);
+        if built {
+            // The first build takes minutes and shows what it does; later ones have nothing to say.
+            cargo.arg("--quiet");
+        }
+        child::run(&mut cargo)?;
     }
-    child::run(&mut cargo)?;
     let error = Command::new(&runner).args(&options.args).exec();
     Err(error).with_context(|| format!("cannot run {}", runner.display()))
 }

@@ -79,7 +79,7 @@ pub(super) fn pod_tools() -> State {
     let absent = tools.iter().filter(|(tool, _)| child::ask("which", &[tool]).is_none());
     let absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
     if absent.is_empty() {
-        return State::Present("nc, curl, nft, conntrack, dig, iperf".into());
+        return State::Present("nc, curl, nft, conntrack, dig".into());
     }
     State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
 }

@@ -120,10 +120,31 @@ pub(super) const STEPS: &[Step] = &[
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "rolling"]),
     },
+    Step {
+        name: "upstream sockets",
+        tier: Full,
+        action: Xtask(&["e2e", "--again", "--road", "socket", "--focus", UPSTREAM_SOCKETS]),
+    },
+    Step {
+        name: "upstream packets",
+        tier: Full,
+        action: Xtask(&["e2e", "--again", "--road", "packet", "--focus", UPSTREAM_PACKETS]),
+    },
 ];
+
+/// A handful of Kubernetes' own specs, each of a few seconds; `cargo xtask e2e` runs all.
+const UPSTREAM_SOCKETS: &str = "hairpin back to themselves|rejected when no endpoints exist|preserve source pod IP|\
+    the ports exposed by restartable init|affinity work for service with type clusterIP";
+const UPSTREAM_PACKETS: &str = "hairpin back to themselves|externalTrafficPolicy=Local for type=NodePort|ExternalIP when|\
+    health check node port if there are only|affinity work for NodePort";
 
 pub(super) const AHEAD: &[Errand] = &[
     Errand { name: "control plane build", before: "cluster", command: &["bash", "tests/cluster/build.sh"] },
+    Errand {
+        name: "upstream suite build",
+        before: "upstream sockets",
+        command: &["bash", "tests/cluster/build.sh", "suite"],
+    },
     Errand { name: "licence checker build", before: "licences", command: INSTALL_DENY },
 ];
 
