@@ -70,18 +70,18 @@ impl Choice {
 /// # Errors
 /// The suite does not start, or refuses an expression.
 pub fn list(suite: &ClusterBinary, choice: &Choice, folder: &Path) -> Result<Vec<Spec>> {
-    let report = folder.join("list.json");
+    // Another run may be listing beside this one.
+    let report = folder.join(format!("list-{}.json", std::process::id()));
     let mut command = Command::new(suite.program("specs"));
     command.args(["--provider=skeleton", "--kubeconfig=/dev/null", "--ginkgo.dry-run"]).args(choice.flags());
     command.arg(format!("--ginkgo.json-report={}", report.display()));
     let output = command.output().context("starting the suite")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "listing the specs failed: {}", said.trim());
-    let mut specs: Vec<Spec> = reports(&report)?
-        .iter()
-        .filter(|report| leaf(report) == "It" && is(report, "passed"))
-        .map(spec_of)
-        .collect();
+    let listed = reports(&report)?;
+    fs::remove_file(&report).with_context(|| format!("removing {}", report.display()))?;
+    let mut specs: Vec<Spec> =
+        listed.iter().filter(|report| leaf(report) == "It" && is(report, "passed")).map(spec_of).collect();
     specs.sort();
     Ok(specs)
 }
