@@ -4,8 +4,8 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use proxy_agent::kernel::{Collected, Kernel};
 use proxy_common::{
-    Addr4, AffinityKey, AffinityValue, Backend, BackendFlags, Flow, FlowFlags, FlowKey, Frontend,
-    FrontendKey, Port, Proto, Segment, ServiceId,
+    Addr4, Address, AffinityKey, AffinityValue, Algorithm, Backend, BackendFlags, Flow, FlowFlags, FlowKey,
+    Frontend, FrontendKey, LoadKey, Port, Proto, Segment, ServiceId, algorithm::LoadKind,
 };
 use proxy_model::{Plan, Write};
 
@@ -163,5 +163,59 @@ fn a_udp_flow_ends_when_its_backend_is_gone_and_has_stopped_to_answer() {
             assert_eq!(if proto == Proto::UDP { left(host) } else { left_tcp(host) }, !gone, "client {host}");
         }
         assert!(left(6));
+    });
+}
+
+/// Sockets say when they are over; flows are counted again.
+#[test]
+fn connections_of_the_least_loaded_backend_are_counted_again_and_entries_of_nobody_go() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let now = eventually("the clock's rate", || kernel.jiffies(Instant::now()).unwrap());
+        let mut plan = Plan::default();
+        let backend = Backend::new(ip(200), Port::new(8_080), BackendFlags::LOCAL);
+        plan.v4.push(Write::Slots { start: 7, slots: vec![backend] });
+        let cluster = Segment { start: 7, len: 1 };
+        let algorithm = Algorithm::LEAST_CONNECTIONS;
+        let value = Frontend { service: ServiceId(1), cluster, algorithm, ..Frontend::default() };
+        let key = FrontendKey::new(ip(96), Port::new(80), Proto::TCP);
+        plan.v4.push(Write::PutFrontend { key, value });
+        assert!(kernel.apply(&plan).is_complete());
+
+        let (none, fin) = (FlowFlags::default(), FlowFlags::FIN);
+        // Two that are open, one that its client has closed, one of another Service.
+        for (host, flags, service) in [(1, none, 1), (2, none, 1), (3, fin, 1), (4, none, 2)] {
+            for (key, entry) in flow(host, Proto::TCP, flags, now.now) {
+                let entry = Flow { service: ServiceId(service), ..entry };
+                kernel.maps().v4.flows.put(&key, &entry).unwrap();
+            }
+        }
+        let load = |host, kind| LoadKey {
+            service: ServiceId(1),
+            addr: ip(host).to_words(),
+            port: Port::new(8_080),
+            kind,
+        };
+        let loads = &kernel.maps().counts.loads;
+        for (host, kind, count) in [
+            (200, LoadKind::FLOWS, 17),
+            (200, LoadKind::SOCKETS, 5),
+            // Of a backend that is gone: nothing is left of the one, a socket is open of the other.
+            (201, LoadKind::FLOWS, 4),
+            (201, LoadKind::SOCKETS, 0),
+            (202, LoadKind::SOCKETS, 1),
+        ] {
+            loads.put(&load(host, kind), &count).unwrap();
+        }
+        collect(&mut kernel);
+        let mut left = kernel.maps().counts.loads.entries().unwrap();
+        left.sort();
+        let mut expected = vec![
+            (load(200, LoadKind::FLOWS), 2),
+            (load(200, LoadKind::SOCKETS), 5),
+            (load(202, LoadKind::SOCKETS), 1),
+        ];
+        expected.sort();
+        assert_eq!(left, expected);
     });
 }
