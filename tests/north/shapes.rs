@@ -94,28 +94,3 @@ fn pods_of_other_nodes_behind_an_overlay_are_served_on_the_socket_road() {
 fn pods_of_other_nodes_behind_an_overlay_are_served_on_the_packet_road() {
     overlay(SocketLb::Host);
 }
-
-/// Moves a node's addresses to a device on top of `eth0`.
-fn move_uplink(stage: &Stage, make: &str) {
-    stage.ip(
-        "node-1",
-        &[
-            make,
-            "addr flush dev eth0 scope global",
-            "link set up0 up",
-            "addr add 172.18.0.11/24 dev up0",
-            "addr add fd00:18::11/64 dev up0 nodad",
-            "route replace 10.244.2.0/24 via 172.18.0.12 dev up0",
-            "route replace fd00:244:2::/64 via fd00:18::12 dev up0",
-            "route replace default via 172.18.0.254 dev up0",
-            "route replace default via fd00:18::fffe dev up0",
-        ],
-    );
-}
-
-#[test]
-fn an_uplink_on_top_of_another_device_is_served() {
-    let stage = Stage::set("ptp", SocketLb::Host);
-    move_uplink(&stage, "link add up0 link eth0 type macvlan mode bridge");
-    suite(&stage.begin());
-}
