@@ -159,8 +159,8 @@ pub struct Flow<A> {
     pub flags: FlowFlags,
     /// How the packet leaves.
     pub route: Route,
-    /// Always zero.
-    pub pad: [u8; 2],
+    /// Largest packet that the way takes, in bytes from the network header on; zero: not known. Not in network order.
+    pub mtu: u16,
 }
 
 impl<A: Copy> Flow<A> {

@@ -183,6 +183,8 @@ impl FrontendFlags {
     pub const RANGES: Self = Self(16);
     /// Only sockets of the node itself are served: the address is another one in each network namespace (item 68).
     pub const NODE_ONLY: Self = Self(32);
+    /// In the entry of an address without a port: pings of it are answered, because somebody is behind it (item 54).
+    pub const ECHO: Self = Self(64);
 
     /// Both sets of flags.
     #[must_use]

@@ -41,6 +41,16 @@ pub const DEVICES: u32 = 4_096;
 /// Areas of the `scratch` map. Few are in use; the rest lets programs take another without a new layout.
 pub const SCRATCH_AREAS: u32 = 8;
 
+/// Size of each `fragments` map: datagrams in fragments at one moment. The kernel's own reassembly takes 4 MiB of
+/// fragments, some 3,000 frames.
+pub const FRAGMENTS: u32 = 8_192;
+
+/// Size of each `held` map: fragments that came too early, 2 KiB each.
+pub const HELD: u32 = 512;
+
+/// Fragments of one datagram that are held: 64 KiB in frames of 1500 bytes, all in the wrong order.
+pub const HELD_EACH: u32 = 48;
+
 /// Random source ports tried before it is asked whether a search of all ports has failed just now.
 pub const SNAT_TRIES: u32 = 64;
 

@@ -11,6 +11,7 @@ use crate::affinity::{AffinityKey, AffinityValue, ClientKind};
 use crate::algorithm::{Algorithm, ForwardingMode, LoadKey, LoadKind, Tally, Weight};
 use crate::backend::{Backend, BackendFlags};
 use crate::flow::{Flow, FlowFlags, FlowKey, Route};
+use crate::fragment::{FragmentKey, FragmentPorts, HELD as HELD_BYTES, HeldFrame};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
 use crate::layout::{Layout, is_dense, layout, plain};
 use crate::limits;
@@ -112,6 +113,11 @@ macro_rules! frontend_key { ($a:ty, $n:literal) => { layout!(FrontendKey<$a> as 
 macro_rules! backend { ($a:ty, $n:literal) => { layout!(Backend<$a> as $n { addr: $a, port: Port, flags: BackendFlags, weight: Weight }) }; }
 macro_rules! range_key { ($a:ty, $n:literal) => { layout!(RangeKey<$a> as $n { bits: u32, service: ServiceId, addr: $a }) }; }
 macro_rules! prefix_key { ($a:ty, $n:literal) => { layout!(PrefixKey<$a> as $n { bits: u32, scope: u32, addr: $a }) }; }
+macro_rules! fragment_key {
+    ($a:ty, $n:literal) => {
+        layout!(FragmentKey<$a> as $n { src: $a, dst: $a, id: u32, proto: Proto, number: u8, pad: [u8; 2] })
+    };
+}
 macro_rules! flow_key {
     ($a:ty, $n:literal) => {
         layout!(FlowKey<$a> as $n { src: $a, dst: $a, sport: Port, dport: Port, proto: Proto, pad: [u8; 3] })
@@ -122,7 +128,7 @@ macro_rules! flow {
         layout!(Flow<$a> as $n {
             src: $a, dst: $a, sport: Port, dport: Port, addr_delta: u32, port_delta: u32, service: ServiceId,
             generation: u32, seen: u32, ifindex: u32, eth_dst: [u8; 6], eth_src: [u8; 6], flags: FlowFlags,
-            route: Route, pad: [u8; 2],
+            route: Route, mtu: u16,
         })
     };
 }
@@ -149,6 +155,9 @@ const FRONTEND: Layout = layout!(Frontend as "Frontend" {
     cluster: Segment, local: Segment, service: ServiceId, affinity: u32, generation: u32, rules: [ClientRule; 3],
     flags: FrontendFlags, algorithm: Algorithm, mode: ForwardingMode, pad: [u8; 2],
 });
+const FRAGMENT_PORTS: Layout =
+    layout!(FragmentPorts as "FragmentPorts" { sport: Port, dport: Port, seen: u32 });
+const HELD_FRAME: Layout = layout!(HeldFrame as "HeldFrame" { length: u32, bytes: [u8; HELD_BYTES] });
 const AFFINITY_KEY: Layout =
     layout!(AffinityKey as "AffinityKey" { service: ServiceId, kind: ClientKind, client: [u32; 4] });
 const AFFINITY_VALUE: Layout = layout!(AffinityValue as "AffinityValue" {
@@ -183,6 +192,10 @@ map_types! {
     FlowKey<Addr6> = flow_key!(Addr6, "FlowKey<Addr6>");
     Flow<Addr4> = flow!(Addr4, "Flow<Addr4>");
     Flow<Addr6> = flow!(Addr6, "Flow<Addr6>");
+    FragmentKey<Addr4> = fragment_key!(Addr4, "FragmentKey<Addr4>");
+    FragmentKey<Addr6> = fragment_key!(Addr6, "FragmentKey<Addr6>");
+    FragmentPorts = FRAGMENT_PORTS;
+    HeldFrame = HELD_FRAME;
     SocketPeerKey<Addr4> = peer_key!(Addr4, "SocketPeerKey<Addr4>");
     SocketPeerKey<Addr6> = peer_key!(Addr6, "SocketPeerKey<Addr6>");
     SocketPeer<Addr4> = peer!(Addr4, "SocketPeer<Addr4>");
@@ -272,6 +285,16 @@ specs! {
         "connections of each backend, of Services that choose the least loaded";
     "tallies" PerCpuHash Both plain!(ServiceId) => TALLY, limits::TALLIES,
         "kernel, agent (removal)" => "agent, proxyctl", "new connections of each Service port by what became of them";
+    "fragments4" LruHash Ipv4 FragmentKey::<Addr4>::LAYOUT => FRAGMENT_PORTS, limits::FRAGMENTS,
+        "kernel" => "kernel", "datagrams in fragments: the ports that only the first fragment has";
+    "fragments6" LruHash Ipv6 FragmentKey::<Addr6>::LAYOUT => FRAGMENT_PORTS, limits::FRAGMENTS,
+        "kernel" => "kernel", "the same for IPv6";
+    "held4" LruHash Ipv4 FragmentKey::<Addr4>::LAYOUT => HELD_FRAME, limits::HELD,
+        "kernel" => "kernel", "fragments that came before the first one of their datagram";
+    "held6" LruHash Ipv6 FragmentKey::<Addr6>::LAYOUT => HELD_FRAME, limits::HELD,
+        "kernel" => "kernel", "the same for IPv6";
+    "heldscratch" PerCpuArray Both plain!(u32) => HELD_FRAME, 1,
+        "kernel" => "kernel", "working memory: a frame on its way into a held map";
     "scratch" PerCpuArray Both plain!(u32) => plain!(Scratch), limits::SCRATCH_AREAS,
         "kernel" => "kernel", "working memory of one run of a packet program; holds nothing between runs";
 }

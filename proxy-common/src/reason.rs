@@ -53,7 +53,7 @@ reasons! {
     NotAService = 1 => Pass, "not-a-service";
     /// In the middle of a TCP connection of which nothing is known: it belongs to the stack.
     MidStream = 2 => Pass, "mid-stream";
-    /// A protocol without ports, or a fragment that carries none.
+    /// A protocol without ports.
     NoPorts = 3 => Pass, "no-ports";
     /// A new connection was given a backend.
     ServiceNew = 4 => Translate, "service-new";
@@ -93,6 +93,16 @@ reasons! {
     SocketPeersFull = 21 => Drop, "socket-peers-full";
     /// The client is in none of the source ranges of the load balancer's address (item 81).
     SourceRange = 22 => Drop, "source-range";
+    /// An ICMP error about a packet of a known flow: translated as the flow is, with the packet that it quotes (item 110).
+    RelatedError = 23 => Translate, "related-error";
+    /// A fragment of a datagram whose first fragment is not known, or is of no flow.
+    Fragment = 24 => Pass, "fragment";
+    /// A fragment came before its datagram's first, and is sent again when that has come (item 111).
+    FragmentHeld = 25 => Drop, "fragment-held";
+    /// Larger than the way to the backend or back takes, and not to be cut: the sender is told the size (RFC 1191, RFC 8201).
+    TooLarge = 26 => Reject, "too-large";
+    /// An echo request to a Service's address, answered as long as the Service has a backend (item 54).
+    Echo = 27 => Translate, "echo";
 }
 
 impl Reason {

@@ -1,6 +1,8 @@
 //! Everything in which packets of the two address families differ. Only this file and `maps.rs` name them; all
 //! else is written once, over [`Wired`]. It knows headers, nothing of flows or decisions.
 
+pub mod related;
+
 use aya_ebpf::bindings::{
     bpf_fib_lookup, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as Tuple6,
@@ -29,8 +31,8 @@ pub trait Wired: Tables + Considered {
     const CHECKSUM_FLAG: u64;
 
     /// Reads the network header and what may stand between it and the transport header: the addresses, the
-    /// transport protocol and where it begins. `Some` says why there is none: [`Reason::NoPorts`] for fragments but
-    /// the first and for encrypted payloads, [`Reason::Malformed`] for a packet that ends before its headers do.
+    /// transport protocol and where it begins. `Some` says why there is none: [`Reason::Fragment`] for part of a
+    /// packet, [`Reason::Malformed`] for a packet that ends before its headers do.
     fn read(frame: &impl Access, packet: &mut Packet<Self::Addr>) -> Option<Reason>;
     /// Routers that the packet may still pass.
     fn hops(header: &Self::Header) -> u8;
@@ -130,6 +132,9 @@ unsafe impl Wire for Extension {}
 const _: () =
     assert!(size_of::<Header4>() == 20 && size_of::<Header6>() == 40 && size_of::<Extension>() == 4);
 
+/// Offset and "more fragments" in the fragment header.
+const FRAGMENT_OFFSET: u16 = 0xfff8_u16.to_be();
+const FRAGMENT_MORE: u16 = 1_u16.to_be();
 /// Hop limit of packets that we make.
 const OWN_HOPS: u8 = 64;
 /// Precedence of ICMP errors (RFC 1812 section 4.3.2.5).
@@ -147,9 +152,6 @@ impl Wired for V4 {
     #[inline(always)]
     fn read(frame: &impl Access, packet: &mut Packet<Addr4>) -> Option<Reason> {
         let Some(header) = frame.read::<Header4>(ethernet::LENGTH) else { return Some(Reason::Malformed) };
-        if header.fragment & 0x1fff_u16.to_be() != 0 {
-            return Some(Reason::NoPorts);
-        }
         let length = ((header.version_length & 0xf) as usize) << 2;
         if length < size_of::<Header4>() {
             return Some(Reason::Malformed);
@@ -158,6 +160,10 @@ impl Wired for V4 {
         packet.key.dst = header.dst;
         packet.key.proto = header.proto;
         packet.transport = ethernet::LENGTH + length;
+        // An offset, or more to come.
+        if header.fragment & 0x3fff_u16.to_be() != 0 {
+            return Some(Reason::Fragment);
+        }
         None
     }
 
@@ -346,13 +352,13 @@ fn sum<const N: usize>(words: &[u32; N]) -> u32 {
 
 /// Walks to the transport header (RFC 8200 section 4): its protocol and offset.
 #[inline(always)]
-pub fn skip_extensions(frame: &Frame, first: Proto) -> Result<(Proto, usize), Reason> {
+pub fn skip_extensions(frame: &Frame, first: Proto, start: usize) -> Result<(Proto, usize), Reason> {
     const HOP_BY_HOP: Proto = Proto(0);
     const ROUTING: Proto = Proto(43);
     const FRAGMENT: Proto = Proto(44);
     const AUTHENTICATION: Proto = Proto(51);
     const DESTINATION: Proto = Proto(60);
-    let (mut proto, mut at) = (first, ethernet::LENGTH + size_of::<Header6>());
+    let (mut proto, mut at) = (first, start);
     for _ in 0..limits::EXTENSION_HEADERS {
         let unit = match proto {
             HOP_BY_HOP | ROUTING | DESTINATION => 8,
@@ -361,8 +367,9 @@ pub fn skip_extensions(frame: &Frame, first: Proto) -> Result<(Proto, usize), Re
             _ => return Ok((proto, at)),
         };
         let header = frame.read::<Extension>(at).ok_or(Reason::Malformed)?;
-        if unit == 0 && header.fragment & 0xfff8_u16.to_be() != 0 {
-            return Err(Reason::NoPorts);
+        // A fragment header may also stand before a whole packet (RFC 6946).
+        if unit == 0 && header.fragment & (FRAGMENT_OFFSET | FRAGMENT_MORE) != 0 {
+            return Err(Reason::Fragment);
         }
         at += 8 + header.length as usize * if unit == 0 { 0 } else { unit };
         proto = header.next;

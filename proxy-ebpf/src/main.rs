@@ -20,6 +20,7 @@ mod lookup;
 mod maps;
 mod packet;
 mod reject;
+mod related;
 mod rewrite;
 mod road;
 mod route;

@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
-    Frontend, FrontendKey, LoadKey, NodeConfig, PrefixKey, RangeKey, Reason, Scratch, ServiceId, SocketPeer,
-    SocketPeerKey, Tally, V4, V6, limits, socket::ConnectedPeer,
+    FragmentKey, FragmentPorts, Frontend, FrontendKey, HeldFrame, LoadKey, NodeConfig, PrefixKey, RangeKey,
+    Reason, Scratch, ServiceId, SocketPeer, SocketPeerKey, Tally, V4, V6, limits, socket::ConnectedPeer,
 };
 
 /// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.
@@ -173,6 +173,24 @@ pub static LOADS: HashMap<LoadKey, u64> = HashMap::with_max_entries(limits::LOAD
 #[map(name = "tallies")]
 pub static TALLIES: PerCpuHashMap<ServiceId, Tally> =
     PerCpuHashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
+#[map(name = "fragments4")]
+static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, FragmentPorts> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
+
+#[map(name = "fragments6")]
+static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, FragmentPorts> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
+
+#[map(name = "held4")]
+static HELD4: LruHashMap<FragmentKey<Addr4>, HeldFrame> = LruHashMap::with_max_entries(limits::HELD, 0);
+
+#[map(name = "held6")]
+static HELD6: LruHashMap<FragmentKey<Addr6>, HeldFrame> = LruHashMap::with_max_entries(limits::HELD, 0);
+
+/// A frame on its way into a held map; used as [`crate::scratch`] is.
+#[map(name = "heldscratch")]
+pub static HELD_SCRATCH: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0);
+
 /// Working memory; see [`crate::scratch`].
 #[map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits::SCRATCH_AREAS, 0);
@@ -197,6 +215,10 @@ pub trait Tables: Family {
     fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
     /// Connections without an answer yet.
     fn half_open() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
+    /// Datagrams in fragments whose first has come.
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, FragmentPorts>;
+    /// Fragments whose datagram's first has not.
+    fn held() -> &'static LruHashMap<FragmentKey<Self::Addr>, HeldFrame>;
     /// Peers of unconnected UDP sockets.
     fn socket_peers() -> &'static LruHashMap<SocketPeerKey<Self::Addr>, SocketPeer<Self::Addr>>;
     /// Addresses of this node.
@@ -206,8 +228,9 @@ pub trait Tables: Family {
 }
 
 macro_rules! tables {
-    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $half_open:ident, $peers:ident,
-     $local:ident, $node:ident, $nets:ident, $sources:ident, $ports_full:ident) => {
+    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $half_open:ident,
+     $fragments:ident, $held:ident, $peers:ident, $local:ident, $node:ident, $nets:ident, $sources:ident,
+     $ports_full:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn served() -> bool {
@@ -246,6 +269,14 @@ macro_rules! tables {
                 &$half_open
             }
             #[inline(always)]
+            fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, FragmentPorts> {
+                &$fragments
+            }
+            #[inline(always)]
+            fn held() -> &'static LruHashMap<FragmentKey<Self::Addr>, HeldFrame> {
+                &$held
+            }
+            #[inline(always)]
             fn socket_peers() -> &'static LruHashMap<SocketPeerKey<Self::Addr>, SocketPeer<Self::Addr>> {
                 &$peers
             }
@@ -269,6 +300,8 @@ tables!(
     RANGES4,
     FLOWS4,
     HALF_OPEN4,
+    FRAGMENTS4,
+    HELD4,
     SOCKET_PEERS4,
     LOCAL_ADDRS4,
     NODE4,
@@ -284,6 +317,8 @@ tables!(
     RANGES6,
     FLOWS6,
     HALF_OPEN6,
+    FRAGMENTS6,
+    HELD6,
     SOCKET_PEERS6,
     LOCAL_ADDRS6,
     NODE6,

@@ -16,6 +16,7 @@ use crate::family::{Road, Wired};
 use crate::flow::{self, Entry};
 use crate::packet::cursor::{Access, Frame};
 use crate::packet::{self, Packet};
+use crate::related::{Outcome as Unported, Size};
 use crate::verified::Verified;
 use crate::{rewrite, route};
 
@@ -69,10 +70,13 @@ impl<P: Place> Road for Packets<P> {
             return Verdict::of(Reason::NotIp);
         }
         let mut packet = Packet::default();
-        if let Some(reason) = packet::parse::<F>(frame, &mut packet) {
-            return Verdict::of(reason);
-        }
         let hook = Hook { direction: P::DIRECTION, service: P::service() };
+        if let Some(reason) = packet::parse::<F>(frame, &mut packet) {
+            match F::judge_unusual(frame, &mut packet, reason, hook) {
+                Unported::Ends(verdict) => return verdict,
+                Unported::HasPorts => {}
+            }
+        }
         match flow::find::<F>(frame, &packet, hook) {
             Ok(entry) => carry::<F>(frame, &packet, entry, hook),
             Err(reason) => match reason.outcome() {
@@ -85,7 +89,7 @@ impl<P: Place> Road for Packets<P> {
 
 /// Translates the packet and sends it on.
 #[inline(always)]
-fn carry<F: Wired>(
+fn carry<F: Verified>(
     frame: &mut Frame,
     packet: &Packet<F::Addr>,
     Entry { flow, reason }: Entry<F::Addr>,
@@ -105,7 +109,14 @@ fn carry<F: Wired>(
             route::resolve::<F>(frame, packet.key.proto, flow, hook.direction);
         }
     }
-    let route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
+    let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
+    if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
+        match F::judge_size(frame, packet, flow.mtu, hook.direction) {
+            (Size::Fits, _) => {}
+            (Size::InFragments, _) => route = Route::STACK,
+            (Size::Refused, verdict) => return verdict,
+        }
+    }
     match rewrite::translate::<F>(frame, packet, flow, route) {
         Ok(()) => Verdict::new(reason, route::leave(route, flow.ifindex)),
         Err(reason) => Verdict::new(reason, Action::DROP),
@@ -123,7 +134,7 @@ fn leaves_directly(hook: Hook, flags: FlowFlags) -> bool {
 
 /// The flow's route; the stack's, if the packet has no hop left and its sender must be told.
 #[inline(always)]
-fn route_for<F: Wired>(frame: &impl Access, flow: &Flow<F::Addr>) -> Route {
+pub fn route_for<F: Wired>(frame: &impl Access, flow: &Flow<F::Addr>) -> Route {
     match frame.read::<F::Header>(packet::ethernet::LENGTH) {
         Some(header) if F::hops(&header) > 1 => flow.route,
         _ => Route::STACK,

@@ -29,14 +29,22 @@ pub fn resolve<F: Wired>(frame: &impl Access, proto: Proto, flow: &mut Flow<F::A
     params.sport = flow.sport.wire();
     params.dport = flow.dport.wire();
     params.ifindex = frame.device();
+    // Any length that fits: then the kernel writes the way's own into its place, which is the least of the route's, the
+    // device's and what ICMP has told.
+    params.__bindgen_anon_1.tot_len = 1;
     let size = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the context is live, and the size is that of the struct on our stack.
     let answer = unsafe { lookup_route(frame.context(), &raw mut params, size, 0) } as u32;
+    flow.mtu = 0;
     let known = match answer {
         BPF_FIB_LKUP_RET_SUCCESS => Neighbour::Known,
         BPF_FIB_LKUP_RET_NO_NEIGH => Neighbour::Unknown,
         _ => return note(flow, Route::STACK),
     };
+    // SAFETY: both names of the field are numbers of the same size.
+    let mtu = unsafe { params.__bindgen_anon_1.mtu_result };
+    // What we asked stands there still, if the kernel looked no further than to the neighbour.
+    flow.mtu = if mtu == 1 { 0 } else { mtu };
     // SAFETY: an element without preallocation is freed only after the program is done.
     let kind = match unsafe { DEVICES.get(params.ifindex) } {
         Some(kind) => kind.role(),

@@ -19,6 +19,10 @@ pub enum Area {
     Entry,
     /// The key of a connection's other entry, while one is looked at.
     OtherKey,
+    /// What an ICMP error quotes.
+    Quote,
+    /// The name of a datagram in fragments.
+    Fragment,
 }
 
 /// Plain numbers of whole words or smaller: every bit pattern is a value.

@@ -4,18 +4,28 @@
 //! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use proxy_common::{Addr4, Addr6, Proto, Reason, V4, V6};
+use proxy_common::{Addr4, Addr6, Family as _, Proto, Reason, V4, V6};
 
-use crate::action::Action;
-use crate::family::{self, Wired};
+use crate::action::{Action, Verdict};
+use crate::family::{self, related::Unusual};
 use crate::flow::{self, Found, Plan, Table};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::reject;
+use crate::related::{self, Outcome, Size};
 use crate::road::{Direction, Hook, Service};
 
 /// The parts of the packet road that are verified on their own.
-pub trait Verified: Wired {
+pub trait Verified: Unusual {
+    /// [`related::judge_unusual`]: what the parser has given `why` for.
+    fn judge_unusual(frame: &mut Frame, packet: &mut Packet<Self::Addr>, why: Reason, hook: Hook) -> Outcome;
+    /// [`related::judge`].
+    fn judge_size(
+        frame: &mut Frame,
+        packet: &Packet<Self::Addr>,
+        mtu: u16,
+        direction: Direction,
+    ) -> (Size, Verdict);
     /// [`flow::set_up`].
     fn set_up(
         frame: &mut Frame,
@@ -35,8 +45,35 @@ pub trait Verified: Wired {
 }
 
 macro_rules! exported {
-    ($family:ty, $addr:ty, $set_up:ident, $open:ident, $reject:ident) => {
+    ($family:ty, $addr:ty, $unusual:ident, $size:ident, $set_up:ident, $open:ident, $reject:ident) => {
         impl Verified for $family {
+            #[inline(always)]
+            fn judge_unusual(
+                frame: &mut Frame,
+                packet: &mut Packet<$addr>,
+                why: Reason,
+                hook: Hook,
+            ) -> Outcome {
+                // Most packets without ports are nobody's, and pay for no call.
+                if why != Reason::Fragment && packet.key.proto != <$family>::ICMP {
+                    return Outcome::Ends(Verdict::of(why));
+                }
+                unpack_outcome($unusual(frame.skb(), packet, why.index(), pack_hook(hook)))
+            }
+            #[inline(always)]
+            fn judge_size(
+                frame: &mut Frame,
+                packet: &Packet<$addr>,
+                mtu: u16,
+                direction: Direction,
+            ) -> (Size, Verdict) {
+                let word = $size(frame.skb(), packet, mtu as u32, pack_direction(direction));
+                match word {
+                    FITS => (Size::Fits, Verdict::of(Reason::NotAService)),
+                    IN_FRAGMENTS => (Size::InFragments, Verdict::of(Reason::NotAService)),
+                    verdict => (Size::Refused, unpack_verdict(verdict)),
+                }
+            }
             #[inline(always)]
             fn set_up(
                 frame: &mut Frame,
@@ -58,6 +95,39 @@ macro_rules! exported {
             #[inline(always)]
             fn reject(frame: &mut Frame, packet: &Packet<$addr>, direction: Direction) -> Action {
                 Action::from_code($reject(frame.skb(), packet, pack_direction(direction)))
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $unusual(skb: *mut __sk_buff, packet: *mut Packet<$addr>, why: u32, hook: u32) -> u64 {
+            // SAFETY: the verifier has seen the callers: a pointer to a whole value on their stack, or null for all that it
+            // knows here.
+            let Some(packet) = (unsafe { packet.as_mut() }) else {
+                return pack_verdict(Verdict::of(Reason::Malformed));
+            };
+            let mut frame = Frame::new(TcContext::new(skb));
+            match related::judge_unusual::<$family>(&mut frame, packet, unpack_reason(why), unpack_hook(hook))
+            {
+                Outcome::Ends(verdict) => pack_verdict(verdict),
+                Outcome::HasPorts => HAS_PORTS,
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $size(
+            skb: *mut __sk_buff,
+            packet: *const Packet<$addr>,
+            mtu: u32,
+            direction: u32,
+        ) -> u64 {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return FITS };
+            let mut frame = Frame::new(TcContext::new(skb));
+            let direction = unpack_hook(direction).direction;
+            match related::judge::<$family>(&mut frame, packet, mtu as u16, direction) {
+                (Size::Fits, _) => FITS,
+                (Size::InFragments, _) => IN_FRAGMENTS,
+                (Size::Refused, verdict) => pack_verdict(verdict),
             }
         }
 
@@ -102,8 +172,8 @@ macro_rules! exported {
     };
 }
 
-exported!(V4, Addr4, set_up4, open4, reject4);
-exported!(V6, Addr6, set_up6, open6, reject6);
+exported!(V4, Addr4, unusual4, size4, set_up4, open4, reject4);
+exported!(V6, Addr6, unusual6, size6, set_up6, open6, reject6);
 
 /// A number that the compiler knows nothing about. It sees through our own functions and drops a check that it can
 /// prove superfluous; the verifier does not see as far and misses it.
@@ -123,12 +193,24 @@ fn opaque(number: u32) -> u32 {
     number
 }
 
+/// [`proxy_common::crc32c::difference`].
+#[inline(always)]
+pub fn crc_difference(old: u32, new: u32, length: u16) -> u32 {
+    crc32c(old, new, length as u32)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn crc32c(old: u32, new: u32, length: u32) -> u32 {
+    proxy_common::crc32c::difference(old, new, length as u16)
+}
+
 /// [`family::skip_extensions`]: the transport protocol and where it begins, into `packet`.
 #[inline(always)]
 pub fn extensions(frame: &Frame, packet: &mut Packet<Addr6>) -> Option<Reason> {
-    match opaque(extensions6(frame.skb(), packet.key.proto.0 as u32)) {
+    match opaque(extensions6(frame.skb(), packet.key.proto.0 as u32, packet.transport as u32)) {
         MALFORMED => Some(Reason::Malformed),
-        NO_PORTS => Some(Reason::NoPorts),
+        FRAGMENT => Some(Reason::Fragment),
         found => {
             packet.key.proto = Proto(found as u8);
             packet.transport = (found >> 8 & MAX_OFFSET) as usize;
@@ -138,19 +220,39 @@ pub fn extensions(frame: &Frame, packet: &mut Packet<Addr6>) -> Option<Reason> {
 }
 
 const MALFORMED: u32 = u32::MAX;
-const NO_PORTS: u32 = u32::MAX - 1;
+const FRAGMENT: u32 = u32::MAX - 1;
 /// A mask that tells the verifier a bound, above what six extension headers of ours can reach.
 const MAX_OFFSET: u32 = 0x3ff;
 
 #[unsafe(no_mangle)]
-extern "C" fn extensions6(skb: *mut __sk_buff, first: u32) -> u32 {
+extern "C" fn extensions6(skb: *mut __sk_buff, first: u32, at: u32) -> u32 {
     let frame = Frame::new(TcContext::new(skb));
-    match family::skip_extensions(&frame, Proto(first as u8)) {
+    match family::skip_extensions(&frame, Proto(first as u8), (at & MAX_OFFSET) as usize) {
         Ok((proto, at)) if at <= MAX_OFFSET as usize => proto.0 as u32 | (at as u32) << 8,
         Ok(_) => MALFORMED,
-        Err(Reason::NoPorts) => NO_PORTS,
+        Err(Reason::Fragment) => FRAGMENT,
         Err(_) => MALFORMED,
     }
+}
+
+/// Above every code and reason.
+const HAS_PORTS: u64 = u64::MAX;
+const FITS: u64 = u64::MAX - 1;
+const IN_FRAGMENTS: u64 = u64::MAX - 2;
+
+#[inline(always)]
+fn pack_verdict(verdict: Verdict) -> u64 {
+    (verdict.reason.index() as u64) << 32 | verdict.action.code() as u32 as u64
+}
+
+#[inline(always)]
+fn unpack_verdict(word: u64) -> Verdict {
+    Verdict::new(unpack_reason((word >> 32) as u32), Action::from_code(word as i32))
+}
+
+#[inline(always)]
+fn unpack_outcome(word: u64) -> Outcome {
+    if word == HAS_PORTS { Outcome::HasPorts } else { Outcome::Ends(unpack_verdict(word)) }
 }
 
 const EGRESS: u32 = 1;

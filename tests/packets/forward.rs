@@ -110,22 +110,46 @@ fn a_udp_checksum_that_comes_out_as_zero_is_written_as_all_ones() {
     }
 }
 
+/// The start of an INIT, of a DATA and of an ABORT chunk (RFC 9260 section 3.3), and data of odd length.
+const CHUNKS: [&[u8]; 4] = [
+    &[1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 10, 0, 10, 0, 0, 0, 1],
+    &[0, 3, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, b'd', b'a', b't', b'a'],
+    &[6, 0, 0, 4],
+    &[7; 1001],
+];
+
 #[test]
-fn an_address_only_translation_of_sctp_is_right_and_one_of_ports_is_refused() {
+fn sctp_is_translated_both_ways_with_its_crc() {
+    for n in &FAMILIES {
+        for backend in [n.backend.to_owned(), n.backend.replace("8080", "80")] {
+            let mut dataplane = Dataplane::new(config());
+            dataplane.serve(Proto::SCTP, n.vip, &[&backend], |_| {});
+            for (index, chunk) in CHUNKS.iter().enumerate() {
+                let reason = if index == 0 { Reason::ServiceNew } else { Reason::FlowForward };
+                let sent = Packet::new(Transport::Sctp, n.client, n.vip).with_payload(chunk);
+                assert_eq!(
+                    dataplane.run("from_pod", &sent.bytes()),
+                    next(reason, &sent.between(n.client, &backend))
+                );
+                let answer = Packet::new(Transport::Sctp, &backend, n.client).with_payload(chunk);
+                assert_eq!(
+                    dataplane.run("from_wire", &answer.bytes()),
+                    next(Reason::FlowReply, &answer.between(n.vip, n.client))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_sctp_crc_that_the_device_is_to_fill_in_stays_zero() {
     for n in &FAMILIES {
         let mut dataplane = Dataplane::new(config());
-        let same_port = n.backend.replace("8080", "80");
-        dataplane.serve(Proto::SCTP, n.vip, &[&same_port], |_| {});
-        let init = Packet::new(Transport::Sctp, n.client, n.vip);
-        assert_eq!(
-            dataplane.run("from_pod", &init.bytes()),
-            next(Reason::ServiceNew, &init.between(n.client, &same_port))
-        );
-        let mut dataplane = Dataplane::new(config());
         dataplane.serve(Proto::SCTP, n.vip, &[n.backend], |_| {});
+        let init = Packet::new(Transport::SctpUnsummed, n.client, n.vip).with_payload(CHUNKS[0]);
         assert_eq!(
             dataplane.run("from_pod", &init.bytes()),
-            crate::family::dropped(Reason::RewriteFailed, &init)
+            next(Reason::ServiceNew, &init.between(n.client, n.backend))
         );
     }
 }

@@ -7,13 +7,16 @@
 mod algorithm;
 mod clash;
 mod detect;
+mod echo;
 mod family;
 mod forward;
+mod fragment;
 mod live;
 mod parse;
 mod programs;
 mod range;
 mod refuse;
+mod related;
 mod route;
 mod snat;
 mod source;

@@ -2,7 +2,7 @@
 
 use proxy_common::{DatapathConfig, Proto, Reason, limits};
 use tests::dataplane::{Dataplane, Run, code, config};
-use tests::packet::{Extra, Fragment, Packet, flags};
+use tests::packet::{Extra, Packet, flags};
 
 use crate::family::{FAMILIES, Names, dropped, next};
 
@@ -68,20 +68,6 @@ fn ipv6_extension_headers_are_walked_as_far_as_the_limit() {
         dropped(Reason::Malformed, &packet),
         "2 KiB of options"
     );
-}
-
-#[test]
-fn a_first_fragment_has_its_ports_and_a_later_one_is_left_alone() {
-    for n in &FAMILIES {
-        let mut dataplane = serving(n);
-        let first = Packet { fragment: Some(Fragment::First), ..Packet::udp(n.client, n.vip) };
-        assert_eq!(
-            dataplane.run("from_pod", &first.bytes()),
-            next(Reason::ServiceNew, &first.between(n.client, n.backend))
-        );
-        let later = Packet { fragment: Some(Fragment::Later(1480)), ..Packet::udp(n.client, n.vip) };
-        assert_eq!(dataplane.run("from_pod", &later.bytes()), next(Reason::NoPorts, &later));
-    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proxy_common::{ClientRule, DatapathConfig, Proto, Reason, Segment, V4, V6};
 use tests::dataplane::{Dataplane, config};
-use tests::packet::{Extra, Packet, Transport, flags};
+use tests::packet::{Extra, Packet, flags};
 
 use crate::family::{FAMILIES, Names, dropped, next, rejected};
 
@@ -207,18 +207,6 @@ fn a_reject_at_an_egress_hook_goes_back_into_the_node() {
         serve_both(&mut dataplane, n, &[], ClientRule::CLUSTER);
         for packet in opening(n.node, n.vip) {
             assert_eq!(dataplane.run("to_wire", &packet.bytes()), rejected(Reason::NoEndpoints, &packet));
-        }
-    }
-}
-
-#[test]
-fn a_ping_is_nobodys() {
-    for n in &FAMILIES {
-        let mut dataplane = Dataplane::new(config());
-        serve_both(&mut dataplane, n, &[n.backend], ClientRule::CLUSTER);
-        let ping = Packet::new(Transport::Echo, n.client, n.vip).with_payload(b"ping");
-        for program in ["from_pod", "to_pod", "from_wire", "to_wire"] {
-            assert_eq!(dataplane.run(program, &ping.bytes()), next(Reason::NoPorts, &ping));
         }
     }
 }

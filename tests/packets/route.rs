@@ -3,6 +3,7 @@
 
 use proxy_common::{DeviceKind, Proto, Reason};
 use tests::dataplane::{Dataplane, Run, code, config, ip};
+use tests::icmp::{IcmpError, Wrong};
 use tests::packet::{Link, Packet, addr, flags};
 
 use crate::family::{FAMILIES, Names, next};
@@ -199,5 +200,85 @@ fn at_an_egress_hook_a_packet_keeps_its_way() {
             dataplane.run_on("to_pod", POD, &answer.bytes()),
             next(Reason::FlowReply, &answer.between(n.vip, n.client))
         );
+    }
+}
+
+/// A packet of this many bytes behind its Ethernet header.
+fn of_size(bytes: usize, cut: Cut, from: &str, to: &str) -> Packet {
+    let headers = if from.starts_with('[') { 48 } else { 28 };
+    let packet = Packet::udp(from, to).with_payload(&vec![0xa5; bytes - headers]);
+    match cut {
+        Cut::Allowed => Packet { may_be_cut: true, ..packet },
+        Cut::Forbidden => packet,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Cut {
+    Allowed,
+    Forbidden,
+}
+
+#[test]
+fn a_packet_that_is_too_large_for_its_way_is_refused_with_the_size_that_fits() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        dataplane.serve(Proto::UDP, n.vip, &[n.backend], |_| {});
+        ip("link set uplink mtu 1400");
+        route(n.backend, "uplink");
+        neighbour(n.backend, "uplink", GATEWAY_MAC);
+        let link = Link { to: GATEWAY_MAC, from: UPLINK_MAC };
+        let fits = of_size(1400, Cut::Forbidden, n.client, n.vip);
+        let sent = fits.between(n.client, n.backend).forwarded(link);
+        assert_eq!(dataplane.run_on("from_pod", POD, &fits.bytes()), redirected(Reason::ServiceNew, &sent));
+        let large = of_size(1401, Cut::Forbidden, n.client, n.vip);
+        let told = IcmpError {
+            link: Link { to: large.link.from, from: large.link.to },
+            quoted: if n.vip.starts_with('[') { 48 } else { 28 },
+            service: 0xc0,
+            ..IcmpError::new(Wrong::TooLarge(1400), &addr(n.vip).ip().to_string(), &large)
+        };
+        let run = Run { reason: Reason::TooLarge, code: code::REDIRECT, bytes: told.bytes() };
+        assert_eq!(dataplane.run_on("from_pod", POD, &large.bytes()), run);
+    }
+}
+
+#[test]
+fn a_packet_that_is_too_large_and_may_be_cut_is_the_stacks() {
+    let n = &FAMILIES[0];
+    let mut dataplane = node(n);
+    dataplane.serve(Proto::UDP, n.vip, &[n.backend], |_| {});
+    ip("link set uplink mtu 1400");
+    route(n.backend, "uplink");
+    neighbour(n.backend, "uplink", GATEWAY_MAC);
+    let large = of_size(1401, Cut::Allowed, n.client, n.vip);
+    assert_eq!(
+        dataplane.run_on("from_pod", POD, &large.bytes()),
+        next(Reason::ServiceNew, &large.between(n.client, n.backend))
+    );
+}
+
+#[test]
+fn an_error_about_a_packet_takes_the_flows_way() {
+    for n in &FAMILIES {
+        let mut dataplane = node(n);
+        for (addr, device, mac) in [(n.backend, "uplink", GATEWAY_MAC), (n.client, "pod", POD_MAC)] {
+            route(addr, device);
+            neighbour(addr, device, mac);
+        }
+        let sent = Packet::tcp(flags::SYN, n.client, n.vip);
+        dataplane.run_on("from_pod", POD, &sent.bytes());
+        let router = if n.vip.starts_with('[') { "2001:db8:ff::1" } else { "198.51.100.254" };
+        let mut error = IcmpError::new(Wrong::TooLarge(1280), router, &sent.between(n.client, n.backend));
+        error.link.to = UPLINK_MAC;
+        let expected = IcmpError {
+            link: Link { to: POD_MAC, from: HOST_MAC },
+            from: addr(n.vip).ip(),
+            hops: 63,
+            about: sent,
+            ..error.clone()
+        };
+        let run = Run { reason: Reason::RelatedError, code: code::REDIRECT, bytes: expected.bytes() };
+        assert_eq!(dataplane.run_on("from_wire", UPLINK, &error.bytes()), run);
     }
 }

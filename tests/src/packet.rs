@@ -21,10 +21,16 @@ pub enum Transport {
     Udp,
     /// UDP whose sender has not summed it, which IPv4 allows.
     UdpUnsummed,
-    /// SCTP; the checksum field is no checksum.
+    /// SCTP, with its CRC.
     Sctp,
+    /// SCTP whose CRC the device is to fill in.
+    SctpUnsummed,
+    /// What a later fragment of a UDP datagram has: data.
+    UdpRest,
     /// ICMP echo request of the family.
     Echo,
+    /// ICMP echo reply of the family.
+    EchoReply,
 }
 
 /// TCP flags.
@@ -56,6 +62,8 @@ pub struct Packet {
     pub hops: u8,
     /// IPv4: offset in units of 8 bytes and "more fragments" in the top bit. IPv6: adds a fragment header.
     pub fragment: Option<Fragment>,
+    /// IPv4: routers may cut it into fragments.
+    pub may_be_cut: bool,
     /// TCP options, a multiple of 4 bytes.
     pub options: Vec<u8>,
     /// IPv4 options, or whole IPv6 extension headers with the numbers of their kinds; multiples of 4 or 8 bytes.
@@ -69,8 +77,10 @@ pub struct Packet {
 pub enum Fragment {
     /// The first: it has the ports.
     First,
-    /// A later one, this many bytes in.
+    /// The last, this many bytes in.
     Later(u16),
+    /// One in between, this many bytes in.
+    Middle(u16),
 }
 
 /// IPv4 options or one IPv6 extension header.
@@ -102,6 +112,7 @@ impl Packet {
             transport,
             hops: 64,
             fragment: None,
+            may_be_cut: false,
             options: Vec::new(),
             extra: Vec::new(),
             payload: Vec::new(),
@@ -150,7 +161,13 @@ impl Packet {
     pub fn port_unreachable(&self) -> Vec<u8> {
         let start = match self.transport {
             Transport::Tcp(_) => 20,
-            Transport::Udp | Transport::UdpUnsummed | Transport::Sctp | Transport::Echo => 8,
+            Transport::UdpRest => 0,
+            Transport::Udp
+            | Transport::UdpUnsummed
+            | Transport::Sctp
+            | Transport::SctpUnsummed
+            | Transport::Echo
+            | Transport::EchoReply => 8,
         };
         let quote = [&self.network()[..], &self.transport_bytes()[..start]].concat();
         let kind = if self.is_v4() { [3, 3] } else { [1, 4] };
@@ -202,10 +219,10 @@ impl Packet {
     fn proto(&self) -> u8 {
         match self.transport {
             Transport::Tcp(_) => 6,
-            Transport::Udp | Transport::UdpUnsummed => 17,
-            Transport::Sctp => 132,
-            Transport::Echo if self.is_v4() => 1,
-            Transport::Echo => 58,
+            Transport::Udp | Transport::UdpUnsummed | Transport::UdpRest => 17,
+            Transport::Sctp | Transport::SctpUnsummed => 132,
+            Transport::Echo | Transport::EchoReply if self.is_v4() => 1,
+            Transport::Echo | Transport::EchoReply => 58,
         }
     }
 
@@ -218,9 +235,11 @@ impl Packet {
         let (from, to, length) = (self.from.ip(), self.to.ip(), self.transport_bytes().len());
         if self.is_v4() {
             let fragment = match self.fragment {
+                None if self.may_be_cut => 0,
                 None => 0x4000,
                 Some(Fragment::First) => 0x2000,
                 Some(Fragment::Later(bytes)) => bytes / 8,
+                Some(Fragment::Middle(bytes)) => 0x2000 | bytes / 8,
             };
             let options: Vec<u8> = self.extra.iter().flat_map(|extra| extra.bytes.clone()).collect();
             return header4(from, to, self.proto(), 0, self.hops, fragment, &options, length);
@@ -230,6 +249,7 @@ impl Packet {
             let field: u16 = match fragment {
                 Fragment::First => 1,
                 Fragment::Later(bytes) => bytes & !7,
+                Fragment::Middle(bytes) => bytes & !7 | 1,
             };
             let bytes = [&[0, 0][..], &field.to_be_bytes(), &[0, 0, 0, 7]].concat();
             extras.push(Extra { kind: 44, bytes });
@@ -256,16 +276,27 @@ impl Packet {
                 let at = (self.transport == Transport::Udp).then_some(6);
                 ([&ports[..], &length, &[0, 0], &self.payload].concat(), at)
             }
-            Transport::Sctp => {
-                ([&ports[..], &[0, 0, 0, 1, 0xaa, 0xbb, 0xcc, 0xdd], &self.payload].concat(), None)
+            Transport::Sctp | Transport::SctpUnsummed => {
+                let mut bytes = [&ports[..], &[0, 0, 0, 1, 0, 0, 0, 0], &self.payload].concat();
+                if self.transport == Transport::Sctp {
+                    let crc = crc32c(&bytes).to_le_bytes();
+                    bytes[8..12].copy_from_slice(&crc);
+                }
+                (bytes, None)
             }
-            Transport::Echo => {
-                let kind = if self.is_v4() { 8 } else { 128 };
+            Transport::UdpRest => (self.payload.clone(), None),
+            Transport::Echo | Transport::EchoReply => {
+                let kind = match (self.transport, self.is_v4()) {
+                    (Transport::Echo, true) => 8,
+                    (Transport::Echo, false) => 128,
+                    (_, true) => 0,
+                    (_, false) => 129,
+                };
                 ([&[kind, 0, 0, 0, 0, 1, 0, 1][..], &self.payload].concat(), Some(2))
             }
         };
         if let Some(at) = at {
-            let plain = self.transport == Transport::Echo && self.is_v4();
+            let plain = self.proto() == 1;
             let pseudo = match plain {
                 true => Vec::new(),
                 false => pseudo_header(self.from.ip(), self.to.ip(), self.proto(), bytes.len()),
@@ -281,20 +312,20 @@ impl Packet {
     }
 }
 
-fn octets(ip: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
-fn ethernet(link: Link, is_v4: bool) -> Vec<u8> {
+pub(crate) fn ethernet(link: Link, is_v4: bool) -> Vec<u8> {
     let protocol = if is_v4 { [8, 0] } else { [0x86, 0xdd] };
     [&link.to[..], &link.from, &protocol].concat()
 }
 
 #[expect(clippy::too_many_arguments, reason = "the fields of the header, in their order")]
-fn header4(
+pub(crate) fn header4(
     from: IpAddr,
     to: IpAddr,
     proto: u8,
@@ -314,18 +345,26 @@ fn header4(
     bytes
 }
 
-fn header6(from: IpAddr, to: IpAddr, next: u8, hops: u8, length: usize) -> Vec<u8> {
+pub(crate) fn header6(from: IpAddr, to: IpAddr, next: u8, hops: u8, length: usize) -> Vec<u8> {
     let length = (length as u16).to_be_bytes();
     [&[0x60, 0, 0, 0][..], &length, &[next, hops], &octets(from), &octets(to)].concat()
 }
 
-fn pseudo_header(from: IpAddr, to: IpAddr, proto: u8, length: usize) -> Vec<u8> {
+pub(crate) fn pseudo_header(from: IpAddr, to: IpAddr, proto: u8, length: usize) -> Vec<u8> {
     let length = (length as u32).to_be_bytes();
     [&octets(from)[..], &octets(to), &length, &[0, 0, 0, proto]].concat()
 }
 
+/// RFC 9260 appendix A, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |register: u32| (register >> 1) ^ if register & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    let fold =
+        |register: u32, byte: &u8| (0..8).fold(register ^ u32::from(*byte), |register, _| step(register));
+    !bytes.iter().fold(u32::MAX, fold)
+}
+
 /// RFC 1071, in the plainest way.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u64 =
         bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u64::from)).sum();
     while sum > 0xffff {

@@ -7,7 +7,7 @@ mod table;
 pub use open::open;
 pub use plan::Plan;
 
-use proxy_common::{Flow, FlowFlags, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
+use proxy_common::{Flow, FlowFlags, FlowKey, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
 use crate::family::Wired;
 use crate::packet::cursor::{Access as _, Frame};
@@ -88,6 +88,15 @@ pub fn find<F: Verified>(
     Ok(Entry { flow, reason })
 }
 
+/// The entry of the packets with this tuple, answered or not. Nothing changes by the question.
+#[inline(always)]
+pub fn known<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+    match table::answered::<F>(key) {
+        Some(flow) => Some(flow),
+        None => table::unanswered::<F>(key),
+    }
+}
+
 #[inline(always)]
 fn reason_of(flags: FlowFlags) -> Reason {
     if flags.has(FlowFlags::REPLY) { Reason::FlowReply } else { Reason::FlowForward }
@@ -96,7 +105,7 @@ fn reason_of(flags: FlowFlags) -> Reason {
 /// Packets that were translated where they came in pass an egress hook, too, and may then look like the node's
 /// own requests: only what has come in by no device is one.
 #[inline(always)]
-fn applies(frame: &Frame, hook: Hook, flags: FlowFlags) -> bool {
+pub fn applies(frame: &Frame, hook: Hook, flags: FlowFlags) -> bool {
     match hook.direction {
         Direction::Ingress => true,
         Direction::Egress => flags.has(FlowFlags::REPLY) || frame.is_from_here(),

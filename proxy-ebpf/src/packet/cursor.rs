@@ -4,7 +4,7 @@
 use aya_ebpf::{
     bindings::__sk_buff,
     cty::c_void,
-    helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes},
     programs::TcContext,
 };
 use proxy_common::{Addr6, Reason};
@@ -27,6 +27,8 @@ const MAX_OFFSET: usize = 1024;
 pub unsafe trait Wire: Copy {}
 
 // SAFETY: plain integers and arrays of them.
+unsafe impl Wire for u16 {}
+// SAFETY: as above.
 unsafe impl Wire for u32 {}
 // SAFETY: as above.
 unsafe impl Wire for u64 {}
@@ -115,6 +117,25 @@ impl Frame {
         // SAFETY: the context is the one that the kernel gave the program.
         let done = unsafe { bpf_skb_adjust_room(self.skb(), len as i32, BPF_ADJ_ROOM_MAC, 0) };
         if done == 0 { Ok(()) } else { Err(()) }
+    }
+
+    /// Writes over what lies at `offset`, and keeps the kernel's own sum over the packet right, if it has one. For bytes
+    /// that are no part of a header of the packet's own, whose sum does not change.
+    #[inline(always)]
+    pub fn store<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), ()> {
+        const BPF_F_RECOMPUTE_CSUM: u64 = 1;
+        let (from, size) = ((&raw const *value).cast(), size_of::<T>() as u32);
+        // SAFETY: the context is the one that the kernel gave the program, the value is as long as we say.
+        let done =
+            unsafe { bpf_skb_store_bytes(self.skb(), offset as u32, from, size, BPF_F_RECOMPUTE_CSUM) };
+        if done == 0 { Ok(()) } else { Err(()) }
+    }
+
+    /// Bytes of data in each of the packets that the device is to cut the frame into; zero: it is one packet.
+    #[inline(always)]
+    pub fn segment(&self) -> u32 {
+        // SAFETY: the context is live for the whole program; the field is readable at a tc hook.
+        unsafe { (*self.skb()).gso_size }
     }
 
     /// A process in the hook's own namespace sent the frame. A socket would not tell: a frame that comes in by a

@@ -2,7 +2,7 @@
 
 use super::cursor::Wire;
 
-/// Type, code, checksum and a word that "port unreachable" leaves zero.
+/// Type, code, checksum and a word that only "too large" needs.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct IcmpError {
@@ -10,8 +10,9 @@ pub struct IcmpError {
     pub kind: [u8; 2],
     /// Internet checksum over the message; in IPv6 over its pseudo header, too.
     pub checksum: u16,
-    /// Zero.
-    pub unused: u32,
+    /// The largest size, in network order, for a packet that was too large; else zero (RFC 1191 section 4, RFC 4443
+    /// section 3.2).
+    pub size: u32,
 }
 
 // SAFETY: plain numbers, 8 bytes without padding.

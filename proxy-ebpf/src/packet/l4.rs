@@ -15,6 +15,18 @@ pub struct Ports {
     pub destination: Port,
 }
 
+impl Ports {
+    /// Both as they lie in a packet.
+    #[inline(always)]
+    pub fn word(self) -> u32 {
+        let ([a, b], [c, d]) = (self.source.wire().to_ne_bytes(), self.destination.wire().to_ne_bytes());
+        u32::from_ne_bytes([a, b, c, d])
+    }
+}
+
+/// Where the checksum is in SCTP's header (RFC 9260 section 3.1).
+pub const SCTP_CHECKSUM: usize = 8;
+
 /// TCP's header without options (RFC 9293 section 3.1); numbers in network order.
 #[derive(Clone, Copy)]
 #[repr(C)]

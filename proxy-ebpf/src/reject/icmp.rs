@@ -1,4 +1,4 @@
-//! ICMP port unreachable, made of the client's own packet (item 91).
+//! ICMP errors, made of the sender's own packet (items 91, 110).
 
 use proxy_common::checksum;
 
@@ -12,9 +12,16 @@ use crate::packet::{Packet, l4};
 /// IPv4 header, or for IPv6 with short extension headers.
 const MAX_QUOTED: usize = 128;
 
+/// Answers with an error of this type and code. `size` is the header's last word.
+///
 /// `[ Ethernet | IP | transport … ]` becomes `[ Ethernet | IP | ICMP | IP | start of transport ]`.
 #[inline(always)]
-pub fn rewrite<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>) -> Option<()> {
+pub fn rewrite<F: Wired>(
+    frame: &mut Frame,
+    packet: &Packet<F::Addr>,
+    kind: [u8; 2],
+    size: u32,
+) -> Option<()> {
     let outer = frame.read::<Ethernet>(0)?;
     let (asked, client) = (packet.key.dst, packet.key.src);
     let quoted = packet.transport - ethernet::LENGTH + l4::quoted_length(packet.key.proto);
@@ -26,9 +33,10 @@ pub fn rewrite<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>) -> Option<
     frame.make_room(room as u32).ok()?;
 
     let length = (size_of::<IcmpError>() + quoted) as u16;
-    let mut error = IcmpError { kind: F::PORT_UNREACHABLE, checksum: 0, unused: 0 };
+    let mut error = IcmpError { kind, checksum: 0, size };
     let [kind, code] = error.kind;
     let own = checksum::add(F::icmp_sum(asked, client, length), u16::from_ne_bytes([kind, code]) as u32);
+    let own = checksum::add(own, size);
     error.checksum = !checksum::fold(checksum::add(own, sum(frame, ethernet::LENGTH + room, quoted)?));
 
     *frame.edit::<Ethernet>(0)? =

@@ -11,19 +11,45 @@ use proxy_common::Proto;
 
 use crate::action::Action;
 use crate::family::Wired;
+use crate::family::related::Unusual;
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::road::Direction;
 
-/// Turns the packet into the answer and sends it back to where it came from. Only packets that open a
+/// Turns a packet that is refused into the answer and sends it back to where it came from. Only packets that open a
 /// connection get here, so nothing that answers an error or a RST is ever sent.
 #[inline(always)]
 pub fn answer<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>, direction: Direction) -> Action {
     let answered = if packet.key.proto == Proto::TCP && reset::applies::<F>(frame, packet) {
         reset::rewrite::<F>(frame, packet)
     } else {
-        icmp::rewrite::<F>(frame, packet)
+        icmp::rewrite::<F>(frame, packet, F::PORT_UNREACHABLE, 0)
     };
+    back(frame, answered, direction)
+}
+
+/// Tells the sender of a packet that may not be cut how large it may be (RFC 1191, RFC 8201).
+#[inline(always)]
+pub fn too_large<F: Unusual>(
+    frame: &mut Frame,
+    packet: &Packet<F::Addr>,
+    mtu: u16,
+    direction: Direction,
+) -> Action {
+    let answered = icmp::rewrite::<F>(frame, packet, F::TOO_LARGE, (mtu as u32).to_be());
+    back(frame, answered, direction)
+}
+
+/// Tells the sender that nobody is there, whatever it sent.
+#[inline(always)]
+pub fn unreachable<F: Wired>(frame: &mut Frame, packet: &Packet<F::Addr>, direction: Direction) -> Action {
+    let answered = icmp::rewrite::<F>(frame, packet, F::PORT_UNREACHABLE, 0);
+    back(frame, answered, direction)
+}
+
+/// Sends the answer to where the packet came from.
+#[inline(always)]
+pub fn back(frame: &Frame, answered: Option<()>, direction: Direction) -> Action {
     match (answered, direction) {
         (Some(()), Direction::Ingress) => Action::out_of(frame.device()),
         (Some(()), Direction::Egress) => Action::into_device(frame.device()),

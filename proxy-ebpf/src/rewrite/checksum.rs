@@ -9,7 +9,10 @@ use proxy_common::{Flow, Proto, Reason};
 
 use crate::family::Wired;
 use crate::packet::cursor::Access;
+use crate::packet::ethernet;
+use crate::packet::l4::Ports;
 use crate::packet::{Packet, l4};
+use crate::verified;
 
 /// Brings the checksum in line with the rewritten addresses and ports.
 #[inline(always)]
@@ -19,7 +22,7 @@ pub fn transport<F: Wired>(
     flow: &Flow<F::Addr>,
 ) -> Result<(), Reason> {
     let proto = packet.key.proto;
-    let Some(offset) = l4::checksum_offset(proto) else { return Ok(()) };
+    let Some(offset) = l4::checksum_offset(proto) else { return sctp::<F>(frame, packet, flow) };
     let offset = packet.transport + offset;
     // A UDP checksum of zero says that there is none (RFC 768); it stays so.
     let zero = if proto == Proto::UDP { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
@@ -34,6 +37,33 @@ pub fn transport<F: Wired>(
     }
     if flow.port_delta != 0 {
         frame.replace_checksum(offset, flow.port_delta, zero).map_err(|_| Reason::RewriteFailed)?;
+    }
+    Ok(())
+}
+
+/// SCTP's checksum is a CRC over the packet without addresses (RFC 9260 appendix A). A sender on this machine that leaves
+/// it to the device has written zero, and so it stays.
+#[inline(always)]
+fn sctp<F: Wired>(
+    frame: &mut impl Access,
+    packet: &Packet<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Result<(), Reason> {
+    let proto = packet.key.proto;
+    if flow.port_delta == 0 {
+        return Ok(());
+    }
+    let header = frame.read::<F::Header>(ethernet::LENGTH).ok_or(Reason::RewriteFailed)?;
+    let end = ethernet::LENGTH + size_of::<F::Header>() + F::payload_length(&header);
+    let length = end.wrapping_sub(packet.transport);
+    if length < l4::shortest(proto) || length > u16::MAX as usize {
+        return Err(Reason::RewriteFailed);
+    }
+    let field = frame.edit::<u32>(packet.transport + l4::SCTP_CHECKSUM).ok_or(Reason::RewriteFailed)?;
+    if *field != 0 {
+        let old = Ports { source: packet.key.sport, destination: packet.key.dport };
+        let new = Ports { source: flow.sport, destination: flow.dport };
+        *field ^= verified::crc_difference(old.word(), new.word(), length as u16);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::family::{Hop, Wired};
 use crate::packet::Packet;
 use crate::packet::cursor::Access;
 use crate::packet::ethernet::{self, Ethernet, Mac};
-use crate::packet::l4::{self, Ports};
+use crate::packet::l4::Ports;
 
 /// Translates the packet, and addresses its Ethernet header if it leaves by `route` without the stack.
 ///
@@ -21,11 +21,6 @@ pub fn translate<F: Wired>(
     flow: &Flow<F::Addr>,
     route: Route,
 ) -> Result<(), Reason> {
-    let proto = packet.key.proto;
-    if l4::checksum_offset(proto).is_none() && flow.port_delta != 0 {
-        // SCTP's checksum is a CRC over the ports and all data (RFC 9260 appendix A).
-        return Err(Reason::RewriteFailed);
-    }
     let ports = frame.edit::<Ports>(packet.transport).ok_or(Reason::RewriteFailed)?;
     *ports = Ports { source: flow.sport, destination: flow.dport };
     let hop = if route == Route::STACK { Hop::Uncounted } else { Hop::Counted };

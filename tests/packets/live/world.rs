@@ -74,7 +74,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A network namespace: a thread that lives in it and does what it is told.
 pub(super) struct Namespace {
     jobs: Sender<Job>,
-    thread: i32,
+    pub(super) thread: i32,
 }
 
 impl Namespace {
@@ -104,14 +104,14 @@ impl Namespace {
         done.recv().expect("the job does not panic")
     }
 
-    fn ip(&self, words: String) {
+    pub(super) fn ip(&self, words: String) {
         self.run(move || ip(&words));
     }
 }
 
 pub(super) struct World {
     pub(super) dataplane: Dataplane,
-    names: &'static Names,
+    pub(super) names: &'static Names,
     pub(super) pod_a: Namespace,
     pub(super) pod_b: Namespace,
     pub(super) outside: Namespace,
