@@ -93,6 +93,9 @@ impl FlowFlags {
     pub const MASQUERADED: Self = Self(8);
     /// `route`, `ifindex` and the Ethernet addresses are filled in; without it the next packet looks them up.
     pub const ROUTED: Self = Self(16);
+    /// Of the answers of a UDP backend that the client was taken away from: what it still says is translated, and makes
+    /// no connection.
+    pub const LEFT: Self = Self(32);
 
     /// All flags of `other` are set here.
     #[inline(always)]
@@ -116,6 +119,7 @@ impl fmt::Debug for FlowFlags {
             (Self::RST, "rst"),
             (Self::MASQUERADED, "masqueraded"),
             (Self::ROUTED, "routed"),
+            (Self::LEFT, "left"),
         ];
         let mut list = f.debug_set();
         for (flag, name) in names {

@@ -23,6 +23,9 @@ pub const RANGES: u32 = 65_536;
 /// Default size of each `flows` map, two entries per connection.
 pub const FLOWS: u32 = 262_144;
 
+/// Size of each `spareflows` map where no connections move: nobody asks it, and the kernel makes no empty map.
+pub const SPARE_FLOWS: u32 = 1;
+
 /// Default size of each `halfopen` map: connections being set up at one moment.
 pub const HALF_OPEN: u32 = 32_768;
 
@@ -59,6 +62,10 @@ pub const PORTS_FULL: u32 = 1_024;
 
 /// IPv6 extension headers walked before a packet counts as malformed; RFC 8200 names six kinds.
 pub const EXTENSION_HEADERS: usize = 6;
+
+/// Slots looked at for a datagram socket that already talks to the chosen backend by another frontend, before it has to
+/// share that one: it would have to talk to as many Services to take them all.
+pub const DISTINCT_SCAN: u32 = 64;
 
 /// Slots compared when a remembered backend is not where it was: as many as the longest segment has that more than a
 /// few thousand backends share (see [`MAGLEV_TABLES`]). A backend that is still there is found within some times the

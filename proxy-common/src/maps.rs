@@ -241,6 +241,10 @@ specs! {
         "kernel, agent (removal)" => "kernel, proxyctl", "answered connections, two entries each, never evicted";
     "flows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::FLOWS,
         "kernel, agent (removal)" => "kernel, proxyctl", "the same for IPv6";
+    "spareflows4" Hash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::SPARE_FLOWS,
+        "nobody" => "nobody", "stands for the other table while `flows4` gets another size";
+    "spareflows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::SPARE_FLOWS,
+        "nobody" => "nobody", "the same for IPv6";
     "halfopen4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::HALF_OPEN,
         "kernel" => "kernel, proxyctl", "connections without an answer yet";
     "halfopen6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::HALF_OPEN,

@@ -24,8 +24,10 @@ pub struct DatapathConfig {
     pub node_packets: u8,
     /// Nonzero: what becomes of new connections is counted by Service port.
     pub tallies: u8,
-    /// Always zero.
-    pub pad: [u8; 2],
+    /// Nonzero: the kernel has multipath TCP. Without it the helper that finds such a socket has no type to give.
+    pub mptcp: u8,
+    /// Nonzero while connections move to a table of another size: a flow that is not in `flows` may be in `spareflows`.
+    pub two_tables: u8,
 }
 
 /// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,

@@ -12,7 +12,7 @@ pub enum Outcome {
     Translate,
     /// The client is told at once: RST or ICMP port unreachable, `ECONNREFUSED` on the socket road.
     Reject,
-    /// Gone without a word, or `EPERM` on the socket road.
+    /// Gone without a word, or `EHOSTUNREACH` on the socket road.
     Drop,
 }
 
@@ -103,6 +103,8 @@ reasons! {
     TooLarge = 26 => Reject, "too-large";
     /// An echo request to a Service's address, answered as long as the Service has a backend (item 54).
     Echo = 27 => Translate, "echo";
+    /// A socket bound to a loopback address, and a backend on another host: the backend could never answer (item 55).
+    LoopbackSource = 28 => Drop, "loopback-source";
 }
 
 impl Reason {

@@ -26,7 +26,8 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     pod_packets: 1,
     node_packets: 1,
     tallies: 1,
-    pad: [0; 2],
+    mptcp: 1,
+    two_tables: 0,
 });
 
 /// One field of [`CONFIG`], without loading the others: `Global::load` reads all of them byte by byte, for each packet.
@@ -115,6 +116,12 @@ static FLOWS4: HashMap<FlowKey<Addr4>, Flow<Addr4>> = HashMap::with_max_entries(
 
 #[map(name = "flows6")]
 static FLOWS6: HashMap<FlowKey<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(limits::FLOWS, 0);
+
+#[map(name = "spareflows4")]
+static SPARE_FLOWS4: HashMap<FlowKey<Addr4>, Flow<Addr4>> = HashMap::with_max_entries(limits::SPARE_FLOWS, 0);
+
+#[map(name = "spareflows6")]
+static SPARE_FLOWS6: HashMap<FlowKey<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(limits::SPARE_FLOWS, 0);
 
 #[map(name = "halfopen4")]
 static HALF_OPEN4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>> =
@@ -213,6 +220,8 @@ pub trait Tables: Family {
     fn ports_full() -> &'static LruHashMap<FlowKey<Self::Addr>, u32>;
     /// Answered connections.
     fn flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
+    /// More of them, while they move to another table.
+    fn spare_flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
     /// Connections without an answer yet.
     fn half_open() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
     /// Datagrams in fragments whose first has come.
@@ -228,7 +237,7 @@ pub trait Tables: Family {
 }
 
 macro_rules! tables {
-    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $half_open:ident,
+    ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $spare:ident, $half_open:ident,
      $fragments:ident, $held:ident, $peers:ident, $local:ident, $node:ident, $nets:ident, $sources:ident,
      $ports_full:ident) => {
         impl Tables for $family {
@@ -265,6 +274,10 @@ macro_rules! tables {
                 &$flows
             }
             #[inline(always)]
+            fn spare_flows() -> &'static HashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
+                &$spare
+            }
+            #[inline(always)]
             fn half_open() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
                 &$half_open
             }
@@ -299,6 +312,7 @@ tables!(
     BACKENDS4,
     RANGES4,
     FLOWS4,
+    SPARE_FLOWS4,
     HALF_OPEN4,
     FRAGMENTS4,
     HELD4,
@@ -316,6 +330,7 @@ tables!(
     BACKENDS6,
     RANGES6,
     FLOWS6,
+    SPARE_FLOWS6,
     HALF_OPEN6,
     FRAGMENTS6,
     HELD6,

@@ -54,7 +54,7 @@ fn tell(implementation: Implementation, manners: Manners) {
 #[test]
 fn a_service_is_answered_from_kubectl_to_the_socket_on_the_socket_road() {
     // The hook fails the call itself.
-    let given_up = Failure::Errno("EPERM".to_owned());
+    let given_up = Failure::Errno("EHOSTUNREACH".to_owned());
     let manners = Manners { datagram_from_node_refused: Failure::Refused, given_up };
     tell(Implementation::Sluice(Road::Socket), manners);
 }

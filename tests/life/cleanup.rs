@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::loaded_maps;
 use aya::programs::{loaded_links, loaded_programs};
+use proxy_common::maps::LAYOUT_VERSION;
 use serde_json::{Value, json};
 use sluice_lab::{Failure, SocketLb, Stop};
 
@@ -113,7 +114,8 @@ impl Traces {
         let id = stage.lab.id().to_string();
         let run = std::fs::read_dir("/run/sluice").unwrap().map(|entry| entry.unwrap().path());
         let run = run.filter(|path| names(path, &id) && names(path, "node--1"));
-        let folders: BTreeSet<PathBuf> = run.chain([root.clone(), root.join("v1")]).collect();
+        let folders: BTreeSet<PathBuf> =
+            run.chain([root.clone(), root.join(format!("v{LAYOUT_VERSION}"))]).collect();
         assert_eq!(folders.len(), 3, "{folders:?}");
         assert!(!maps.is_empty() && !links.is_empty());
         Self { links, programs, maps, folders }

@@ -6,8 +6,11 @@
 mod cleanup;
 mod loads;
 mod manifest;
+mod nodeport;
 mod objects;
 mod refusal;
+mod resize;
 mod restart;
+mod road;
 mod scale;
 mod stage;

@@ -35,6 +35,8 @@ pods:
 - {name: web-2, node: node-2, ips: [10.244.2.12, 'fd00:244:2::12']}
 - {name: web-3, node: node-2, ips: [10.244.2.13, 'fd00:244:2::13']}
 - {name: client, node: node-1, ips: [10.244.1.100, 'fd00:244:1::100']}
+outside:
+- {name: outside, ips: [172.18.0.100, 'fd00:18::100']}
 ";
 
 /// The lab with `demo/web` in its manifests. Dropping it takes everything down.

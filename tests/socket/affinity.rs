@@ -104,3 +104,28 @@ fn affinity_that_is_switched_off_is_off_for_the_next_connection() {
         }
     });
 }
+
+#[test]
+fn a_client_that_comes_back_from_another_port_finds_its_backend_again() {
+    room::run(|room| {
+        for view in View::ALL {
+            let backends: Vec<_> = (1..=4).map(|n| server::datagram(view, n)).collect();
+            let at = view.frontend(1, PORT);
+            let service = room.service(&backends);
+            room.put(at, Proto::UDP, Frontend { affinity: TIMEOUT, ..service });
+            // As a client of QUIC does that changes its port, or its socket, in the middle of a connection.
+            let asked = |connected: bool| {
+                let socket = server::client(view);
+                if connected {
+                    socket.connect(view.named(at)).expect("a Service with backends");
+                    socket.send(b"?").expect("it is connected");
+                } else {
+                    socket.send_to(b"?", view.named(at)).expect("a Service with backends");
+                }
+                server::answer(&socket).0
+            };
+            let first = asked(false);
+            assert_eq!([false, true, false, true, true, false].map(asked), [first; 6], "item 96, {view:?}");
+        }
+    });
+}

@@ -6,10 +6,13 @@
 mod affinity;
 mod algorithm;
 mod datagram;
+mod message;
 mod object;
+mod place;
 mod range;
 mod refusal;
 mod room;
 mod server;
+mod source;
 mod stream;
 mod view;

@@ -24,7 +24,7 @@ fn errors(view: View, to: SocketAddr) -> [Option<i32>; 3] {
 }
 
 const REFUSED: [Option<i32>; 3] = [Some(libc::ECONNREFUSED); 3];
-const DENIED: [Option<i32>; 3] = [Some(libc::EPERM); 3];
+const DENIED: [Option<i32>; 3] = [Some(libc::EHOSTUNREACH); 3];
 
 fn put_both(room: &mut Room, at: SocketAddr, frontend: Frontend) {
     for proto in [Proto::TCP, Proto::UDP] {

@@ -141,16 +141,14 @@ impl Room {
             "-6 route add fd00:96::/64 dev lo".to_owned(),
         ];
         commands.extend((1..=4).map(|n| format!("-6 addr add fd00::{n}/128 dev lo nodad")));
-        for command in commands {
-            let status = Command::new("ip").args(command.split(' ')).status().expect("iproute2 is installed");
-            assert!(status.success(), "ip {command}");
-        }
-        fs::write(cgroup.join("cgroup.procs"), process::id().to_string()).expect("a process can move");
+        commands.iter().for_each(|command| ip(command));
+        move_to(cgroup);
         let host_netns = match place {
             Place::Node => netns_cookie(),
             Place::Pod => u64::MAX,
         };
-        let mut config = DatapathConfig { host_netns, ipv4: 1, ipv6: 1, ..DatapathConfig::default() };
+        let mut config =
+            DatapathConfig { host_netns, ipv4: 1, ipv6: 1, mptcp: 1, ..DatapathConfig::default() };
         change(&mut config);
         let mut object = object::load(config, 4_096);
         write_node::<Addr4>(&mut object, "node4", &[]);
@@ -242,6 +240,24 @@ impl Room {
         object::array(&mut self.object, "node6").set(0, Cell(node6), 0).expect("the entry exists");
     }
 
+    /// Gives the room an address that is no loopback address.
+    pub(crate) fn host_address(&self, address: &str) {
+        ip(&format!("addr add {address}/32 dev lo"));
+    }
+
+    /// Says that an address is the node's.
+    pub(crate) fn node_has(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(ip) => self.insert("localaddrs4", Addr4::from(ip), 1_u32),
+            IpAddr::V6(ip) => self.insert("localaddrs6", Addr6::from(ip), 1_u32),
+        }
+    }
+
+    /// The control group whose sockets are served.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        PathBuf::from(env::var_os(INSIDE).expect("only inside of a room"))
+    }
+
     /// Lets a Service's clients with this source in.
     pub(crate) fn admit(&mut self, service: ServiceId, client: IpAddr) {
         match client {
@@ -293,6 +309,16 @@ impl Room {
 
 /// Everybody is given the local segment, and dropped if it is empty.
 pub(crate) const LOCAL_OR_DROP: [ClientRule; 3] = [ClientRule::LOCAL.with(ClientRule::DROP_IF_EMPTY); 3];
+
+fn ip(command: &str) {
+    let status = Command::new("ip").args(command.split(' ')).status().expect("iproute2 is installed");
+    assert!(status.success(), "ip {command}");
+}
+
+/// Moves this process into a control group.
+pub(crate) fn move_to(cgroup: &Path) {
+    fs::write(cgroup.join("cgroup.procs"), process::id().to_string()).expect("a process can move");
+}
 
 fn attach(object: &mut Ebpf, cgroup: &Path) {
     let cgroup = fs::File::open(cgroup).expect("the control group exists");

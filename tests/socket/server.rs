@@ -14,11 +14,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A stream server at the n-th address: tells each client its own address and closes.
 pub(crate) fn stream(view: View, n: u8) -> SocketAddr {
+    listen(view, n, 0)
+}
+
+/// The same, but it wants to be asked: with one byte.
+pub(crate) fn asked(view: View, n: u8) -> SocketAddr {
+    listen(view, n, 1)
+}
+
+fn listen(view: View, n: u8, question: usize) -> SocketAddr {
     let listener = TcpListener::bind(view.backend(n)).expect("the address is free");
     let addr = listener.local_addr().expect("a listener has an address");
     thread::spawn(move || {
         while let Ok((mut client, _)) = listener.accept() {
             // A client that is gone already is the test's business.
+            let _ = client.read_exact(&mut vec![0; question]);
             let _ = client.write_all(addr.to_string().as_bytes());
         }
     });

@@ -1,9 +1,14 @@
 //! How long ago a flow was seen: jiffies of the kernel turned into seconds. Nobody tells userspace how many jiffies
 //! a second has, so it is measured between two readings.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
 
-use super::{error::Error, load::Programs};
+use aya::programs::ProgramError;
+
+use super::{error::Error, load::CLOCK, sys};
 
 /// Values of `CONFIG_HZ` that exist.
 const RATES: [u32; 4] = [100, 250, 300, 1_000];
@@ -14,6 +19,7 @@ const LEAST: Duration = Duration::from_secs(1);
 /// Two readings, and what they say.
 #[derive(Debug)]
 pub struct Clock {
+    program: OwnedFd,
     start: (Instant, u32),
     rate: Option<u32>,
 }
@@ -41,22 +47,33 @@ impl Clock {
     ///
     /// # Errors
     /// [`Error::Program`].
-    pub fn start(programs: &Programs, now: Instant) -> Result<Self, Error> {
-        Ok(Self { start: (now, programs.jiffies()?), rate: None })
+    pub fn start(program: OwnedFd, now: Instant) -> Result<Self, Error> {
+        let jiffies = jiffies(&program)?;
+        Ok(Self { program, start: (now, jiffies), rate: None })
     }
 
     /// The moment `now`; `None` while the first reading is too fresh to measure the rate.
     ///
     /// # Errors
     /// [`Error::Program`].
-    pub fn read(&mut self, programs: &Programs, now: Instant) -> Result<Option<Jiffies>, Error> {
-        let jiffies = programs.jiffies()?;
+    pub fn read(&mut self, now: Instant) -> Result<Option<Jiffies>, Error> {
+        let jiffies = jiffies(&self.program)?;
         let elapsed = now.saturating_duration_since(self.start.0);
         if self.rate.is_none() && elapsed >= LEAST {
             self.rate = Some(nearest(jiffies.wrapping_sub(self.start.1), elapsed));
         }
         Ok(self.rate.map(|rate| Jiffies { now: jiffies, rate }))
     }
+}
+
+/// The low 32 bits of the kernel's jiffies now.
+fn jiffies(program: &OwnedFd) -> Result<u32, Error> {
+    // It writes the count over the first eight bytes of the packet.
+    let (packet, mut out) = ([0_u8; 64], [0_u8; 64]);
+    let failed = |error| Error::Program { name: CLOCK, source: ProgramError::IOError(error) };
+    sys::test_run(program.as_fd(), &packet, &mut out).map_err(failed)?;
+    let [a, b, c, d, ..] = out;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
 }
 
 fn nearest(ticks: u32, elapsed: Duration) -> u32 {

@@ -10,7 +10,6 @@ use super::{
     counts,
     error::Error,
     family::{MapFamily, Maps},
-    load::Programs,
     map::Table,
     pins::Pinned,
     stale,
@@ -35,6 +34,8 @@ mod timeout {
     pub(super) const UNANSWERED: u32 = 60;
     /// The two entries of a flow are not written in one step; a single one that is older has lost its other half.
     pub(super) const SINGLE: u32 = 10;
+    /// A backend that was taken away has said all that it had to say.
+    pub(super) const LAST_WORDS: u32 = 5;
 }
 
 /// One in so many entries is checked for its other half in each scan, if nothing else raises a doubt.
@@ -79,6 +80,9 @@ fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFlags) -> u32 
 #[must_use]
 pub fn is_doubtful<A>(proto: Proto, stage: Stage, flow: &Flow<A>, now: Jiffies) -> bool {
     let age = now.since(flow.seen);
+    if flow.flags.has(FlowFlags::LEFT) {
+        return age >= timeout::LAST_WORDS;
+    }
     // A direction that has closed cannot tell whether the other one has: the least time-out that may apply.
     age >= timeout(proto, stage, flow.flags, flow.flags)
 }
@@ -88,6 +92,8 @@ pub fn is_doubtful<A>(proto: Proto, stage: Stage, flow: &Flow<A>, now: Jiffies) 
 pub fn is_over<A>(proto: Proto, stage: Stage, flow: &Flow<A>, other: Option<&Flow<A>>, now: Jiffies) -> bool {
     let age = now.since(flow.seen);
     match other {
+        // What its client sends goes elsewhere, under the same key as before perhaps, so that says nothing.
+        _ if flow.flags.has(FlowFlags::LEFT) => age >= timeout::LAST_WORDS,
         None => age >= timeout::SINGLE,
         Some(other) => age.min(now.since(other.seen)) >= timeout(proto, stage, flow.flags, other.flags),
     }
@@ -100,14 +106,9 @@ pub fn is_forgotten(value: &AffinityValue, timeout: Option<u32>, now_seconds: u3
     timeout.is_none_or(|timeout| age <= u32::MAX / 2 && age > timeout)
 }
 
-pub(super) fn collect(
-    maps: &Pinned,
-    clock: &mut Clock,
-    programs: &Programs,
-    now: Instant,
-) -> Result<Collected, Error> {
+pub(super) fn collect(maps: &Pinned, clock: &mut Clock, now: Instant) -> Result<Collected, Error> {
     let mut collected = Collected::default();
-    if let Some(now) = clock.read(programs, now)? {
+    if let Some(now) = clock.read(now)? {
         collect_family(&maps.v4, now, &mut collected)?;
         collect_family(&maps.v6, now, &mut collected)?;
     }
@@ -192,6 +193,10 @@ fn remove_if_over<F: MapFamily>(
         return Ok(0);
     }
     let Some(flow) = table.take(key)? else { return Ok(0) };
+    if flow.flags.has(FlowFlags::LEFT) {
+        // It stands alone: its client's key may lead elsewhere by now.
+        return Ok(1);
+    }
     let other_key = flow.other(key.proto);
     // Half of a flow would translate one direction only.
     let other = table.take(&other_key)?;
@@ -332,6 +337,18 @@ mod tests {
         let (key, _) = old[1];
         assert_eq!(collect_flows::<V4>(&table, Stage::Answered, NOW, |_, _| {}).unwrap(), (2, 1));
         assert_eq!(table.get(&key).unwrap(), None, "left alone, the old one goes with both entries");
+    }
+
+    #[test]
+    fn a_backend_that_was_left_is_heard_out_for_a_few_seconds() {
+        for other in [None, Some(seen(0, FlowFlags::default()))] {
+            let over = |age| {
+                let left = seen(age, FlowFlags::REPLY.with(FlowFlags::LEFT));
+                is_doubtful(Proto::UDP, Stage::Answered, &left, NOW)
+                    && is_over(Proto::UDP, Stage::Answered, &left, other.as_ref(), NOW)
+            };
+            assert!(over(5) && !over(4), "{other:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, TestRun, TestRunOptions},
+    programs::{CgroupSock, CgroupSockAddr, ProgramError, SchedClassifier},
 };
 use proxy_common::{DatapathConfig, maps::SPECS};
 use zerocopy::IntoBytes;
@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 use super::{
     error::Error,
     hook::Hook,
+    migrate::Tables,
     object,
     pins::Pins,
     settings::{Settings, SocketRoad, Tallies},
@@ -25,7 +26,10 @@ use super::{
 };
 
 /// Name of the program that tells the kernel's jiffies.
-const CLOCK: &str = "clock";
+pub(super) const CLOCK: &str = "clock";
+
+/// There where the kernel was built with multipath TCP.
+const MPTCP: &str = "/proc/sys/net/mptcp/enabled";
 
 /// The loaded programs. Dropping them detaches nothing that is pinned.
 pub struct Programs {
@@ -46,8 +50,24 @@ impl Programs {
     /// # Errors
     /// [`Error::Load`] when maps cannot be made, [`Error::Verifier`] for a program the kernel refuses.
     pub fn load(pins: &Pins, settings: &Settings, road: SocketRoad) -> Result<Self, Error> {
-        let constants = constants(settings, road, netns_cookie()?);
-        let paths: Vec<PathBuf> = SPECS.iter().map(|spec| pins.map(spec.name)).collect();
+        Self::load_over(pins, settings, road, Tables::One)
+    }
+
+    /// The same, over two tables of flows while connections move from one to the other.
+    ///
+    /// # Errors
+    /// As [`Programs::load`].
+    pub(super) fn load_over(
+        pins: &Pins,
+        settings: &Settings,
+        road: SocketRoad,
+        tables: Tables,
+    ) -> Result<Self, Error> {
+        let constants = DatapathConfig {
+            two_tables: u8::from(tables != Tables::One),
+            ..constants(settings, road, netns_cookie()?)
+        };
+        let paths: Vec<PathBuf> = SPECS.iter().map(|spec| tables.path(pins, spec)).collect();
         let mut loader = EbpfLoader::new();
         loader.override_global("CONFIG", constants.as_bytes(), true);
         for (spec, path) in SPECS.iter().zip(&paths) {
@@ -105,26 +125,13 @@ impl Programs {
         program.try_into().map_err(|source| Error::Program { name, source })
     }
 
-    /// The low 32 bits of the kernel's jiffies now.
+    /// The program that tells the kernel's jiffies.
     ///
     /// # Errors
-    /// [`Error::Program`] when it cannot be run.
-    pub fn jiffies(&self) -> Result<u32, Error> {
-        let missing = || Error::NoProgram { name: CLOCK };
-        let program: &Program = self.object.program(CLOCK).ok_or_else(missing)?;
-        let failed = |source: ProgramError| Error::Program { name: CLOCK, source };
-        let clock: &SchedClassifier = program.try_into().map_err(failed)?;
-        // It writes the count over the first eight bytes of the packet.
-        let (packet, mut out) = ([0_u8; 64], [0_u8; 64]);
-        let options = TestRunOptions {
-            data_in: Some(&packet),
-            data_out: Some(&mut out),
-            repeat: 1,
-            ..TestRunOptions::default()
-        };
-        clock.test_run(options).map_err(failed)?;
-        let [a, b, c, d, ..] = out;
-        Ok(u32::from_ne_bytes([a, b, c, d]))
+    /// [`Error::NoProgram`].
+    pub(super) fn clock(&self) -> Result<BorrowedFd<'_>, Error> {
+        let program = self.object.program(CLOCK).ok_or(Error::NoProgram { name: CLOCK })?;
+        Ok(program.fd().map_err(|source| Error::Program { name: CLOCK, source })?.as_fd())
     }
 }
 
@@ -154,6 +161,7 @@ fn constants(settings: &Settings, road: SocketRoad, host_netns: u64) -> Datapath
         pod_packets: u8::from(matches!(road, SocketRoad::Host | SocketRoad::Off)),
         node_packets: u8::from(road == SocketRoad::Off),
         tallies: u8::from(settings.tallies == Tallies::Kept),
+        mptcp: u8::from(std::path::Path::new(MPTCP).exists()),
         ..DatapathConfig::default()
     }
 }

@@ -5,14 +5,24 @@
 //! (the loader makes and pins <map>)
 //! copy:      old entries into the new map
 //! (links get the new programs)
-//! finish:    what was added meanwhile, then <map>-old goes
+//! finish:    <map>-old goes
+//! ```
+//! The kernel programs write flows themselves, and links get their programs one after the other; so connections move in
+//! steps of which each leaves every entry where all programs that run find it ([`Tables`]):
+//!
+//! ```text
+//! old     old only          ┐ as it was
+//! Leaving old, else new     ┘ runs beside programs that know the old table only
+//! Coming  new, else old     ─ runs beside those that look into both
+//! (copy)  old → new
+//! One     new only          ─ everything is in the new one
 //! ```
 //! A crash in between leaves `<map>-old`; the next start takes that for the truth and begins again. Only the
 //! number of entries may differ: a map of another layout starts empty, which is logged.
 
-use std::{fs, os::fd::AsFd};
+use std::{fs, os::fd::AsFd, path::PathBuf};
 
-use proxy_common::maps::{MapKind, MapSpec, SPECS};
+use proxy_common::maps::{MapKind, MapSpec, SPECS, spec as spec_of};
 
 use super::{
     error::Error,
@@ -25,12 +35,51 @@ use super::{
 /// Entries copied in one call.
 const CHUNK: usize = 4_096;
 
+/// Which tables of flows a generation of programs works with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tables {
+    /// The pinned one.
+    One,
+    /// The one that was set aside; what is not there may be in the pinned one.
+    Leaving,
+    /// The pinned one; what is not there may be in the one that was set aside.
+    Coming,
+}
+
+impl Tables {
+    /// Where the map of that name is pinned for this generation.
+    pub(super) fn path(self, pins: &Pins, spec: &MapSpec) -> PathBuf {
+        let flows = spec.name.strip_prefix("spare").and_then(spec_of);
+        let aside = |spec: &MapSpec| Some(old(pins, spec)).filter(|path| path.exists());
+        let path = match (self, flows) {
+            (Self::One, _) => None,
+            (Self::Leaving, None) if is_flows(spec) => aside(spec),
+            (Self::Leaving, Some(flows)) => aside(flows).map(|_| pins.map(flows.name)),
+            (Self::Coming, Some(flows)) => aside(flows),
+            (Self::Leaving | Self::Coming, None) => None,
+        };
+        path.unwrap_or_else(|| pins.map(spec.name))
+    }
+}
+
+/// The map is written by the kernel programs, which must not lose an entry of it.
+fn is_flows(spec: &MapSpec) -> bool {
+    matches!(spec.name, "flows4" | "flows6")
+}
+
 /// Maps that were set aside.
 #[derive(Debug)]
 #[must_use = "maps that were set aside must be copied back or restored"]
 pub struct Migration {
     pins: Pins,
-    moved: Vec<&'static MapSpec>,
+    moved: Vec<Moving>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct Moving {
+    spec: &'static MapSpec,
+    difference: Difference,
 }
 
 /// Compares each pinned map with what it should be, and sets aside those that differ.
@@ -54,7 +103,7 @@ pub fn set_aside(pins: &Pins, settings: &Settings) -> Result<Migration, Error> {
         }
         let (path, old) = (pins.map(spec.name), old(pins, spec));
         fs::rename(&path, old).map_err(Error::path("set aside", path))?;
-        migration.moved.push(spec);
+        migration.moved.push(Moving { spec, difference });
     }
     Ok(migration)
 }
@@ -66,12 +115,28 @@ impl Migration {
         self.moved.is_empty()
     }
 
-    /// Copies the old entries into the new maps.
+    /// Copies the old entries into the new maps, but for flows that move ([`Migration::moves_flows`]).
     ///
     /// # Errors
     /// [`Error::Map`]; entries that find no room are counted and logged, not an error.
     pub fn copy(&self) -> Result<(), Error> {
-        self.moved.iter().try_for_each(|spec| copy(&self.pins, spec, Update::Any))
+        let mut still = self.moved.iter().filter(|moving| !moving.is_flows_of_another_size());
+        still.try_for_each(|moving| copy(&self.pins, moving.spec, Update::Any))
+    }
+
+    /// Connections have to move while the programs run.
+    #[must_use]
+    pub fn moves_flows(&self) -> bool {
+        self.moved.iter().any(Moving::is_flows_of_another_size)
+    }
+
+    /// Copies the flows that are not in the new table yet. All programs must look into both.
+    ///
+    /// # Errors
+    /// As [`Migration::copy`].
+    pub fn copy_flows(&self) -> Result<(), Error> {
+        let mut flows = self.moved.iter().filter(|moving| moving.is_flows_of_another_size());
+        flows.try_for_each(|moving| copy(&self.pins, moving.spec, Update::New))
     }
 
     /// Copies what the old programs added since, and lets the old maps go.
@@ -79,7 +144,7 @@ impl Migration {
     /// # Errors
     /// [`Error::Map`], [`Error::Path`].
     pub fn finish(self) -> Result<(), Error> {
-        for spec in &self.moved {
+        for Moving { spec, .. } in &self.moved {
             if spec.kind != MapKind::MappedArray && spec.kind != MapKind::Array {
                 copy(&self.pins, spec, Update::New)?;
             }
@@ -94,12 +159,18 @@ impl Migration {
     /// # Errors
     /// [`Error::Path`].
     pub fn undo(self) -> Result<(), Error> {
-        self.moved.iter().try_for_each(|spec| restore(&self.pins, spec))
+        self.moved.iter().try_for_each(|moving| restore(&self.pins, moving.spec))
+    }
+}
+
+impl Moving {
+    fn is_flows_of_another_size(&self) -> bool {
+        is_flows(self.spec) && matches!(self.difference, Difference::Size { .. })
     }
 }
 
 // bpffs reserves names with a dot.
-fn old(pins: &Pins, spec: &MapSpec) -> std::path::PathBuf {
+fn old(pins: &Pins, spec: &MapSpec) -> PathBuf {
     pins.map(&format!("{}-old", spec.name))
 }
 
@@ -135,9 +206,8 @@ fn copy(pins: &Pins, spec: &'static MapSpec, update: Update) -> Result<(), Error
         return Ok(());
     }
     let failed = |source| Error::Map { verb: "copy", map: spec.name, source };
-    let open = |path: std::path::PathBuf| {
-        sys::open_pin(&path, Access::Write).and_then(|fd| RawMap::new(fd, 1)).map_err(failed)
-    };
+    let open =
+        |path: PathBuf| sys::open_pin(&path, Access::Write).and_then(|fd| RawMap::new(fd, 1)).map_err(failed);
     let (from, to) = (open(old(pins, spec))?, open(pins.map(spec.name))?);
     if from.entry() != to.entry() {
         return Ok(());

@@ -5,13 +5,14 @@
 //! preflight ─► lock ─► migrate ─► load ─► links ─► adopt          Kernel::open: once, in this order
 //! netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
-//! clock ─► gc, stale ─► flows, halfopen, affinity                        Kernel::collect: every ten seconds
-//! moved ─► flows, halfopen; namespace, diag ─► sockets         Kernel::let_go: after a plan that moved UDP clients
+//! clock ─► gc, stale ─► flows, halfopen, affinity              Caretaker::collect: every ten seconds
+//! moved ─► flows, halfopen; namespace, diag ─► sockets         Caretaker::let_go: after a plan that moved UDP clients
 //! pins                                                            reading without an agent: proxyctl
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
 
 pub mod apply;
+pub mod caretaker;
 pub mod cleanup;
 pub mod clock;
 pub mod clsact;
@@ -45,13 +46,14 @@ pub mod topology;
 
 use std::{
     net::IpAddr,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use proxy_common::{Addr4, Addr6, Reason, V4, V6};
-use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
+use proxy_common::{Addr4, Addr6, Reason};
+use proxy_model::{Actual, NodeFacts, Plan, ServiceName, Table};
 
 pub use apply::Outcome;
+pub use caretaker::Caretaker;
 pub use counts::Counts;
 pub use error::Error;
 pub use family::{MapFamily, Maps};
@@ -62,11 +64,11 @@ pub use record::{Record, State};
 pub use settings::{Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
 pub use topology::Topology;
 
-use clock::Clock;
 use devices::Devices;
 use links::Tally;
 use load::Programs;
 use lock::Lock;
+use migrate::{Migration, Tables};
 use pins::Pins;
 use sys::Access;
 
@@ -79,7 +81,6 @@ pub struct Kernel {
     maps: Pinned,
     programs: Programs,
     devices: Devices,
-    clock: Clock,
     record: Record,
     state: State,
     found: Option<usize>,
@@ -114,16 +115,7 @@ impl Kernel {
         // Before anything is attached: the agent itself connects to the API server through these programs.
         devices::first_node(&maps.v4)?;
         devices::first_node(&maps.v6)?;
-        // Where packets take over from sockets, they are served before the sockets stop to be.
-        let early = match road {
-            SocketRoad::Host | SocketRoad::Off => links::replace_devices(&pins, &programs)?,
-            SocketRoad::Auto | SocketRoad::On => 0,
-        };
-        let (road, programs, sockets) = attach_sockets(&pins, settings, road, programs)?;
-        let devices = match early {
-            0 => links::replace_devices(&pins, &programs)?,
-            replaced => replaced,
-        };
+        let (road, programs, sockets, devices) = attach(&pins, settings, road, programs, &migration)?;
         migration.finish()?;
         let found = count(&maps)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -136,7 +128,6 @@ impl Kernel {
             links_created: sockets.created,
             ..State::default()
         };
-        let clock = Clock::start(&programs, Instant::now())?;
         let settings = settings.clone();
         let kernel = Self {
             settings,
@@ -144,7 +135,6 @@ impl Kernel {
             maps,
             programs,
             devices: Devices::default(),
-            clock,
             record,
             state,
             found: Some(found),
@@ -217,25 +207,11 @@ impl Kernel {
         devices::set_node(&self.maps.v6, v6)
     }
 
-    /// Removes flows and affinities that are over. Bounded by the size of the maps; call it every ten seconds.
-    ///
-    /// # Errors
-    /// [`Error::Map`], [`Error::Program`].
-    pub fn collect(&mut self, now: Instant) -> Result<Collected, Error> {
+    /// Writes down what this agent did so far, for `proxyctl`. It is a convenience, and not worth a retry.
+    pub fn write_state(&self) {
         if let Err(error) = self.record.write_state(&self.state) {
             tracing::warn!(%error, "the state of the agent is not written down");
         }
-        gc::collect(&self.maps, &mut self.clock, &self.programs, now)
-    }
-
-    /// Ends the UDP flows, and closes the connected UDP sockets, whose backend serves their Service no more: the
-    /// client's next datagram finds another one. To be called when the frontends name the new backends. What can be
-    /// done is done, also after an error.
-    ///
-    /// # Errors
-    /// [`Error::Map`], [`Error::Path`], [`Error::Netlink`]: the first of them.
-    pub fn let_go(&self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
-        moved::let_go(&self.maps, v4, v6, namespace::Reach::of(self.road, &self.settings.cgroup_root))
     }
 
     /// Writes the names of ids down for the next start and for `proxyctl`.
@@ -268,14 +244,6 @@ impl Kernel {
         self.maps.occupancy()
     }
 
-    /// The moment `now` as flow entries have it; `None` in the first second, while the clock's rate is not known.
-    ///
-    /// # Errors
-    /// [`Error::Program`].
-    pub fn jiffies(&mut self, now: Instant) -> Result<Option<clock::Jiffies>, Error> {
-        self.clock.read(&self.programs, now)
-    }
-
     /// What this agent did so far.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -296,6 +264,47 @@ fn load(pins: &Pins, settings: &Settings) -> Result<(SocketRoad, Programs), Erro
         road @ (SocketRoad::Host | SocketRoad::Off) => road,
     };
     Ok((road, Programs::load(pins, settings, road)?))
+}
+
+/// Puts the programs to work, at sockets and at devices; says how many links came to them in which way, and at devices
+/// how many.
+fn attach(
+    pins: &Pins,
+    settings: &Settings,
+    road: SocketRoad,
+    programs: Programs,
+    migration: &Migration,
+) -> Result<(SocketRoad, Programs, Tally, usize), Error> {
+    match road {
+        // Where packets take over from sockets, they are served before the sockets stop to be.
+        SocketRoad::Host | SocketRoad::Off => {
+            let devices = attach_devices(pins, settings, road, &programs, migration)?;
+            let (road, programs, sockets) = attach_sockets(pins, settings, road, programs)?;
+            Ok((road, programs, sockets, devices))
+        }
+        SocketRoad::Auto | SocketRoad::On => {
+            let (road, programs, sockets) = attach_sockets(pins, settings, road, programs)?;
+            let devices = attach_devices(pins, settings, road, &programs, migration)?;
+            Ok((road, programs, sockets, devices))
+        }
+    }
+}
+
+/// Gives every link of a device its program, in the steps in which connections can follow.
+fn attach_devices(
+    pins: &Pins,
+    settings: &Settings,
+    road: SocketRoad,
+    programs: &Programs,
+    migration: &Migration,
+) -> Result<usize, Error> {
+    if migration.moves_flows() {
+        for tables in [Tables::Leaving, Tables::Coming] {
+            links::replace_devices(pins, &Programs::load_over(pins, settings, road, tables)?)?;
+        }
+        migration.copy_flows()?;
+    }
+    links::replace_devices(pins, programs)
 }
 
 /// Attaches the cgroup hooks. Where [`SocketRoad::Auto`] cannot, everything is served by packets instead.

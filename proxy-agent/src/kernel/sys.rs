@@ -114,6 +114,21 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Runs a program of packets once (`BPF_PROG_TEST_RUN`); `out` gets the packet that it leaves, as much as fits.
+///
+/// # Errors
+/// `EINVAL` for a packet shorter than an Ethernet header.
+pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], out: &mut [u8]) -> io::Result<()> {
+    let mut attr = attr();
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    attr.test.data_in = packet.as_ptr() as u64;
+    attr.test.data_size_in = packet.len() as u32;
+    attr.test.data_out = out.as_mut_ptr() as u64;
+    attr.test.data_size_out = out.len() as u32;
+    attr.test.repeat = 1;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
+}
+
 fn info<T: Copy>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attr = attr();
     attr.info.bpf_fd = fd.as_raw_fd() as u32;

@@ -1,12 +1,12 @@
 //! What the run loop asks of the kernel: the seam at which tests put maps in memory.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use proxy_common::{Addr4, Addr6, Address, ServiceId, V4, V6};
 use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName};
 
-use crate::kernel::{Collected, Error, Kernel, LetGo, Outcome, State, Topology};
+use super::upkeep::{Leavers, Upkeep};
+use crate::kernel::{Error, Kernel, Outcome, State, Topology};
 
 /// The kernel's part, as far as the run loop uses it. Documented at [`Kernel`].
 pub(super) trait Dataplane {
@@ -17,8 +17,8 @@ pub(super) trait Dataplane {
     fn actual(&self) -> Result<Actual<'_>, Error>;
     /// Makes the writes of a plan.
     fn apply(&mut self, plan: &Plan) -> Outcome;
-    /// Lets UDP clients of backends that are gone go.
-    fn let_go(&mut self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>);
+    /// Begins to let UDP clients of backends that are gone go.
+    fn let_go(&mut self, v4: Moved<V4>, v6: Moved<V6>);
     /// Follows the node's devices.
     fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error>;
     /// Tells the programs about the node.
@@ -28,11 +28,8 @@ pub(super) trait Dataplane {
     fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error>;
     /// The node addresses that the programs were told last, by this agent or the one before.
     fn node_addresses(&self) -> Vec<IpAddr>;
-    /// Removes what is over.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    fn collect(&mut self, now: Instant) -> Result<Collected, Error>;
+    /// Begins to remove what is over.
+    fn collect(&mut self);
     /// Writes down whose each id is.
     ///
     /// # Errors
@@ -43,45 +40,60 @@ pub(super) trait Dataplane {
     fn state(&self) -> State;
 }
 
-impl Dataplane for Kernel {
+/// The kernel, and who cleans up beside the loop.
+#[derive(Debug)]
+pub(super) struct Live {
+    kernel: Kernel,
+    upkeep: Upkeep,
+}
+
+impl Live {
+    pub(super) fn new(kernel: Kernel, upkeep: Upkeep) -> Self {
+        Self { kernel, upkeep }
+    }
+}
+
+impl Dataplane for Live {
     fn actual(&self) -> Result<Actual<'_>, Error> {
-        self.actual()
+        self.kernel.actual()
     }
 
     fn apply(&mut self, plan: &Plan) -> Outcome {
-        self.apply(plan)
+        self.kernel.apply(plan)
     }
 
-    fn let_go(&mut self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
-        Self::let_go(self, v4, v6)
+    fn let_go(&mut self, v4: Moved<V4>, v6: Moved<V6>) {
+        self.upkeep.let_go(Leavers { v4, v6 });
     }
 
     fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error> {
-        self.follow(topology, node)
+        self.kernel.follow(topology, node)
     }
 
     fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error> {
-        self.set_node(v4, v6)
+        self.kernel.set_node(v4, v6)
     }
 
     fn node_addresses(&self) -> Vec<IpAddr> {
-        let v4 = self.maps().v4.node.get(&0).ok().flatten().map(|node| node.address.to_ip());
-        let v6 = self.maps().v6.node.get(&0).ok().flatten().map(|node| node.address.to_ip());
+        let maps = self.kernel.maps();
+        let v4 = maps.v4.node.get(&0).ok().flatten().map(|node| node.address.to_ip());
+        let v6 = maps.v6.node.get(&0).ok().flatten().map(|node| node.address.to_ip());
         v4.into_iter().chain(v6).filter(|ip| !ip.is_unspecified()).collect()
     }
 
-    fn collect(&mut self, now: Instant) -> Result<Collected, Error> {
-        self.collect(now)
+    fn collect(&mut self) {
+        self.kernel.write_state();
+        self.upkeep.collect();
     }
 
     fn write_names<'a>(
         &self,
         names: impl Iterator<Item = (ServiceId, &'a ServiceName)>,
     ) -> Result<(), Error> {
-        self.write_names(names)
+        self.kernel.write_names(names)
     }
 
     fn state(&self) -> State {
-        self.state().clone()
+        self.kernel.state().clone()
     }
 }

@@ -11,7 +11,6 @@ use proxy_model::{Capacity, Changed, Event, IpFamily, NodeFacts, Plan, Planner, 
 use super::dataplane::Dataplane;
 use super::kept;
 use super::local;
-use super::moved;
 use super::notes::Known;
 use super::problems::Problems;
 use super::progress::{self, Behind, Progress};
@@ -197,7 +196,7 @@ impl<D: Dataplane> Engine<D> {
         let plan = self.planner.plan(&mut self.world, tick);
         let behind = self.write(&plan, began, extent);
         let complete = behind.is_empty() && node.is_ok();
-        moved::let_go(&mut self.dataplane, &mut self.planner, &self.metrics);
+        self.let_go();
         self.version += 1;
         local::publish(&self.world, &self.planner, &self.status, &self.metrics);
         if node.is_ok() {
@@ -242,13 +241,16 @@ impl<D: Dataplane> Engine<D> {
         if behind.is_empty() && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
     }
 
-    /// Removes what is over.
-    pub(super) fn collect(&mut self, now: Instant) {
-        match self.dataplane.collect(now) {
-            Ok(removed) => self.metrics.collected(&removed),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "what is over could not be removed")
-            }
+    /// Begins to remove what is over.
+    pub(super) fn collect(&mut self) {
+        self.dataplane.collect();
+    }
+
+    /// Begins to let go whom the plans since the last call have moved.
+    fn let_go(&mut self) {
+        let (v4, v6) = (self.planner.take_moved::<V4>(), self.planner.take_moved::<V6>());
+        if !(v4.is_empty() && v6.is_empty()) {
+            self.dataplane.let_go(v4, v6);
         }
     }
 

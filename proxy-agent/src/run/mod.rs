@@ -13,7 +13,6 @@ mod dataplane;
 mod engine;
 mod kept;
 mod local;
-mod moved;
 mod notes;
 mod problems;
 mod progress;
@@ -21,6 +20,7 @@ mod ranges;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,9 +32,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{self, MissedTickBehavior};
 
-use self::dataplane::Dataplane;
+use self::dataplane::{Dataplane, Live};
 use self::engine::{Engine, Next};
 use self::notes::Notes;
+use self::upkeep::Upkeep;
 use crate::config::{Config, SourceConfig};
 use crate::health::{self, Pages, Shown};
 use crate::kernel::{Kernel, Record, Topology, netlink, record};
@@ -83,7 +84,9 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     };
     let record = Record::of(Path::new(record::RUN_ROOT), &config.roots.bpf);
     let notes = Notes::new(record, settings::about(&config, &kernel), Instant::now());
-    let engine = Engine::adopt(kernel, model, capacity, status.clone(), metrics.clone())?;
+    let upkeep = Upkeep::start(kernel.caretaker()?, kernel.caretaker()?, &metrics)
+        .context("the threads that clean up cannot be started")?;
+    let engine = Engine::adopt(Live::new(kernel, upkeep), model, capacity, status.clone(), metrics.clone())?;
 
     serve(&config, Shown { status, metrics }, pages, source.events(&config.node_name));
     let (feed, updates) = source::channel();
@@ -181,7 +184,7 @@ async fn follow<D: Dataplane>(
                 engine.take_topology(now);
                 next = Next::At(Instant::now());
             }
-            _ = collect.tick() => engine.collect(Instant::now()),
+            _ = collect.tick() => engine.collect(),
             _ = names.tick() => engine.write_names(Instant::now()),
             () = time::sleep_until(note.into()) => note = notes.write(&engine.known(), Instant::now()),
             _ = audit.tick() => {

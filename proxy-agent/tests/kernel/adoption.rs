@@ -147,7 +147,7 @@ fn a_restart_keeps_every_link_and_writes_nothing() {
         let before = links(stage);
         let before_frontends = frontends(&kernel);
         assert_eq!(before_frontends.len(), 60 + 1 + 2, "ports and a wildcard for each address");
-        assert_eq!(before.len(), 8, "{before:?}");
+        assert_eq!(before.len(), 9, "{before:?}");
         drop(kernel);
 
         let mut kernel = stage.open();
@@ -305,7 +305,7 @@ fn another_size_of_the_tables_keeps_their_content() {
 fn another_road_lets_go_of_the_hooks_that_it_does_not_need() {
     on_a_node(|stage| {
         drop(stage.open());
-        assert_eq!(stage.pins("links").len(), 8);
+        assert_eq!(stage.pins("links").len(), 9);
         stage.settings.socket_road = SocketRoad::Off;
         drop(stage.open());
         assert_eq!(stage.pins("links"), Vec::<String>::new());
@@ -327,7 +327,7 @@ fn sockets_are_served_in_the_cgroup_that_is_named_now() {
         let cgroups: Vec<_> = pins.iter().map(|link| pins::link_facts(link).unwrap().cgroup).collect();
         std::fs::remove_dir(&stage.settings.cgroup_root).unwrap();
         stage.settings.cgroup_root = first;
-        assert_eq!(cgroups, [inode; 8]);
+        assert_eq!(cgroups, [inode; 9]);
         assert!(links(stage).iter().all(|(pin, link)| before[pin].0 != link.0));
         // That cgroup is gone: its links are dead, and no reason not to start.
         let kernel = stage.open();

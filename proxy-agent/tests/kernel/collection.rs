@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use proxy_agent::kernel::{Collected, Kernel};
+use proxy_agent::kernel::{Caretaker, Collected};
 use proxy_common::{
     Addr4, Address, AffinityKey, AffinityValue, Algorithm, Backend, BackendFlags, Flow, FlowFlags, FlowKey,
     Frontend, FrontendKey, LoadKey, Port, Proto, Segment, ServiceId, algorithm::LoadKind,
@@ -31,16 +31,17 @@ fn flow(host: u8, proto: Proto, flags: FlowFlags, seen: u32) -> [(FlowKey<Addr4>
     [(forward, entry(reply, flags)), (reply, entry(forward, flags.with(FlowFlags::REPLY)))]
 }
 
-fn collect(kernel: &mut Kernel) -> Collected {
-    kernel.collect(Instant::now()).unwrap()
+fn collect(caretaker: &mut Caretaker) -> Collected {
+    caretaker.collect(Instant::now()).unwrap()
 }
 
 #[test]
 fn flows_go_by_their_state_and_both_directions_together() {
     on_a_node(|stage| {
-        let mut kernel = stage.open();
+        let kernel = stage.open();
+        let mut caretaker = kernel.caretaker().unwrap();
         // The rate of the kernel's clock is measured, which takes a second of it.
-        let now = eventually("the clock's rate", || kernel.jiffies(Instant::now()).unwrap());
+        let now = eventually("the clock's rate", || caretaker.jiffies(Instant::now()).unwrap());
         let ago = |seconds: u32| now.now.wrapping_sub(seconds * now.rate);
         let (none, fin, rst) = (FlowFlags::default(), FlowFlags::FIN, FlowFlags::RST);
         let over = [
@@ -74,7 +75,7 @@ fn flows_go_by_their_state_and_both_directions_together() {
         for (key, value) in flow(17, Proto::TCP, none, ago(61)) {
             kernel.maps().v4.half_open.put(&key, &value).unwrap();
         }
-        let collected = collect(&mut kernel);
+        let collected = collect(&mut caretaker);
         assert_eq!(collected, Collected { flows: 11, half_open: 2, affinity: 0 });
         let mut left: Vec<_> =
             kernel.maps().v4.flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
@@ -90,7 +91,8 @@ fn flows_go_by_their_state_and_both_directions_together() {
 #[test]
 fn affinity_is_forgotten_after_its_services_own_time() {
     on_a_node(|stage| {
-        let mut kernel = stage.open();
+        let kernel = stage.open();
+        let mut caretaker = kernel.caretaker().unwrap();
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u32;
         let frontend =
             |service, affinity| Frontend { service: ServiceId(service), affinity, ..Frontend::default() };
@@ -107,7 +109,7 @@ fn affinity_is_forgotten_after_its_services_own_time() {
             let value = AffinityValue { seen: boot.wrapping_sub(20), ..AffinityValue::default() };
             kernel.maps().affinity.put(&key(service), &value).unwrap();
         }
-        assert_eq!(collect(&mut kernel).affinity, 3);
+        assert_eq!(collect(&mut caretaker).affinity, 3);
         let left: Vec<_> =
             kernel.maps().affinity.entries().unwrap().into_iter().map(|(key, _)| key).collect();
         assert_eq!(left, [key(2)]);
@@ -118,7 +120,8 @@ fn affinity_is_forgotten_after_its_services_own_time() {
 fn a_udp_flow_ends_when_its_backend_is_gone_and_has_stopped_to_answer() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
-        let now = eventually("the clock's rate", || kernel.jiffies(Instant::now()).unwrap());
+        let mut caretaker = kernel.caretaker().unwrap();
+        let now = eventually("the clock's rate", || caretaker.jiffies(Instant::now()).unwrap());
         let ago = |seconds: u32| now.now.wrapping_sub(seconds * now.rate);
         let none = FlowFlags::default();
         // Service 1 leads to backend 201, Service 2 to nobody, Service 3 is not there.
@@ -154,7 +157,7 @@ fn a_udp_flow_ends_when_its_backend_is_gone_and_has_stopped_to_answer() {
         (forward.dst, reply_key.src) = (ip(201), ip(201));
         put([(key, forward), (reply_key, reply)], 1, 60);
 
-        assert_eq!(collect(&mut kernel).flows, 4);
+        assert_eq!(collect(&mut caretaker).flows, 4);
         let left =
             |host| kernel.maps().v4.flows.get(&flow(host, Proto::UDP, none, 0)[0].0).unwrap().is_some();
         let left_tcp =
@@ -171,7 +174,8 @@ fn a_udp_flow_ends_when_its_backend_is_gone_and_has_stopped_to_answer() {
 fn connections_of_the_least_loaded_backend_are_counted_again_and_entries_of_nobody_go() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
-        let now = eventually("the clock's rate", || kernel.jiffies(Instant::now()).unwrap());
+        let mut caretaker = kernel.caretaker().unwrap();
+        let now = eventually("the clock's rate", || caretaker.jiffies(Instant::now()).unwrap());
         let mut plan = Plan::default();
         let backend = Backend::new(ip(200), Port::new(8_080), BackendFlags::LOCAL);
         plan.v4.push(Write::Slots { start: 7, slots: vec![backend] });
@@ -207,7 +211,7 @@ fn connections_of_the_least_loaded_backend_are_counted_again_and_entries_of_nobo
         ] {
             loads.put(&load(host, kind), &count).unwrap();
         }
-        collect(&mut kernel);
+        collect(&mut caretaker);
         let mut left = kernel.maps().counts.loads.entries().unwrap();
         left.sort();
         let mut expected = vec![

@@ -3,15 +3,15 @@
 
 use std::{
     io::{BufRead, BufReader, Write as _},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
 };
 
-use proxy_agent::kernel::{Kernel, LetGo};
+use proxy_agent::kernel::{Caretaker, Kernel, LetGo, map::Table};
 use proxy_common::{
-    Addr4, Backend, BackendFlags, Flow, FlowFlags, FlowKey, Frontend, FrontendKey, Port, Proto, Segment,
-    ServiceId, V4, V6,
+    Addr4, Addr6, Address, Backend, BackendFlags, Family, Flow, FlowFlags, FlowKey, Frontend, FrontendKey,
+    Port, Proto, Segment, ServiceId, V4, V6,
 };
 use proxy_model::{Moved, Plan, Write};
 
@@ -23,19 +23,59 @@ fn ip(host: u8) -> Addr4 {
     Ipv4Addr::new(127, 0, 0, host).into()
 }
 
-/// Service `id` at 127.0.0.`id`:53 leads to 127.0.0.`backend`:8080.
-fn serve(kernel: &mut Kernel, id: u32, backend: u8) {
+/// Addresses of servers and Services: on the loopback device of every namespace, so that each can be connected to.
+trait Host: Family {
+    fn host(host: u8) -> Self::Addr;
+    fn push(plan: &mut Plan, write: Write<Self>);
+    /// Tells who was moved in this family, and nobody in the other.
+    fn let_go(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo;
+}
+
+impl Host for V4 {
+    fn host(host: u8) -> Addr4 {
+        ip(host)
+    }
+
+    fn push(plan: &mut Plan, write: Write<Self>) {
+        plan.v4.push(write);
+    }
+
+    fn let_go(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo {
+        let (gone, result) = caretaker.let_go(moved, &Moved::<V6>::new());
+        result.unwrap();
+        gone
+    }
+}
+
+impl Host for V6 {
+    fn host(host: u8) -> Addr6 {
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into()).into()
+    }
+
+    fn push(plan: &mut Plan, write: Write<Self>) {
+        plan.v6.push(write);
+    }
+
+    fn let_go(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo {
+        let (gone, result) = caretaker.let_go(&Moved::<V4>::new(), moved);
+        result.unwrap();
+        gone
+    }
+}
+
+/// Service `id` at host `id`, port 53, leads to host `backend`, port 8080.
+fn serve<F: Host>(kernel: &mut Kernel, id: u32, backend: u8) {
     let mut plan = Plan::default();
-    plan.v4
-        .push(Write::Slots { start: id, slots: vec![Backend::new(ip(backend), PORT, BackendFlags::LOCAL)] });
+    let slot = Backend::new(F::host(backend), PORT, BackendFlags::LOCAL);
+    F::push(&mut plan, Write::Slots { start: id, slots: vec![slot] });
     let cluster = Segment { start: id, len: 1 };
     let value = Frontend { service: ServiceId(id), cluster, ..Frontend::default() };
-    plan.v4
-        .push(Write::PutFrontend { key: FrontendKey::new(ip(id as u8), Port::new(53), Proto::UDP), value });
+    let key = FrontendKey::new(F::host(id as u8), Port::new(53), Proto::UDP);
+    F::push(&mut plan, Write::PutFrontend { key, value });
     assert!(kernel.apply(&plan).is_complete());
 }
 
-/// A shell below the cgroup root with a connected UDP socket. It prints its peer's state when told to.
+/// A shell below the cgroup root with a connected UDP socket, which sends when it is told to.
 struct Client {
     shell: Child,
     tell: ChildStdin,
@@ -43,10 +83,11 @@ struct Client {
 
 impl Client {
     /// `words` run the shell, in whatever namespace.
-    fn connect(stage: &Stage, words: &[&str], service: u32) -> Self {
+    fn connect<F: Host>(stage: &Stage, words: &[&str], service: u8) -> Self {
         let procs = stage.settings.cgroup_root.join("cgroup.procs");
+        let to = F::host(service).to_ip();
         let script = format!(
-            "echo $$ > {} && exec 3<>/dev/udp/127.0.0.{service}/53 && echo connected && read && echo hello >&3",
+            "echo $$ > {} && exec 3<>/dev/udp/{to}/53 && echo connected && read && echo hello >&3",
             procs.display()
         );
         let mut command = Command::new(words[0]);
@@ -67,35 +108,82 @@ impl Client {
     }
 }
 
-fn moved(service: u32, servers: &[u8]) -> Moved<V4> {
-    let servers: Arc<[_]> = servers.iter().map(|host| (ip(*host), PORT)).collect();
+fn moved<F: Host>(service: u32, servers: &[u8]) -> Moved<F> {
+    let servers: Arc<[_]> = servers.iter().map(|host| (F::host(*host), PORT)).collect();
     [(ServiceId(service), servers)].into()
 }
 
-#[test]
-fn connected_sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace() {
+/// The words that run a command in a pod's namespace, whose loopback device has the addresses of Services and servers.
+fn pod(stage: &Stage) -> Vec<String> {
+    let netns = format!("--net=/run/netns/{}", stage.peer());
+    run(&["nsenter", &netns, "ip", "link", "set", "lo", "up"]);
+    for command in [&["nsenter", netns.as_str(), "ip"][..], &["ip"]] {
+        for host in [1, 2, 3, 200, 201] {
+            let address = format!("{}/128", V6::host(host).to_ip());
+            run(&[command, &["-6", "addr", "add", &address, "dev", "lo", "nodad"]].concat());
+        }
+    }
+    vec!["nsenter".into(), netns]
+}
+
+fn in_every_namespace<F: Host>() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
         for service in [1, 2] {
-            serve(&mut kernel, service, 200);
+            serve::<F>(&mut kernel, service, 200);
         }
-        let pod = stage.peer();
-        let netns = format!("--net=/run/netns/{pod}");
-        run(&["nsenter", &netns, "ip", "link", "set", "lo", "up"]);
-        let (here, there): (&[&str], &[&str]) = (&["env"], &["nsenter", &netns]);
-        let of_node = Client::connect(stage, here, 1);
-        let of_pod = Client::connect(stage, there, 1);
-        let of_other_service = Client::connect(stage, there, 2);
+        let there = pod(stage);
+        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        let of_node = Client::connect::<F>(stage, &["env"], 1);
+        let of_pod = Client::connect::<F>(stage, &there, 1);
+        let of_other_service = Client::connect::<F>(stage, &there, 2);
+        let caretaker = kernel.caretaker().unwrap();
 
-        let stays = kernel.let_go(&moved(1, &[200, 201]), &Moved::<V6>::new());
-        assert_eq!(stays.0, LetGo::default(), "the backend still serves");
-        stays.1.unwrap();
-
-        let (gone, result) = kernel.let_go(&moved(1, &[201]), &Moved::<V6>::new());
-        result.unwrap();
+        let stays = F::let_go(&caretaker, &moved::<F>(1, &[200, 201]));
+        assert_eq!(stays, LetGo::default(), "the backend still serves");
+        let gone = F::let_go(&caretaker, &moved::<F>(1, &[201]));
         assert_eq!(gone, LetGo { sockets: 2, ..LetGo::default() });
         assert_eq!([of_node, of_pod, of_other_service].map(Client::sends), [false, false, true]);
     });
+}
+
+#[test]
+fn connected_ipv4_sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace() {
+    in_every_namespace::<V4>();
+}
+
+#[test]
+fn connected_ipv6_sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace() {
+    in_every_namespace::<V6>();
+}
+
+/// Item 104: what began before there was a Service, or anybody behind it, recovers.
+fn began_too_early<F: Host>() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let there = pod(stage);
+        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        let of_node = Client::connect::<F>(stage, &["env"], 3);
+        let of_pod = Client::connect::<F>(stage, &there, 3);
+        let of_nobody = Client::connect::<F>(stage, &there, 2);
+        serve::<F>(&mut kernel, 3, 200);
+        let gone = F::let_go(&kernel.caretaker().unwrap(), &moved::<F>(3, &[200]));
+        assert_eq!(gone, LetGo { sockets: 2, ..LetGo::default() });
+        assert_eq!([of_node, of_pod, of_nobody].map(Client::sends), [false, false, true]);
+        let anew = Client::connect::<F>(stage, &there, 3);
+        assert_eq!(F::let_go(&kernel.caretaker().unwrap(), &moved::<F>(3, &[200])), LetGo::default());
+        assert!(anew.sends(), "it was given a backend");
+    });
+}
+
+#[test]
+fn item_104_ipv4_sockets_that_connected_before_their_service_was_known_are_closed() {
+    began_too_early::<V4>();
+}
+
+#[test]
+fn item_104_ipv6_sockets_that_connected_before_their_service_was_known_are_closed() {
+    began_too_early::<V6>();
 }
 
 /// Both entries of a flow of client 127.0.1.`client`.
@@ -110,7 +198,7 @@ fn flow(client: u8, proto: Proto, service: u32, backend: u8) -> [(FlowKey<Addr4>
 
 /// Upstream: `TestCleanStaleEntries` and its neighbours, by what an entry is and where it leads.
 #[test]
-fn entries_of_udp_flows_go_at_once_with_their_backend_and_no_others() {
+fn udp_flows_end_at_once_with_their_backend_and_no_others_but_late_answers_are_heard() {
     on_a_node(|stage| {
         let kernel = stage.open();
         // Client, protocol, Service, backend; gone?
@@ -135,19 +223,27 @@ fn entries_of_udp_flows_go_at_once_with_their_backend_and_no_others() {
         let [_, (half, value)] = flow(7, Proto::UDP, 1, 200);
         maps.flows.put(&half, &value).unwrap();
 
-        let (gone, result) = kernel.let_go(&moved(1, &[201, 202]), &Moved::<V6>::new());
-        result.unwrap();
-        assert_eq!(gone, LetGo { flows: 3, half_open: 2, sockets: 0 });
-        let kept = cases.into_iter().filter(|(.., gone)| !gone);
-        let mut kept: Vec<_> = kept
-            .flat_map(|(client, proto, service, backend, _)| flow(client, proto, service, backend))
-            .map(|(key, _)| key)
-            .collect();
-        kept.sort();
-        for table in [&maps.flows, &maps.half_open] {
-            let mut left: Vec<_> = table.entries().unwrap().into_iter().map(|(key, _)| key).collect();
-            left.sort();
-            assert_eq!(left, kept);
-        }
+        let caretaker = kernel.caretaker().unwrap();
+        let gone = V4::let_go(&caretaker, &moved::<V4>(1, &[201, 202]));
+        assert_eq!(gone, LetGo { flows: 1, half_open: 1, sockets: 0 });
+        // Answers that are on their way are still translated: their entries stay, and are marked.
+        let entries = cases.into_iter().flat_map(|(client, proto, service, backend, gone)| {
+            let [forward, (key, reply)] = flow(client, proto, service, backend);
+            let marked = Flow { flags: reply.flags.with(FlowFlags::LEFT), ..reply };
+            if gone { vec![(key, marked)] } else { vec![forward, (key, reply)] }
+        });
+        let mut expected: Vec<_> = entries.collect();
+        expected.sort_by_key(|(key, _)| *key);
+        let left = |table: &Table<FlowKey<Addr4>, Flow<Addr4>>| {
+            let mut left = table.entries().unwrap();
+            left.sort_by_key(|(key, _)| *key);
+            left
+        };
+        assert_eq!(left(&maps.half_open), expected);
+        expected.push((half, Flow { flags: value.flags.with(FlowFlags::LEFT), ..value }));
+        expected.sort_by_key(|(key, _)| *key);
+        assert_eq!(left(&maps.flows), expected);
+        // Once is enough.
+        assert_eq!(V4::let_go(&caretaker, &moved::<V4>(1, &[201, 202])), LetGo::default());
     });
 }

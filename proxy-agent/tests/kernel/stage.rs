@@ -10,6 +10,7 @@ use std::{
 };
 
 use proxy_agent::kernel::{Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
+use proxy_common::maps::LAYOUT_VERSION;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -101,7 +102,7 @@ impl Stage {
 
     /// Names of all pins below a directory of the root, sorted.
     pub(crate) fn pins(&self, below: &str) -> Vec<String> {
-        let dir = self.settings.bpf_root.join("v1").join(below);
+        let dir = self.settings.bpf_root.join(format!("v{LAYOUT_VERSION}")).join(below);
         let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
         let mut names: Vec<_> =
             entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();

@@ -45,7 +45,7 @@ fn a_cleanup_leaves_nothing_and_can_be_repeated() {
         drop(stage.open());
         let (bpf_root, run_root) = (stage.settings.bpf_root.clone(), stage.settings.run_root.clone());
         let maps = proxy_common::maps::SPECS.len();
-        assert_eq!(cleanup(&bpf_root, &run_root).unwrap(), Removed { links: 8, maps });
+        assert_eq!(cleanup(&bpf_root, &run_root).unwrap(), Removed { links: 9, maps });
         assert!(!bpf_root.exists());
         assert_eq!(std::fs::read_dir(&run_root).map_or(0, Iterator::count), 0);
         assert_eq!(cleanup(&bpf_root, &run_root).unwrap(), Removed::default());

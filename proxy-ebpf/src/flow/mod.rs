@@ -10,6 +10,7 @@ pub use plan::Plan;
 use proxy_common::{Flow, FlowFlags, FlowKey, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
 use crate::family::Wired;
+use crate::lookup;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::{self, Packet};
 use crate::road::{Direction, Hook};
@@ -150,6 +151,10 @@ fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Resul
         table::abort_unanswered::<F>(&packet.key, flow);
         return Ok(Found { table: Table::Unanswered, reason });
     }
+    if flow.flags.has(FlowFlags::LEFT) {
+        // The client has been taken elsewhere; this is the answer to what it asked before.
+        return Ok(Found { table: Table::Unanswered, reason });
+    }
     if table::promote::<F>(&packet.key, flow) {
         Ok(Found { table: Table::Answered, reason })
     } else {
@@ -167,8 +172,8 @@ fn still_right<F: Wired>(packet: &Packet<F::Addr>, flow: &Flow<F::Addr>) -> bool
         return true;
     }
     let key = FrontendKey::new(packet.key.dst, packet.key.dport, packet.key.proto);
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { F::frontends().get(key) } {
+    // One that was replaced while it is read differs, or says the same.
+    match lookup::frontend::at::<F>(&key) {
         Some(frontend) => frontend.generation == flow.generation && frontend.service == flow.service,
         None => false,
     }

@@ -4,11 +4,15 @@
 //! memory and may come to hold another flow. The window is a few hundred nanoseconds, the packet then goes to
 //! the wrong place like any stray packet; RCU-freed elements would cost each new connection an allocation.
 //!
+//! While the answered ones move to a table of another size, an entry that is not in `flows` may be in `spareflows`; new
+//! ones go to `flows`. Without a move the second look is no code.
+//!
 //! Functions with keys of their own have a stack frame of their own: 512 bytes must do for the whole chain.
 
 use proxy_common::{Address, Flow, FlowFlags, FlowKey, tcp};
 
 use crate::family::Wired;
+use crate::maps::constant;
 use crate::scratch::{self, Area, Plain};
 
 /// `BPF_ANY` and `BPF_NOEXIST`.
@@ -32,9 +36,22 @@ unsafe impl<A: Address> Plain for FlowKey<A> {}
 /// The entry of an answered connection.
 #[inline(always)]
 pub fn answered<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+    let mut flow = F::flows().get_ptr_mut(key);
+    if flow.is_none() && constant!(two_tables) != 0 {
+        flow = F::spare_flows().get_ptr_mut(key);
+    }
     // SAFETY: elements live as long as the map; see the file's head for those that are deleted meanwhile. The
     // fields are plain words, written by any processor, the last one wins.
-    F::flows().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+    flow.map(|flow| unsafe { &mut *flow })
+}
+
+/// Deletes the entry of an answered connection; gone already, if another packet was faster.
+#[inline(always)]
+fn forget<F: Wired>(key: &FlowKey<F::Addr>) {
+    let _ = F::flows().remove(key);
+    if constant!(two_tables) != 0 {
+        let _ = F::spare_flows().remove(key);
+    }
 }
 
 /// The entry of a connection without an answer.
@@ -58,9 +75,8 @@ pub fn forget_if_over<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) ->
     if !tcp::is_over(flow.flags, other) {
         return false;
     }
-    // Gone already, if another packet was faster.
-    let _ = F::flows().remove(other_key);
-    let _ = F::flows().remove(key);
+    forget::<F>(other_key);
+    forget::<F>(key);
     true
 }
 
@@ -116,16 +132,18 @@ pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool 
 /// Whether the tuple `key` of the answers can be had by the connection whose client sends `packet`.
 #[inline(always)]
 pub fn is_free<F: Wired>(packet: &FlowKey<F::Addr>, key: &FlowKey<F::Addr>) -> bool {
-    if let Some(old) = answered::<F>(key)
-        && !is_twin(old, packet)
-        && !forget_if_over::<F>(key, old)
-    {
-        return false;
+    if let Some(old) = answered::<F>(key) {
+        if is_twin(old, packet) {
+            // Its client was taken away from this backend, and comes back: answers must make this connection whole.
+            forget::<F>(key);
+        } else if !forget_if_over::<F>(key, old) {
+            return false;
+        }
     }
     // What the backend will get must not look like a packet that is to be translated again.
     let Some(reversed) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return false };
     *reversed = key.reversed();
-    F::flows().get_ptr(&*reversed).is_none() && F::half_open().get_ptr(&*reversed).is_none()
+    answered::<F>(reversed).is_none() && F::half_open().get_ptr(&*reversed).is_none()
 }
 
 /// Claims that tuple by writing the entry of the answers. False: another connection was faster.

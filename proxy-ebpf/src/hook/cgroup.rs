@@ -88,19 +88,26 @@ const ALLOW: i32 = 1;
 const DENY: i32 = 0;
 /// `include/uapi/asm-generic/errno.h`.
 const ECONNREFUSED: i32 = 111;
+/// Where a packet would be dropped. Not `EPERM`, which nobody expects of `connect`: the kernel's own NFS client takes it
+/// for something to try again at once, and holds the processor until it succeeds (`xs_tcp_setup_socket` in
+/// <https://github.com/torvalds/linux/blob/v6.9/net/sunrpc/xprtsock.c>).
+const EHOSTUNREACH: i32 = 113;
 
 #[inline(always)]
 fn answer(reason: Reason) -> i32 {
     count(reason);
     match reason.outcome() {
         Outcome::Pass | Outcome::Translate => ALLOW,
-        Outcome::Reject => {
-            // SAFETY: the helper takes a number; the hooks of `connect` and `sendmsg` may set the call's error.
-            unsafe { bpf_set_retval(-ECONNREFUSED) };
-            DENY
-        }
-        Outcome::Drop => DENY,
+        Outcome::Reject => fail(ECONNREFUSED),
+        Outcome::Drop => fail(EHOSTUNREACH),
     }
+}
+
+#[inline(always)]
+fn fail(error: i32) -> i32 {
+    // SAFETY: the helper takes a number; the hooks of `connect` and `sendmsg` may set the call's error.
+    unsafe { bpf_set_retval(-error) };
+    DENY
 }
 
 /// Receiving never fails; senders that are nobody's backends are not counted, they did not ask for anything.

@@ -2,6 +2,7 @@
 
 pub mod algorithm;
 pub mod backend;
+pub mod frontend;
 pub mod load;
 pub mod net;
 pub mod owner;

@@ -24,9 +24,8 @@ pub fn unserved<F: Tables>(addr: F::Addr) -> Reason {
     if services == Place::Outside && node.knows_services() {
         return Reason::NotAService;
     }
-    // SAFETY: elements stay elements of this map while the program runs; one byte is read, and only of an element
-    // that was found by this key.
-    match unsafe { F::frontends().get(FrontendKey::wildcard(addr)) } {
+    // One byte is read, and that at once: no second lookup for it.
+    match super::frontend::at::<F>(&FrontendKey::wildcard(addr)) {
         Some(owner) if owner.flags.has(FrontendFlags::WILDCARD) => Reason::UnknownPort,
         Some(_) | None => decide::unowned(services),
     }

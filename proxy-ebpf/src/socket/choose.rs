@@ -7,8 +7,8 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use proxy_common::{
-    ClientClass, Frontend, FrontendFlags, FrontendKey, Port, Proto, Reason, Segment, affinity::ClientKind,
-    algorithm::client_hash, decide,
+    Address, ClientClass, Frontend, FrontendFlags, FrontendKey, Port, Proto, Reason, Segment,
+    affinity::ClientKind, algorithm::client_hash, decide,
 };
 
 use super::view::{AddrOf, Endpoint, View};
@@ -19,7 +19,8 @@ use crate::{
 
 /// The frontend at `to`, or why the call is none of ours, or refused.
 ///
-/// A call to no Service costs one hash lookup, plus one array lookup while Service ranges are known.
+/// A call to no Service costs one hash lookup, plus one array lookup while Service ranges are known; one to a Service
+/// costs two hash lookups, see [`lookup::frontend`].
 #[inline(always)]
 pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Result<Frontend, Reason> {
     if !V::Family::served() {
@@ -35,14 +36,12 @@ pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Resu
         return Err(Reason::NotAService);
     }
     let key = FrontendKey::new(to.addr, to.port, proto);
-    // SAFETY: elements stay elements of this map while the program runs. One that is replaced may be given to
-    // another key at once, so the value is copied here, before anything else is done.
-    match unsafe { V::Family::frontends().get(key) } {
+    match lookup::frontend::read::<V::Family>(&key) {
         // A loopback address is another one in each namespace: only the node's own is served (item 68).
         Some(frontend) if frontend.flags.has(FrontendFlags::NODE_ONLY) && netns(ctx) != config.host_netns => {
             Err(Reason::NotAService)
         }
-        Some(frontend) => Ok(*frontend),
+        Some(frontend) => Ok(frontend),
         None => Err(lookup::owner::unserved::<V::Family>(to.addr)),
     }
 }
@@ -85,6 +84,19 @@ pub fn backend<V: View>(
     let backend =
         lookup::backend::choose::<V::Family>(frontend, segment, ClientKind::NETNS, client, connection)?;
     Ok(Endpoint { addr: backend.addr, port: backend.port })
+}
+
+/// A socket bound to a loopback address takes that address along wherever it connects to, and only its own host can
+/// answer there (item 55). Where `route_localnet` is set, and for IPv6 anyway, the kernel would let it, and the client
+/// wait for minutes. Free for every other socket.
+#[inline(always)]
+pub fn admit_source<V: View>(ctx: &SockAddrContext, backend: Endpoint<AddrOf<V>>) -> Result<(), Reason> {
+    if !V::source(ctx).is_loopback() || backend.addr.is_loopback() {
+        return Ok(());
+    }
+    let is_here =
+        netns(ctx) == CONFIG.load().host_netns && V::Family::local_addrs().get_ptr(backend.addr).is_some();
+    if is_here { Ok(()) } else { Err(Reason::LoopbackSource) }
 }
 
 /// The protocol on the wire. (Multipath TCP connects by a TCP socket of its own, which is the one seen here.)

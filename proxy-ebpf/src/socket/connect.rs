@@ -47,6 +47,7 @@ fn connect_to<V: View>(
 ) -> Result<(), Reason> {
     let segment = choose::eligible::<V>(ctx, frontend)?;
     let backend = choose::backend::<V>(ctx, frontend, segment)?;
+    choose::admit_source::<V>(ctx, backend)?;
     peer::remember(ctx, to, backend, frontend)?;
     if choose::protocol(ctx) == Some(Proto::UDP) {
         datagram::note_connection::<V>(ctx, to, backend, frontend);

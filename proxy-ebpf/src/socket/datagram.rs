@@ -1,12 +1,18 @@
 //! Datagram sockets that name the peer in each call. One socket may talk to many Services: the map
 //! `socketpeers` holds, per socket, frontend → backend for sending and backend → frontend for receiving.
 //!
-//! Two frontends with the same backend on one socket cannot be told apart when it answers: the one that the
-//! socket sent to last is shown.
+//! Two frontends with the same backend on one socket cannot be told apart when it answers. So the second one is given
+//! another backend; where there is none, the frontend that the socket sent to last is shown.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_socket_cookie, programs::SockAddrContext};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_loop},
+    programs::SockAddrContext,
+};
 use proxy_common::{
-    Frontend, Reason, Segment, ServiceId, SocketPeer, SocketPeerKey,
+    Frontend, Reason, Segment, ServiceId, SocketPeer, SocketPeerKey, decide, limits,
     socket::{ConnectedPeer, PeerDirection},
 };
 
@@ -90,15 +96,77 @@ fn lasting_backend<V: View>(
     let backend = match known {
         Some(backend) => backend,
         None => {
-            let backend = choose::backend::<V>(ctx, frontend, segment)?;
+            let backend = distinct::<V>(ctx, to, frontend, segment)?;
             tally(frontend.service, Reason::SocketSend);
             backend
         }
     };
+    choose::admit_source::<V>(ctx, backend)?;
     peer::mark(ctx)?;
     remember_reply::<V>(ctx, to, backend, frontend)?;
     put::<V>(&send, backend, frontend)?;
     Ok(backend)
+}
+
+/// A backend whose answers can be told from those to other frontends: if this socket already talks to the chosen one by
+/// another name, the next in the segment that it does not. A Service with no other backend, or with session affinity,
+/// shares it.
+#[inline(always)]
+fn distinct<V: View>(
+    ctx: &SockAddrContext,
+    to: Endpoint<AddrOf<V>>,
+    frontend: &Frontend,
+    segment: Segment,
+) -> Result<Endpoint<AddrOf<V>>, Reason> {
+    let backend = choose::backend::<V>(ctx, frontend, segment)?;
+    let mut scan =
+        Scan::<V> { key: key::<V>(ctx, backend, PeerDirection::RECEIVE), segment, from: 0, chosen: backend };
+    if frontend.affinity != 0 || !is_taken::<V>(&scan.key, to) {
+        return Ok(backend);
+    }
+    // SAFETY: the first has no arguments. `compare` has the signature that the helper wants, and `scan` outlives the
+    // call.
+    unsafe {
+        scan.from = decide::slot(Segment { start: 0, len: segment.len }, bpf_get_prandom_u32());
+        let tries = segment.len.min(limits::DISTINCT_SCAN);
+        bpf_loop(tries, compare::<V> as *mut c_void, (&raw mut scan).cast(), 0);
+    }
+    Ok(scan.chosen)
+}
+
+/// The socket gets answers of the key's backend for another frontend than `to`.
+#[inline(always)]
+fn is_taken<V: View>(key: &SocketPeerKey<AddrOf<V>>, to: Endpoint<AddrOf<V>>) -> bool {
+    stored::<V>(key).is_some_and(|shown| place(&shown) != to)
+}
+
+/// What [`compare`] works on.
+struct Scan<V: View> {
+    /// Of the backend looked at.
+    key: SocketPeerKey<AddrOf<V>>,
+    segment: Segment,
+    /// Offset to begin with.
+    from: u32,
+    chosen: Endpoint<AddrOf<V>>,
+}
+
+/// One step of the scan; returns 1 to stop.
+#[inline(never)]
+unsafe extern "C" fn compare<V: View>(step: u64, scan: *mut c_void) -> i64 {
+    // SAFETY: the helper hands on the pointer that `distinct` gave it, to a live `Scan` that nobody else touches.
+    let scan = unsafe { &mut *scan.cast::<Scan<V>>() };
+    let mut offset = scan.from.wrapping_add(step as u32);
+    if offset >= scan.segment.len {
+        offset = offset.wrapping_sub(scan.segment.len);
+    }
+    let Some(backend) = V::Family::backends().get(scan.segment.start.wrapping_add(offset)) else { return 1 };
+    scan.key.addr = backend.addr;
+    scan.key.port = backend.port;
+    if stored::<V>(&scan.key).is_some() {
+        return 0;
+    }
+    scan.chosen = Endpoint { addr: backend.addr, port: backend.port };
+    1
 }
 
 /// Answers of `backend` are shown as those of `to`. Looked up at each datagram: the entry may have been evicted,

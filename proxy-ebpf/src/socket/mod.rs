@@ -11,7 +11,7 @@
 //!
 //! What this road cannot do, because the kernel gives it no hook for it:
 //! - SCTP sockets connect without a hook: their packets take the packet road.
-//! - A multipath TCP socket connects by a socket of its own, so it reaches a backend, but is shown as its peer.
+//! - What `MSG_ERRQUEUE` names as the destination of a datagram that came back is the backend.
 //! - A connected datagram socket sends without a hook: it is refused when it connects, not when it sends, and
 //!   who removes its backend has to close it.
 

@@ -2,9 +2,12 @@
 //! bound and no clean-up. That there is such a memory at all also tells the sockets that ever talked to a
 //! Service from all others, which pay nothing for those.
 
+use core::{ffi::c_void, ptr};
+
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::bpf_sk_storage_get,
+    bindings::BPF_SK_STORAGE_GET_F_CREATE,
+    helpers::generated::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
     programs::{SockAddrContext, SockContext},
 };
 use proxy_common::{
@@ -13,7 +16,7 @@ use proxy_common::{
 
 use super::view::{AddrOf, Endpoint, View, endpoint, set_endpoint};
 use crate::lookup::load;
-use crate::maps::{CONNECTED, Tables};
+use crate::maps::{CONNECTED, Tables, constant};
 
 /// The socket is now connected to `backend`, its application believes to `frontend`.
 #[inline(always)]
@@ -29,17 +32,19 @@ pub fn remember<A: Address>(
     }
     let counted =
         algorithm.counts_connections() && load::enter(service, backend.addr, backend.port, LoadKind::SOCKETS);
-    store(
-        ctx,
-        ConnectedPeer {
-            frontend: to.addr.to_words(),
-            backend: backend.addr.to_words(),
-            frontend_port: to.port,
-            backend_port: backend.port,
-            service,
-            counted: counted as u32,
-        },
-    )
+    let mut shown = ConnectedPeer {
+        frontend: to.addr.to_words(),
+        backend: backend.addr.to_words(),
+        frontend_port: to.port,
+        backend_port: backend.port,
+        service,
+        counted: 0,
+    };
+    // Where there is no room for it, the application is shown the backend, and served all the same.
+    if let Some(peer) = of_application(ctx, &raw mut shown, BPF_SK_STORAGE_GET_F_CREATE.into()) {
+        *peer = shown;
+    }
+    store(ctx, ConnectedPeer { counted: counted as u32, ..shown })
 }
 
 /// The socket talks to Services without being connected to one.
@@ -67,6 +72,33 @@ pub fn forget(ctx: &SockAddrContext) {
         leave(peer);
         peer.counted = 0;
         peer.service = ServiceId::NONE;
+        // Only a socket that ever talked to a Service has an application that was told so.
+        if let Some(peer) = of_application(ctx, ptr::null_mut(), 0) {
+            peer.service = ServiceId::NONE;
+        }
+    }
+}
+
+/// The same memory in the multipath TCP socket whose first connection this socket makes: the application holds that
+/// one, and asks it for its peer. `None` for every other socket: a call without a lookup.
+#[inline(always)]
+fn of_application<'a>(
+    ctx: &'a SockAddrContext,
+    value: *mut ConnectedPeer,
+    flags: u64,
+) -> Option<&'a mut ConnectedPeer> {
+    if constant!(mptcp) == 0 {
+        return None;
+    }
+    // SAFETY: the socket of the program's own context, to helpers that take any socket; the one that owns it is found
+    // or null, and outlives it. The kernel copies `value`. The storage is valid while the program runs.
+    unsafe {
+        let owner = bpf_skc_to_mptcp_sock((*ctx.sock_addr).__bindgen_anon_1.sk.cast());
+        if owner.is_null() {
+            return None;
+        }
+        let map = (&raw const CONNECTED).cast_mut().cast::<c_void>();
+        bpf_sk_storage_get(map, owner.cast(), value.cast(), flags).cast::<ConnectedPeer>().as_mut()
     }
 }
 

@@ -28,6 +28,8 @@ pub trait View {
     type Family: Tables + Considered;
     /// The address in the call.
     fn addr(ctx: &SockAddrContext) -> AddrOf<Self>;
+    /// The address that the socket is bound to; unspecified if it is not.
+    fn source(ctx: &SockAddrContext) -> AddrOf<Self>;
     /// Replaces the address in the call.
     fn set_addr(ctx: &SockAddrContext, addr: AddrOf<Self>);
 }
@@ -120,6 +122,12 @@ impl View for Plain4 {
     }
 
     #[inline(always)]
+    fn source(ctx: &SockAddrContext) -> Addr4 {
+        // SAFETY: the context of a hook for socket addresses always has a socket, and its source may be read.
+        Addr4::from_word(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).src_ip4 })
+    }
+
+    #[inline(always)]
     fn set_addr(ctx: &SockAddrContext, addr: Addr4) {
         // SAFETY: the hooks for IPv4 let this field be written.
         unsafe { write::<{ offset_of!(bpf_sock_addr, user_ip4) }>(ctx, addr.word()) };
@@ -144,6 +152,12 @@ impl View for Plain6 {
     }
 
     #[inline(always)]
+    fn source(ctx: &SockAddrContext) -> Addr6 {
+        // SAFETY: the context of a hook for socket addresses always has a socket, and its source may be read.
+        Addr6::from_words(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).src_ip6 })
+    }
+
+    #[inline(always)]
     fn set_addr(ctx: &SockAddrContext, addr: Addr6) {
         const OFFSET: usize = offset_of!(bpf_sock_addr, user_ip6);
         let [a, b, c, d] = addr.words();
@@ -163,6 +177,12 @@ impl View for Mapped4 {
     #[inline(always)]
     fn addr(ctx: &SockAddrContext) -> Addr4 {
         Addr4::from_word(Plain6::addr(ctx).words()[3])
+    }
+
+    #[inline(always)]
+    fn source(ctx: &SockAddrContext) -> Addr4 {
+        // An IPv6 socket bound to a v4-mapped address has its IPv4 half, too.
+        Plain4::source(ctx)
     }
 
     #[inline(always)]

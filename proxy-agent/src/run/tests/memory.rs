@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::time::Instant;
 
 use proxy_common::{
     Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, RangeKey, ServiceId, V4, V6,
@@ -12,7 +11,7 @@ use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
 
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
-use crate::kernel::{Collected, Error, LetGo, Outcome, State, Topology};
+use crate::kernel::{Error, Outcome, State, Topology};
 use crate::run::dataplane::Dataplane;
 /// The maps of a family in memory.
 pub(super) struct Memory<F: Family> {
@@ -100,10 +99,9 @@ impl Dataplane for Fake {
         Outcome { v4: apply(&plan.v4, &mut self.v4), v6: apply(&plan.v6, &mut self.v6) }
     }
 
-    fn let_go(&mut self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
+    fn let_go(&mut self, v4: Moved<V4>, v6: Moved<V6>) {
         self.let_go.extend(v4.iter().map(|(id, servers)| (*id, servers.len())));
         self.let_go.extend(v6.iter().map(|(id, servers)| (*id, servers.len())));
-        (LetGo::default(), Ok(()))
     }
 
     fn follow(&mut self, _: &Topology, node: &[IpAddr]) -> Vec<Error> {
@@ -120,9 +118,7 @@ impl Dataplane for Fake {
         vec!["192.0.2.99".parse().unwrap()]
     }
 
-    fn collect(&mut self, _: Instant) -> Result<Collected, Error> {
-        Ok(Collected::default())
-    }
+    fn collect(&mut self) {}
 
     fn write_names<'a>(&self, _: impl Iterator<Item = (ServiceId, &'a ServiceName)>) -> Result<(), Error> {
         Ok(())
