@@ -84,7 +84,11 @@ impl World {
         }
         let pods = self.pod_ranges().iter().map(|range| (NetKind::PODS, *range));
         let services = self.settings().service_cidrs.iter().map(|range| (NetKind::SERVICES, *range));
-        let added = pods.chain(services).fold(Ok(()), |all, (kind, range)| all.and(facts.add(kind, range)));
+        let mut added = Ok(());
+        for (kind, range) in pods.chain(services) {
+            // The first that has no room is told; those behind it may still have some.
+            added = added.and(facts.add(kind, range));
+        }
         (facts, added)
     }
 

@@ -1,7 +1,6 @@
 //! The programs over spoiled packets.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_common::{Address as _, Flow, FlowFlags, FlowKey, V4, V6, maps::MapType};
@@ -98,7 +97,7 @@ impl Trial {
 
 fn tuple<F: Named>(key: &FlowKey<F::Addr>) -> Tuple {
     Tuple {
-        src: IpAddr::from(key.src.to_ip()),
+        src: key.src.to_ip(),
         sport: key.sport.number(),
         dst: key.dst.to_ip(),
         dport: key.dport.number(),

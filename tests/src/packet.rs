@@ -239,7 +239,7 @@ impl Packet {
                 None => 0x4000,
                 Some(Fragment::First) => 0x2000,
                 Some(Fragment::Later(bytes)) => bytes / 8,
-                Some(Fragment::Middle(bytes)) => 0x2000 | bytes / 8,
+                Some(Fragment::Middle(bytes)) => 0x2000 | (bytes / 8),
             };
             let options: Vec<u8> = self.extra.iter().flat_map(|extra| extra.bytes.clone()).collect();
             return header4(from, to, self.proto(), 0, self.hops, fragment, &options, length);

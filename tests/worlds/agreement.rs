@@ -72,14 +72,14 @@ fn the_programs_do_what_the_reference_says() {
 /// Worlds among which a mistake must show; most show in the first few.
 const MANY: u32 = 512;
 
-/// What somebody may get wrong.
+/// Where somebody gets something wrong.
 enum Mistake {
     /// The planner takes the facts for others.
-    InPlan(fn(&mut Facts)),
+    Plan(fn(&mut Facts)),
     /// The maps are others than planned.
-    InMaps(fn(&mut Machine)),
+    Maps(fn(&mut Machine)),
     /// The reference takes the facts for others.
-    InReference(fn(&mut Facts)),
+    Reference(fn(&mut Facts)),
 }
 
 fn frontends(machine: &mut Machine) -> impl Iterator<Item = &mut Frontend> {
@@ -93,46 +93,44 @@ fn endpoints(facts: &mut Facts) -> impl Iterator<Item = &mut Endpoint> {
 const MISTAKES: &[(&str, Mistake)] = &[
     (
         "a frontend that forgets to masquerade",
-        Mistake::InMaps(|machine| {
+        Mistake::Maps(|machine| {
             let clear = |rule: ClientRule| ClientRule(rule.0 & !ClientRule::MASQUERADE.0);
             frontends(machine).for_each(|value| value.rules = value.rules.map(clear));
         }),
     ),
     (
         "a segment that ends one slot too late",
-        Mistake::InMaps(|machine| {
+        Mistake::Maps(|machine| {
             frontends(machine).for_each(|value| value.cluster.len += u32::from(value.cluster.len > 0));
         }),
     ),
     (
         "a cluster address whose unknown ports pass",
-        Mistake::InMaps(|machine| machine.v6.frontends.retain(|key, _| key.port != Port::NONE)),
+        Mistake::Maps(|machine| machine.v6.frontends.retain(|key, _| key.port != Port::NONE)),
     ),
     (
         "source ranges that are not looked at",
-        Mistake::InMaps(|machine| {
+        Mistake::Maps(|machine| {
             frontends(machine).for_each(|value| value.flags.0 &= !FrontendFlags::RANGES.0);
         }),
     ),
     (
         "a plan without hints",
-        Mistake::InPlan(|facts| {
-            endpoints(facts).for_each(|e| (e.hint_zones, e.hint_nodes) = (vec![], vec![]))
-        }),
+        Mistake::Plan(|facts| endpoints(facts).for_each(|e| (e.hint_zones, e.hint_nodes) = (vec![], vec![]))),
     ),
     (
         "a plan that takes draining endpoints for ready ones",
-        Mistake::InPlan(|facts| endpoints(facts).for_each(|endpoint| endpoint.ready = Some(true))),
+        Mistake::Plan(|facts| endpoints(facts).for_each(|endpoint| endpoint.ready = Some(true))),
     ),
     (
         "a reference that knows no local policy",
-        Mistake::InReference(|facts| {
+        Mistake::Reference(|facts| {
             facts.services.iter_mut().for_each(|service| service.external_policy = TrafficPolicy::Cluster);
         }),
     ),
     (
         "a reference that knows no load balancers",
-        Mistake::InReference(|facts| {
+        Mistake::Reference(|facts| {
             facts.services.iter_mut().for_each(|service| service.load_balancer.clear());
         }),
     ),
@@ -145,13 +143,13 @@ fn a_mistake_on_either_side_is_found() {
         let found = runner(MANY, 0).run(&facts(), |mut facts| {
             let mut machine = planned(&facts);
             match mistake {
-                Mistake::InPlan(change) => {
+                Mistake::Plan(change) => {
                     let mut taken = facts.clone();
                     change(&mut taken);
                     machine = planned(&taken);
                 }
-                Mistake::InMaps(change) => change(&mut machine),
-                Mistake::InReference(change) => change(&mut facts),
+                Mistake::Maps(change) => change(&mut machine),
+                Mistake::Reference(change) => change(&mut facts),
             }
             compare(&mut stage.borrow_mut(), &machine, &facts)
         });

@@ -38,6 +38,10 @@ pub struct Parsed {
 
 /// What can be learnt from an object.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are events, and none lives longer than until it is applied"
+)]
 pub enum Fact {
     /// Something for the model.
     Model(Event),

@@ -9,7 +9,8 @@
 //! atomic update; what is deleted goes last, so a Service that moves to another port answers throughout. A wildcard
 //! comes after and goes before its frontends, so its refusal never shadows a port that is about to be served.
 //! A range comes before and goes after the frontends that ask for it: while two sets of ranges change places both
-//! count, so nobody is shut out whom both let in, and nobody gets in whom neither does.
+//! count, so nobody is shut out whom both let in, and nobody gets in whom neither does. (A Service's ranges are one set:
+//! an address that it gets in the same change knows the set of before, too, until the last write of the plan.)
 
 use proxy_common::{Backend, Family, Frontend, FrontendFlags, FrontendKey, RangeKey};
 

@@ -122,8 +122,10 @@ impl<F: Served> Kernel<F> {
                 known.iter().all(|ranges| ranges.as_ref().is_none_or(|ranges| ranges.contains(range)))
             });
             assert!(of_both.clone().all(|range| now.contains(range)), "{key:?} shuts out with {now:?}");
-            // A frontend that goes to another Service, or goes, may see the new ranges of its own for a moment.
-            let own = after.ranges.iter().filter(|range| range.service == value.service);
+            // A frontend that goes to another Service, or goes, may see the new ranges of its own for a moment; one that
+            // is new, or comes from another Service, those that its Service had so far.
+            let of_service = before.ranges.iter().chain(&after.ranges);
+            let own = of_service.filter(|range| range.service == value.service);
             assert!(now.is_subset(&all.chain(own).copied().collect()), "{key:?} lets in with {now:?}");
         }
     }

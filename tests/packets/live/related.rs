@@ -108,7 +108,7 @@ fn large_comes_back(to: &str, size: usize) {
     let socket = UdpSocket::bind(any).expect("a port");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
     socket.connect(addr(to)).expect("a route");
-    let sent: Vec<u8> = (0..size).map(|index| (index * 31 >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..size).map(|index| ((index * 31) >> 3) as u8).collect();
     socket.send(&sent).expect("it is sent");
     let mut got = vec![0; 65_536];
     let length = socket.recv(&mut got).unwrap_or_else(|error| panic!("{to}, {size} bytes: {error}"));

@@ -168,11 +168,13 @@ impl Api {
             }
             Ok(())
         };
-        self.runtime.block_on(write).map_err(|error: kube::Error| match error {
-            kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
-                NotExpressible(status.message.clone()).into()
+        self.runtime.block_on(write).map_err(|error: kube::Error| {
+            if let kube::Error::Api(status) = &error
+                && matches!(status.code, 400 | 422)
+            {
+                return NotExpressible(status.message.clone()).into();
             }
-            error => anyhow::Error::new(error).context(format!("writing {name}")),
+            anyhow::Error::new(error).context(format!("writing {name}"))
         })
     }
 
@@ -223,8 +225,6 @@ fn cleaned(object: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
     use super::*;
 
     #[test]

@@ -140,10 +140,8 @@ fn reports(file: &Path) -> Result<Vec<Value>> {
     let content = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     let mut suites: Value =
         serde_json::from_slice(&content).with_context(|| format!("in {}", file.display()))?;
-    match suites[0]["SpecReports"].take() {
-        Value::Array(all) => Ok(all),
-        _ => Ok(Vec::new()),
-    }
+    let Value::Array(all) = suites[0]["SpecReports"].take() else { return Ok(Vec::new()) };
+    Ok(all)
 }
 
 fn spec_of(report: &Value) -> Spec {
@@ -153,8 +151,7 @@ fn spec_of(report: &Value) -> Spec {
     let mut words = strings(&report["ContainerHierarchyTexts"]);
     words.push(report["LeafNodeText"].as_str().unwrap_or_default().to_owned());
     let containers = report["ContainerHierarchyLabels"].as_array().into_iter().flatten();
-    let labels: Vec<String> =
-        containers.chain([&report["LeafNodeLabels"]]).flat_map(|labels| strings(labels)).collect();
+    let labels: Vec<String> = containers.chain([&report["LeafNodeLabels"]]).flat_map(strings).collect();
     let alone = labels.iter().any(|label| label == "Serial" || label == "Disruptive");
     Spec { company: if alone { Company::Alone } else { Company::Any }, name: words.join(" ") }
 }
