@@ -161,6 +161,9 @@ pub struct RunArgs {
         default_value = "auto"
     )]
     pub uplinks: Vec<String>,
+    /// Serve packets of uplinks in the device's driver (XDP) where their backend is on another node
+    #[arg(long, env = "SLUICE_XDP", value_enum, default_value_t = XdpArg::Off)]
+    pub xdp: XdpArg,
     /// Address families to serve; auto: those the node has addresses of
     #[arg(long, env = "SLUICE_IP_FAMILY", value_enum, default_value_t = IpFamilyArg::Auto)]
     pub ip_family: IpFamilyArg,
@@ -219,6 +222,19 @@ pub enum Switch {
     On,
     /// Not done
     Off,
+}
+
+/// Whether uplinks are served in their drivers.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpArg {
+    /// `native` where the driver can and the device is no veth, else at the tc hook
+    Auto,
+    /// At the tc hook
+    Off,
+    /// In the driver; at the tc hook where it cannot
+    Native,
+    /// In the kernel's stand-in for a driver: no faster, for trying out
+    Generic,
 }
 
 /// Which address families are served.

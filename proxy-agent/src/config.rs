@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use proxy_common::Algorithm;
 use proxy_model::{TableSize, settings::LocalSource};
 
-use crate::cli::{IpFamilyArg, RootArgs, SocketLbArg, Switch};
+use crate::cli::{IpFamilyArg, RootArgs, SocketLbArg, Switch, XdpArg};
 use crate::source::kube::Watching;
 use file::FileError;
 
@@ -58,6 +58,8 @@ pub struct Config {
     pub localhost_nodeports: LocalhostNodePorts,
     /// Devices of the outside world.
     pub uplinks: Uplinks,
+    /// Whether uplinks are served in their drivers.
+    pub xdp: XdpArg,
     /// Families served.
     pub families: Families,
     /// Sizes of the maps.

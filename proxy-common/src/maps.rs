@@ -282,6 +282,8 @@ specs! {
         "agent" => "kernel", "devices that translated packets may be put into or sent out of directly, by index";
     "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
         "kernel" => "agent, proxyctl", "packets and calls by reason";
+    "early" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
+        "kernel" => "agent, proxyctl", "those of them that the XDP hook ended";
     "turns" SparseHash Both plain!(ServiceId) => plain!(u64), limits::TURNS,
         "kernel, agent (removal)" => "kernel", "whose turn it is, of Services with a round robin";
     "loads" SparseHash Both LOAD_KEY => plain!(u64), limits::LOADS,

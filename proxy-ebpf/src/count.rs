@@ -2,12 +2,20 @@
 
 use proxy_common::Reason;
 
-use crate::maps::COUNTERS;
+use crate::maps::{COUNTERS, EARLY};
 
 /// One more packet or call that ended for this reason.
 #[inline(always)]
 pub fn count(reason: Reason) {
     if let Some(slot) = COUNTERS.get_ptr_mut(reason.index()) {
+        add(slot, 1);
+    }
+}
+
+/// The same, of what the XDP hook ended: it counts there, too.
+#[inline(always)]
+pub fn count_early(reason: Reason) {
+    if let Some(slot) = EARLY.get_ptr_mut(reason.index()) {
         add(slot, 1);
     }
 }

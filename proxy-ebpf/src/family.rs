@@ -9,7 +9,6 @@ use aya_ebpf::bindings::{
 };
 use proxy_common::{Addr4, Addr6, Port, Proto, Reason, V4, V6, checksum, limits};
 
-use crate::action::Verdict;
 use crate::lookup::backend::Considered;
 use crate::maps::Tables;
 use crate::packet::Packet;
@@ -68,21 +67,27 @@ pub enum Hop {
 
 /// What to do with a packet, once for each family.
 pub trait Road {
+    /// A packet at the kind of hook.
+    type Frame: Access;
+    /// What becomes of it.
+    type Verdict;
+    /// The verdict on what is of no family that is served.
+    fn foreign() -> Self::Verdict;
     /// Handles a packet of family `F`.
-    fn travel<F: Verified>(frame: &mut Frame) -> Verdict;
+    fn travel<F: Verified>(frame: &mut Self::Frame) -> Self::Verdict;
 }
 
 /// Hands the packet to its family, if that is served.
 #[inline(always)]
-pub fn dispatch<R: Road>(frame: &mut Frame) -> Verdict {
-    let Some(header) = frame.read::<Ethernet>(0) else { return Verdict::of(Reason::NotIp) };
+pub fn dispatch<R: Road>(frame: &mut R::Frame) -> R::Verdict {
+    let Some(header) = frame.read::<Ethernet>(0) else { return R::foreign() };
     if header.protocol == V4::ETHERTYPE && V4::served() {
         return R::travel::<V4>(frame);
     }
     if header.protocol == V6::ETHERTYPE && V6::served() {
         return R::travel::<V6>(frame);
     }
-    Verdict::of(Reason::NotIp)
+    R::foreign()
 }
 
 /// The IPv4 header (RFC 791).

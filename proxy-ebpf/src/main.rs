@@ -13,6 +13,7 @@
 
 mod action;
 mod count;
+mod early;
 mod family;
 mod flow;
 mod hook;

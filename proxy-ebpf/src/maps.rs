@@ -202,6 +202,10 @@ pub static HELD_SCRATCH: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(
 #[map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits::SCRATCH_AREAS, 0);
 
+/// Those of them that the XDP hook ended.
+#[map(name = "early")]
+pub static EARLY: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+
 /// The maps of one address family, so that everything above is written once.
 pub trait Tables: Family {
     /// The family is served; constant after loading.

@@ -64,6 +64,14 @@ pub trait Place {
 pub struct Packets<P>(core::marker::PhantomData<P>);
 
 impl<P: Place> Road for Packets<P> {
+    type Frame = Frame;
+    type Verdict = Verdict;
+
+    #[inline(always)]
+    fn foreign() -> Verdict {
+        Verdict::of(Reason::NotIp)
+    }
+
     #[inline(always)]
     fn travel<F: Verified>(frame: &mut Frame) -> Verdict {
         if frame.is_tagged() || !P::concerns(frame) {
@@ -95,6 +103,30 @@ fn carry<F: Verified>(
     Entry { flow, reason }: Entry<F::Addr>,
     hook: Hook,
 ) -> Verdict {
+    let leaves = note::<F>(frame, packet, flow, hook);
+    let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
+    if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
+        match F::judge_size(frame, packet, flow.mtu, hook.direction) {
+            (Size::Fits, _) => {}
+            (Size::InFragments, _) => route = Route::STACK,
+            (Size::Refused, verdict) => return verdict,
+        }
+    }
+    match rewrite::translate::<F>(frame, packet, flow, route) {
+        Ok(()) => Verdict::new(reason, route::leave(route, flow.ifindex)),
+        Err(reason) => Verdict::new(reason, Action::DROP),
+    }
+}
+
+/// Notes in the flow's entry that the packet came by, and where it leaves if nobody has asked lately. True: it leaves
+/// without the stack.
+#[inline(always)]
+pub fn note<F: Wired>(
+    frame: &impl Access,
+    packet: &Packet<F::Addr>,
+    flow: &mut Flow<F::Addr>,
+    hook: Hook,
+) -> bool {
     if packet.key.proto == Proto::TCP {
         let flags = tcp::advance(flow.flags, packet.tcp);
         if flags != flow.flags {
@@ -109,18 +141,7 @@ fn carry<F: Verified>(
             route::resolve::<F>(frame, packet.key.proto, flow, hook.direction);
         }
     }
-    let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
-    if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
-        match F::judge_size(frame, packet, flow.mtu, hook.direction) {
-            (Size::Fits, _) => {}
-            (Size::InFragments, _) => route = Route::STACK,
-            (Size::Refused, verdict) => return verdict,
-        }
-    }
-    match rewrite::translate::<F>(frame, packet, flow, route) {
-        Ok(()) => Verdict::new(reason, route::leave(route, flow.ifindex)),
-        Err(reason) => Verdict::new(reason, Action::DROP),
-    }
+    leaves
 }
 
 /// At an egress hook the packet is on its way already: only a request of the node itself needs another one.

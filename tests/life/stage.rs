@@ -140,9 +140,7 @@ impl Stage {
 
     /// Runs `proxyctl` on a node.
     pub(crate) fn proxyctl(&self, node: &str, arguments: &[&str]) -> Output {
-        let program = Program::Agent.find().unwrap().with_file_name("proxyctl");
-        let mut command = self.lab.node(node).unwrap().command(&program.to_string_lossy()).unwrap();
-        command.args(arguments).arg("--bpf-root").arg(self.lab.node_bpf_root(node)).output().unwrap()
+        proxyctl(&self.lab, node, arguments)
     }
 
     /// What `proxyctl status -o json` says on a node.
@@ -157,6 +155,13 @@ impl Stage {
         let program = Program::Agent.find().unwrap();
         self.lab.node(node).unwrap().command(&program.to_string_lossy()).unwrap()
     }
+}
+
+/// Runs `proxyctl` on a node of a lab.
+pub(crate) fn proxyctl(lab: &Lab, node: &str, arguments: &[&str]) -> Output {
+    let program = Program::Agent.find().unwrap().with_file_name("proxyctl");
+    let mut command = lab.node(node).unwrap().command(&program.to_string_lossy()).unwrap();
+    command.args(arguments).arg("--bpf-root").arg(lab.node_bpf_root(node)).output().unwrap()
 }
 
 /// A request to each address on each port.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
 use proxy_common::DatapathConfig;
 use tests::dataplane::{Dataplane, config};
 
@@ -10,11 +10,12 @@ const PROGRAMS: [&str; 6] = ["from_pod", "to_pod", "from_wire", "to_wire", "empt
 
 fn verified(config: DatapathConfig) -> BTreeMap<&'static str, u32> {
     let mut dataplane = Dataplane::new(config);
-    let count = |name: &'static str| {
-        let info = dataplane.program(name).info().expect("a loaded program has facts");
-        (name, info.verified_instruction_count().expect("the kernel counts since 5.16"))
+    let of = |info: Result<ProgramInfo, ProgramError>| {
+        let info = info.expect("a loaded program has facts");
+        info.verified_instruction_count().expect("the kernel counts since 5.16")
     };
-    PROGRAMS.map(count).into()
+    let early = ("early_wire", of(dataplane.early_program().info()));
+    PROGRAMS.map(|name| (name, of(dataplane.program(name).info()))).into_iter().chain([early]).collect()
 }
 
 #[test]
@@ -29,7 +30,7 @@ fn a_family_that_is_not_served_costs_nothing() {
     let both = verified(config());
     for one in [DatapathConfig { ipv6: 0, ..config() }, DatapathConfig { ipv4: 0, ..config() }] {
         let one = verified(one);
-        for name in ["from_pod", "to_pod", "from_wire", "to_wire"] {
+        for name in ["from_pod", "to_pod", "from_wire", "to_wire", "early_wire"] {
             assert!(one[name] * 4 < both[name] * 3, "{name}: {} of {}", one[name], both[name]);
         }
     }

@@ -8,16 +8,16 @@ use tests::packet::{Link, Packet, addr, flags};
 
 use crate::family::{FAMILIES, Names, next};
 
-const POD: u32 = 10;
-const UPLINK: u32 = 20;
+pub(crate) const POD: u32 = 10;
+pub(crate) const UPLINK: u32 = 20;
 const BRIDGE: u32 = 30;
 const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
-const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
-const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
-const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
+pub(crate) const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+pub(crate) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
+pub(crate) const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
 
 /// A node with a pod behind `pod`, an uplink, and a device of no known kind. Backends are routed to by the tests.
-fn node(n: &Names) -> Dataplane {
+pub(crate) fn node(n: &Names) -> Dataplane {
     let mut dataplane = Dataplane::new(config());
     for (name, index, mac) in
         [("pod", POD, HOST_MAC), ("uplink", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])]
@@ -40,12 +40,12 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn route(to: &str, device: &str) {
+pub(crate) fn route(to: &str, device: &str) {
     let family = if to.starts_with('[') { "-6" } else { "-4" };
     ip(&format!("{family} route replace {} dev {device}", addr(to).ip()));
 }
 
-fn neighbour(of: &str, device: &str, mac: [u8; 6]) {
+pub(crate) fn neighbour(of: &str, device: &str, mac: [u8; 6]) {
     ip(&format!("neigh replace {} lladdr {} dev {device} nud permanent", addr(of).ip(), text(mac)));
 }
 

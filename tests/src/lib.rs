@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod dataplane;
+pub mod early;
 pub mod icmp;
 mod masquerade;
 mod named;

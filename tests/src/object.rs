@@ -41,7 +41,7 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
     loader.override_global("CONFIG", config.as_bytes(), true);
     for spec in proxy_common::maps::SPECS {
-        if spec.entries > entries && spec.name != "counters" {
+        if spec.entries > entries && !["counters", "early"].contains(&spec.name) {
             loader.map_max_entries(spec.name, entries);
         }
     }
@@ -96,7 +96,20 @@ pub fn array<'a, V: MapType>(object: &'a mut Ebpf, name: &str) -> Array<&'a mut 
 /// If the map cannot be read.
 #[must_use]
 pub fn counters(object: &Ebpf) -> BTreeMap<Reason, u64> {
-    let map = object.map("counters").expect("the object has counters");
+    sums(object, "counters")
+}
+
+/// Those of what the XDP hook ended.
+///
+/// # Panics
+/// If the map cannot be read.
+#[must_use]
+pub fn early(object: &Ebpf) -> BTreeMap<Reason, u64> {
+    sums(object, "early")
+}
+
+fn sums(object: &Ebpf, name: &str) -> BTreeMap<Reason, u64> {
+    let map = object.map(name).expect("the object has counters");
     let counters = PerCpuArray::<_, u64>::try_from(map).expect("counters are a per-CPU array of numbers");
     let count = |reason: &Reason| {
         let copies = counters.get(&reason.index(), 0).expect("every reason has a counter");

@@ -30,16 +30,15 @@ impl Config {
     pub fn from_args(args: RunArgs) -> Result<Self, ConfigError> {
         let watched = args.config.as_deref().map(Watched::read).transpose()?;
         let file = watched.as_ref().map(Watched::parse).transpose()?.unwrap_or_default();
-        let mut notes = foreign(&args.kube_proxy)?;
-        notes.extend(file.notes.iter().cloned());
+        let notes = foreign(&args.kube_proxy)?.into_iter().chain(file.notes.iter().cloned()).collect();
         let fields = &file.fields;
         let (mode, section) = file.section();
         let of_mode = |field: &str| format!("{mode}.{field}");
 
         let kubeconfig = args.kubeconfig.or_else(|| kubeconfig(&file));
         let name = file.or("node-name", args.node_name, "hostnameOverride", text(&fields.hostname_override));
-        let address = args.bind_address.map(|ip| ip.to_string());
-        let address = file.or("bind-address", address, "bindAddress", text(&fields.bind_address));
+        let bound = args.bind_address.map(|ip| ip.to_string());
+        let address = file.or("bind-address", bound, "bindAddress", text(&fields.bind_address));
         let address = address.map(|given| primary(&given)).transpose()?.flatten();
         let ranges = fields.cluster_cidr.as_ref().map(|text| text.split(',').map(str::to_owned).collect());
         let ranges = file.or("cluster-cidr", list(args.cluster_cidr), "clusterCIDR", ranges);
@@ -76,6 +75,7 @@ impl Config {
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
             localhost_nodeports: LocalhostNodePorts::from(localhost),
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
+            xdp: args.xdp,
             families: args.ip_family.into(),
             tables,
             healthz,

@@ -66,6 +66,7 @@ impl Config {
                     "frontends": self.tables.frontends,
                 },
                 "uplinks": uplinks,
+                "xdp": format!("{:?}", self.xdp).to_lowercase(),
             },
         })
     }

@@ -37,7 +37,8 @@ pub(super) fn dump(reader: &Reader, name: &str) -> anyhow::Result<Dump> {
         bail!("{name} is kept in the sockets themselves and cannot be listed");
     }
     if spec.kind == MapKind::PerCpuArray {
-        let counters = reader.pinned.counters()?;
+        let early = spec.name == "early";
+        let counters = if early { reader.pinned.early()? } else { reader.pinned.counters()? };
         let entry = |(reason, sum): (proxy_common::Reason, u64)| Entry {
             key: reason.text().into(),
             value: sum.into(),

@@ -158,6 +158,10 @@ impl Page for StatusPage {
             let addresses: Vec<_> = self.node_addresses.iter().map(ToString::to_string).collect();
             line("addresses", addresses.join(", "));
         }
+        if let Some(state) = self.start.as_ref().filter(|state| !state.xdp.is_empty()) {
+            let modes: Vec<_> = state.xdp.iter().map(|(device, mode)| format!("{device} {mode}")).collect();
+            line("xdp", modes.join(", "));
+        }
         line(
             "serving",
             format!(

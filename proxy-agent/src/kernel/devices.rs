@@ -13,13 +13,14 @@ use super::{
     clsact,
     error::Error,
     family::{IN_RANGE, MapFamily, Maps},
-    hook::Hook,
+    hook::{Anchor, Hook},
     links,
     load::Programs,
     map::Table,
     pins::{Pinned, PinnedLink, Target},
     settings::PodDevices,
     sources,
+    sys::Place,
     topology::{IfIndex, Role, Topology},
 };
 
@@ -87,7 +88,9 @@ impl Devices {
         }
         for link in maps.pins.links()? {
             let PinnedLink { hook, target, path: _ } = &link;
+            // Those in drivers are the business of `drivers`.
             if let Target::Device(index) = target
+                && hook.anchor() != Anchor::Driver
                 && !wanted.contains(&(*hook, *index))
             {
                 links::detach(&link)?;
@@ -108,13 +111,13 @@ fn attach(
     if clsact::needed() {
         return clsact::attach(hook, name, programs);
     }
-    links::attach(&maps.pins, programs, hook, Target::Device(index), None).map(drop)
+    links::attach(&maps.pins, programs, hook, Target::Device(index), index.0, Place::First).map(drop)
 }
 
 /// The link still hangs on a device: one that went away and came back under the same number took it along. A
 /// filter says nothing; the number of its device is not used again in practice.
-fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
-    if clsact::needed() {
+pub(super) fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
+    if clsact::needed() && hook.anchor() != Anchor::Driver {
         return true;
     }
     let target = Target::Device(index);

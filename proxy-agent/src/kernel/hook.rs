@@ -6,7 +6,7 @@ use std::fmt;
 use aya_obj::generated::bpf_attach_type as attach;
 
 use super::{
-    settings::{Families, SocketRoad},
+    settings::{DriverRoad, Families, SocketRoad},
     topology::Role,
 };
 
@@ -39,6 +39,8 @@ pub enum Hook {
     FromWire,
     /// Egress of an uplink.
     ToWire,
+    /// The driver of an uplink, before [`Hook::FromWire`] (XDP).
+    EarlyWire,
 }
 
 /// What a hook hangs on.
@@ -48,6 +50,8 @@ pub enum Anchor {
     Cgroup,
     /// A device of that role, on one of its sides.
     Device(Role, Side),
+    /// The driver of an uplink.
+    Driver,
 }
 
 /// A side of a device.
@@ -61,7 +65,7 @@ pub enum Side {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Connect4,
         Self::Connect6,
         Self::Sendmsg4,
@@ -75,6 +79,7 @@ impl Hook {
         Self::ToPod,
         Self::FromWire,
         Self::ToWire,
+        Self::EarlyWire,
     ];
 
     /// Name of the program in the object; part of the link's pin.
@@ -94,6 +99,7 @@ impl Hook {
             Self::ToPod => "to_pod",
             Self::FromWire => "from_wire",
             Self::ToWire => "to_wire",
+            Self::EarlyWire => "early_wire",
         }
     }
 
@@ -114,6 +120,7 @@ impl Hook {
             Self::ToPod => Anchor::Device(Role::Pod, Side::Egress),
             Self::FromWire => Anchor::Device(Role::Uplink, Side::Ingress),
             Self::ToWire => Anchor::Device(Role::Uplink, Side::Egress),
+            Self::EarlyWire => Anchor::Driver,
         }
     }
 
@@ -132,6 +139,7 @@ impl Hook {
             Self::SockRelease => attach::BPF_CGROUP_INET_SOCK_RELEASE,
             Self::FromPod | Self::FromWire => attach::BPF_TCX_INGRESS,
             Self::ToPod | Self::ToWire => attach::BPF_TCX_EGRESS,
+            Self::EarlyWire => attach::BPF_XDP,
         };
         number as u32
     }
@@ -139,7 +147,7 @@ impl Hook {
     /// Whether the hook is worth a program. IPv6 sockets also talk IPv4 through mapped addresses, so their
     /// hooks are needed in every cluster; what they hold of IPv6 is dead code where IPv6 is not served.
     #[must_use]
-    pub const fn needed(self, families: Families, road: SocketRoad) -> bool {
+    pub const fn needed(self, families: Families, road: SocketRoad, driver: DriverRoad) -> bool {
         match self {
             Self::Connect4 | Self::Sendmsg4 | Self::Recvmsg4 | Self::Getpeername4 => {
                 families.ipv4() && !matches!(road, SocketRoad::Off)
@@ -148,6 +156,7 @@ impl Hook {
                 !matches!(road, SocketRoad::Off)
             }
             Self::FromPod | Self::ToPod | Self::FromWire | Self::ToWire => true,
+            Self::EarlyWire => !matches!(driver, DriverRoad::Off),
         }
     }
 
@@ -155,7 +164,7 @@ impl Hook {
     pub fn of_device(role: Role) -> impl Iterator<Item = (Self, Side)> {
         Self::ALL.into_iter().filter_map(move |hook| match hook.anchor() {
             Anchor::Device(of, side) if of == role => Some((hook, side)),
-            Anchor::Device(..) | Anchor::Cgroup => None,
+            Anchor::Device(..) | Anchor::Cgroup | Anchor::Driver => None,
         })
     }
 }
@@ -173,7 +182,11 @@ mod tests {
     #[test]
     fn one_family_loads_no_socket_program_of_the_other_but_mapped_addresses_keep_theirs() {
         let names = |families, road| -> Vec<_> {
-            Hook::ALL.into_iter().filter(|hook| hook.needed(families, road)).map(Hook::name).collect()
+            Hook::ALL
+                .into_iter()
+                .filter(|hook| hook.needed(families, road, DriverRoad::Off))
+                .map(Hook::name)
+                .collect()
         };
         let tc = ["from_pod", "to_pod", "from_wire", "to_wire"];
         let six = ["connect6", "sendmsg6", "recvmsg6", "getpeername6", "sock_release"];

@@ -31,7 +31,8 @@ pub enum Attached {
     Created,
 }
 
-/// Gives the hook on `target` our program. `cgroup` is the cgroup root's descriptor for [`Target::Cgroup`].
+/// Gives the hook on `target` our program. `number` is what the kernel calls the target: a device's index, or the
+/// descriptor of the cgroup root.
 ///
 /// # Errors
 /// [`Error::Attach`]; what was attached before still is.
@@ -40,7 +41,8 @@ pub fn attach(
     programs: &Programs,
     hook: Hook,
     target: Target,
-    cgroup: Option<BorrowedFd<'_>>,
+    number: u32,
+    place: Place,
 ) -> Result<Attached, Error> {
     let pin = pins.link(hook, target);
     let program = programs.fd(hook)?;
@@ -50,10 +52,6 @@ pub fn attach(
         Ok(false) => {}
         Err(source) => return Err(failed("replace the program of")(source)),
     }
-    let (number, place) = match target {
-        Target::Device(index) => (index.0, Place::First),
-        Target::Cgroup => (cgroup.map_or(0, |fd| fd.as_raw_fd() as u32), Place::Any),
-    };
     let link = sys::create_link(program, number, hook.attach_type(), place).map_err(failed("attach"))?;
     sys::pin(link.as_fd(), &pin).map_err(failed("pin"))?;
     Ok(Attached::Created)
@@ -136,7 +134,7 @@ pub fn attach_cgroup(pins: &Pins, programs: &Programs, cgroup_root: &Path) -> Re
     }
     let (mut replaced, mut created) = (0, Vec::new());
     for hook in hooks {
-        match attach(pins, programs, hook, Target::Cgroup, Some(cgroup.as_fd())) {
+        match attach(pins, programs, hook, Target::Cgroup, cgroup.as_raw_fd() as u32, Place::Any) {
             Ok(Attached::Replaced) => replaced += 1,
             Ok(Attached::Created) => created.push(hook),
             Err(error) => {

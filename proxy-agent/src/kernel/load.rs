@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSock, CgroupSockAddr, ProgramError, SchedClassifier},
+    programs::{CgroupSock, CgroupSockAddr, ProgramError, SchedClassifier, Xdp},
 };
 use proxy_common::{DatapathConfig, maps::SPECS};
 use zerocopy::IntoBytes;
@@ -79,7 +79,8 @@ impl Programs {
         }
         let mut programs =
             Self { object: loader.load(object::BYTES).map_err(Error::Load)?, loaded: BTreeMap::new() };
-        for hook in Hook::ALL.into_iter().filter(|hook| hook.needed(settings.families, road)) {
+        for hook in Hook::ALL.into_iter().filter(|hook| hook.needed(settings.families, road, settings.driver))
+        {
             programs.load_one(hook.name())?;
             programs.loaded.insert(hook, hook.name());
         }
@@ -94,6 +95,9 @@ impl Programs {
         }
         if let Ok(socket) = <&mut CgroupSock>::try_from(&mut *program) {
             return patiently(|| socket.load()).map_err(Error::refused(name));
+        }
+        if let Ok(xdp) = <&mut Xdp>::try_from(&mut *program) {
+            return patiently(|| xdp.load()).map_err(Error::refused(name));
         }
         let cgroup: &mut CgroupSockAddr = program.try_into().map_err(Error::refused(name))?;
         patiently(|| cgroup.load()).map_err(Error::refused(name))
@@ -219,6 +223,7 @@ mod tests {
             families: Families::Ipv4,
             sizes: Sizes::DEFAULT,
             uplinks: Uplinks::Auto,
+            driver: super::super::settings::DriverRoad::Off,
             tallies: Tallies::Off,
             pods: super::super::settings::PodDevices::Unnamed,
         };

@@ -19,6 +19,7 @@ pub mod clsact;
 pub mod counts;
 pub mod devices;
 pub mod diag;
+pub mod drivers;
 pub mod error;
 pub mod family;
 pub mod gc;
@@ -61,10 +62,11 @@ pub use gc::Collected;
 pub use moved::LetGo;
 pub use pins::{Occupancy, Pinned};
 pub use record::{Record, State};
-pub use settings::{Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
+pub use settings::{DriverRoad, Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
 pub use topology::Topology;
 
 use devices::Devices;
+use drivers::Drivers;
 use links::Tally;
 use load::Programs;
 use lock::Lock;
@@ -81,6 +83,7 @@ pub struct Kernel {
     maps: Pinned,
     programs: Programs,
     devices: Devices,
+    drivers: Drivers,
     record: Record,
     state: State,
     found: Option<usize>,
@@ -115,26 +118,26 @@ impl Kernel {
         // Before anything is attached: the agent itself connects to the API server through these programs.
         devices::first_node(&maps.v4)?;
         devices::first_node(&maps.v6)?;
+        drivers::let_go_of_other_modes(&pins, &record, settings.driver)?;
         let (road, programs, sockets, devices) = attach(&pins, settings, road, programs, &migration)?;
         migration.finish()?;
         let found = count(&maps)?;
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let state = State {
             adopted: found > 0,
-            at,
+            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             kept: found,
             pid: std::process::id(),
             links_replaced: sockets.replaced + devices,
             links_created: sockets.created,
             ..State::default()
         };
-        let settings = settings.clone();
         let kernel = Self {
-            settings,
+            settings: settings.clone(),
             road,
             maps,
             programs,
             devices: Devices::default(),
+            drivers: Drivers::default(),
             record,
             state,
             found: Some(found),
@@ -191,6 +194,12 @@ impl Kernel {
         let roles = topology.roles(&self.settings.uplinks, node);
         let mut errors =
             self.devices.follow(&roles, topology, &self.settings.pods, &self.maps, &mut self.programs);
+        let road = self.settings.driver;
+        errors.extend(self.drivers.follow(road, &roles, topology, &self.maps, &self.programs));
+        if self.state.xdp != self.drivers.modes() {
+            self.state.xdp = self.drivers.modes();
+            errors.extend(self.record.write_state(&self.state).err());
+        }
         errors.extend(devices::local_addresses(&self.maps.v4, topology));
         errors.extend(devices::local_addresses(&self.maps.v6, topology));
         errors.extend(devices::sources(&self.maps.v4, &roles, topology));

@@ -179,6 +179,7 @@ pub struct Pinned {
     /// What is counted by Service.
     pub counts: Counts,
     counters: PerCpu<u64>,
+    early: PerCpu<u64>,
 }
 
 /// How full a map is.
@@ -196,6 +197,12 @@ pub struct Occupancy {
     pub id: u32,
 }
 
+fn named(map: &'static str, counters: &PerCpu<u64>) -> Result<Vec<(Reason, u64)>, Error> {
+    let sums = counters.sums().map_err(|source| Error::Map { verb: "read", map, source })?;
+    let named = |(index, sum): (usize, u64)| Some((Reason::from_index(index as u32)?, sum));
+    Ok(sums.into_iter().enumerate().filter_map(named).collect())
+}
+
 /// Opens the pinned maps of `bpf_root` for reading.
 ///
 /// # Errors
@@ -206,15 +213,21 @@ pub fn open(bpf_root: &Path) -> Result<Pinned, Error> {
 
 impl Pinned {
     pub(super) fn open(pins: Pins, access: Access) -> Result<Self, Error> {
-        let counters = PerCpu::new(pins.open("counters", Access::Read)?, cpus()?)
-            .map_err(|source| Error::Map { verb: "read the layout of", map: "counters", source })?;
+        let sums = |map: &'static str| {
+            PerCpu::new(pins.open(map, Access::Read)?, cpus()?).map_err(|source| Error::Map {
+                verb: "read the layout of",
+                map,
+                source,
+            })
+        };
         Ok(Self {
             v4: V4::open(&pins, access)?,
             v6: V6::open(&pins, access)?,
             affinity: table(&pins, "affinity", access)?,
             devices: table(&pins, "devices", access)?,
             counts: Counts::open(&pins, cpus()?, access)?,
-            counters,
+            counters: sums("counters")?,
+            early: sums("early")?,
             pins,
         })
     }
@@ -224,11 +237,15 @@ impl Pinned {
     /// # Errors
     /// [`Error::Map`].
     pub fn counters(&self) -> Result<Vec<(Reason, u64)>, Error> {
-        let read = |source| Error::Map { verb: "read", map: "counters", source };
-        self.counters.sums().map_err(read).map(|sums| {
-            let named = |(index, sum): (usize, u64)| Some((Reason::from_index(index as u32)?, sum));
-            sums.into_iter().enumerate().filter_map(named).collect()
-        })
+        named("counters", &self.counters)
+    }
+
+    /// Those of the packets that ended in a driver.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn early(&self) -> Result<Vec<(Reason, u64)>, Error> {
+        named("early", &self.early)
     }
 
     /// How full each map is. Reads every entry of every hash.

@@ -48,6 +48,9 @@ pub struct State {
     pub links_replaced: usize,
     /// Links that were made anew.
     pub links_created: usize,
+    /// Uplinks whose driver was asked to run a program, and the mode in which it does, or why it does not.
+    #[serde(default)]
+    pub xdp: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]

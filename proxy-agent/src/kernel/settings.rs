@@ -25,6 +25,8 @@ pub struct Settings {
     pub tallies: Tallies,
     /// Behind which devices all clients are pods.
     pub pods: PodDevices,
+    /// Whether packets are served in the uplinks' drivers.
+    pub driver: DriverRoad,
 }
 
 /// Whether new connections are counted by Service port.
@@ -45,6 +47,31 @@ pub enum PodDevices {
     Bridge(String),
     /// Devices whose names begin like this, and the ports of such bridges.
     Prefix(String),
+}
+
+/// Who is served in the drivers of uplinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverRoad {
+    /// Nobody: no XDP program.
+    Off,
+    /// Where the driver itself runs programs, and packets come off a wire: not on veths.
+    Auto,
+    /// Where the driver itself runs programs.
+    Native,
+    /// Everywhere, in the kernel's stead for the driver: for trying out.
+    Generic,
+}
+
+impl DriverRoad {
+    /// The name of the mode in which programs are attached; `None` where there are none.
+    #[must_use]
+    pub const fn mode(self) -> Option<&'static str> {
+        match self {
+            Self::Off => None,
+            Self::Auto | Self::Native => Some("native"),
+            Self::Generic => Some("generic"),
+        }
+    }
 }
 
 /// Who is served by translation at connect time.

@@ -24,6 +24,8 @@ pub enum Access {
 
 const BPF_F_RDONLY: u32 = 1 << 3;
 const BPF_F_BEFORE: u32 = 1 << 3;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     // SAFETY: `attr` is a whole, initialised bpf_attr and outlives the call; every pointer in it was put
@@ -78,6 +80,10 @@ pub enum Place {
     Any,
     /// Ahead of all others (tcx).
     First,
+    /// In the device's driver, alone (XDP).
+    Driver,
+    /// Where the kernel stands in for the driver, alone (XDP).
+    Generic,
 }
 
 /// Attaches `program` to `target`, a cgroup's descriptor or a device's index (`BPF_LINK_CREATE`).
@@ -99,6 +105,8 @@ pub fn create_link(
     attr.link_create.flags = match place {
         Place::Any => 0,
         Place::First => BPF_F_BEFORE,
+        Place::Driver => XDP_FLAGS_DRV_MODE,
+        Place::Generic => XDP_FLAGS_SKB_MODE,
     };
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
@@ -155,7 +163,7 @@ pub struct LinkFacts {
     pub id: u32,
     /// The kernel's number of the program.
     pub program: u32,
-    /// The device, for a tcx link.
+    /// The device, for a tcx or XDP link.
     pub ifindex: u32,
     /// The cgroup, for a cgroup link: the inode of its directory.
     pub cgroup: u64,
@@ -170,11 +178,14 @@ pub fn link_facts(fd: BorrowedFd<'_>) -> io::Result<LinkFacts> {
     let mut out: bpf_link_info = unsafe { mem::zeroed() };
     info(fd, &mut out)?;
     const TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
+    const XDP: u32 = bpf_link_type::BPF_LINK_TYPE_XDP as u32;
     const CGROUP: u32 = bpf_link_type::BPF_LINK_TYPE_CGROUP as u32;
     let (ifindex, cgroup) = match out.type_ {
         // SAFETY: the type says which member of the union the kernel filled.
         TCX => (unsafe { out.__bindgen_anon_1.tcx.ifindex }, 0),
         // SAFETY: the type says which member of the union the kernel filled; here it is another one.
+        XDP => (unsafe { out.__bindgen_anon_1.xdp.ifindex }, 0),
+        // SAFETY: as above; here it is a third one.
         CGROUP => (0, unsafe { out.__bindgen_anon_1.cgroup.cgroup_id }),
         _ => (0, 0),
     };

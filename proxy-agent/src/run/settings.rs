@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use proxy_model::fact::Prefix;
 use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving, Settings};
 
-use crate::cli::Switch;
+use crate::cli::{Switch, XdpArg};
 use crate::config::{self, Config};
 use crate::kernel::{
-    self, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Topology, Uplinks, record,
+    self, DriverRoad, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Topology, Uplinks, record,
 };
 use crate::observe::report::About;
 
@@ -121,6 +121,12 @@ pub(super) fn kernel(config: &Config, families: Families) -> kernel::Settings {
             config::DetectLocal::ClusterCidr | config::DetectLocal::NodeCidr => PodDevices::Unnamed,
             config::DetectLocal::Bridge(bridge) => PodDevices::Bridge(bridge.clone()),
             config::DetectLocal::Prefix(prefix) => PodDevices::Prefix(prefix.clone()),
+        },
+        driver: match config.xdp {
+            XdpArg::Auto => DriverRoad::Auto,
+            XdpArg::Off => DriverRoad::Off,
+            XdpArg::Native => DriverRoad::Native,
+            XdpArg::Generic => DriverRoad::Generic,
         },
     }
 }

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_agent::kernel::{Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
+use proxy_agent::kernel::{
+    DriverRoad, Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks,
+};
 use proxy_common::maps::LAYOUT_VERSION;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -72,6 +74,7 @@ impl Stage {
             uplinks: Uplinks::Auto,
             tallies: Tallies::Kept,
             pods: PodDevices::Unnamed,
+            driver: DriverRoad::Off,
         };
         Self { name, settings }
     }

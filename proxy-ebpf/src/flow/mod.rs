@@ -5,7 +5,8 @@ mod plan;
 mod table;
 
 pub use open::open;
-pub use plan::Plan;
+pub use plan::{Plan, admit};
+pub use table::answered;
 
 use proxy_common::{Flow, FlowFlags, FlowKey, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
@@ -98,8 +99,9 @@ pub fn known<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Ad
     }
 }
 
+/// What packets of a flow count as.
 #[inline(always)]
-fn reason_of(flags: FlowFlags) -> Reason {
+pub fn reason_of(flags: FlowFlags) -> Reason {
     if flags.has(FlowFlags::REPLY) { Reason::FlowReply } else { Reason::FlowForward }
 }
 

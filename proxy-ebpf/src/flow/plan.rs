@@ -6,7 +6,7 @@ use proxy_common::{
     FrontendKey, NodeConfig, NodeFlags, Proto, Reason, ServiceId,
     affinity::ClientKind,
     algorithm::connection_hash,
-    decide::{self, Ownership, Place, Source},
+    decide::{self, Choice, Ownership, Place, Source},
 };
 
 use super::table;
@@ -94,6 +94,26 @@ fn plan_by_range<F: Wired>(
     }
 }
 
+/// Which backends of a frontend a connection may use, or why none.
+#[inline(always)]
+pub fn admit<F: Wired>(
+    key: &FlowKey<F::Addr>,
+    frontend: &Frontend,
+    hook: Hook,
+    device: u32,
+) -> Result<Choice, Reason> {
+    range::admit::<F>(frontend, key.src)?;
+    let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
+    let class = match hook.direction {
+        Direction::Ingress => {
+            decide::classify(owner::ownership::<F>(key.src), pods::<F>(node, key.src, device))
+        }
+        // The packet has a socket of this node.
+        Direction::Egress => ClientClass::Node,
+    };
+    decide::choose(frontend, class)
+}
+
 /// Gives a connection to a frontend its backend.
 #[inline(always)]
 fn serve<F: Wired>(
@@ -109,16 +129,7 @@ fn serve<F: Wired>(
     }
     // First of all: whatever becomes of the packet, it is this Service's.
     plan.service = frontend.service;
-    range::admit::<F>(frontend, key.src)?;
-    let node = F::node().get(0).ok_or(Reason::NoNodeAddress)?;
-    let class = match hook.direction {
-        Direction::Ingress => {
-            decide::classify(owner::ownership::<F>(key.src), pods::<F>(node, key.src, device))
-        }
-        // The packet has a socket of this node.
-        Direction::Egress => ClientClass::Node,
-    };
-    let choice = decide::choose(frontend, class)?;
+    let choice = admit::<F>(key, frontend, hook, device)?;
     let client = key.src.to_words();
     let connection = || connection_hash(client, key.dst.to_words(), (key.sport, key.dport), key.proto);
     let backend = backend::choose::<F>(frontend, choice.segment, ClientKind::ADDRESS, client, connection)?;

@@ -18,7 +18,7 @@ pub struct Ethernet {
 }
 
 /// A device's address. Half words: frames are aligned to two bytes, and three loads beat six.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Mac([u16; 3]);
 

@@ -1,6 +1,7 @@
 //! Reads a packet: from bytes to the tuple that the lookups take.
 
 pub mod cursor;
+pub mod driver;
 pub mod ethernet;
 pub mod icmp;
 pub mod l4;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, XdpArg};
 
 fn config(flags: &[&str]) -> Result<Config, String> {
     let base = ["proxy-agent", "run", "--node-name", "n1", "--manifests", "/m", "--cgroup-root", "/c"];
@@ -42,6 +42,7 @@ fn without_further_flags_the_defaults_hold() {
             nodeport_addresses: NodePortAddresses::Primary,
             localhost_nodeports: LocalhostNodePorts::Served,
             uplinks: Uplinks::Auto,
+            xdp: XdpArg::Off,
             families: Families::Auto,
             tables: TableSizes { flows: 262_144, frontends: 262_144, backends: 1_048_576 },
             healthz: Some("0.0.0.0:10256".parse().unwrap()),
