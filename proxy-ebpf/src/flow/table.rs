@@ -143,7 +143,7 @@ pub fn is_free<F: Wired>(packet: &FlowKey<F::Addr>, key: &FlowKey<F::Addr>) -> b
     // What the backend will get must not look like a packet that is to be translated again.
     let Some(reversed) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return false };
     *reversed = key.reversed();
-    answered::<F>(reversed).is_none() && F::half_open().get_ptr(&*reversed).is_none()
+    answered::<F>(reversed).is_none() && F::half_open().get_ptr(reversed).is_none()
 }
 
 /// Claims that tuple by writing the entry of the answers. False: another connection was faster.

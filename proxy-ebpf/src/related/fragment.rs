@@ -75,8 +75,9 @@ fn first<F: Unusual>(
     }
     let ports = FragmentPorts { sport: packet.key.sport, dport: packet.key.dport, seen: jiffies() };
     // Refused only when the LRU finds nothing to evict: then the others are lost, as without a note.
-    let _ = F::fragments().insert(&*key, ports, ANY);
-    if F::held().get_ptr(&*key).is_none() {
+    let shared: &FragmentKey<F::Addr> = key;
+    let _ = F::fragments().insert(shared, ports, ANY);
+    if F::held().get_ptr(shared).is_none() {
         return Outcome::HasPorts;
     }
     resend::<F>(frame, key);
@@ -176,7 +177,8 @@ fn hold<F: Wired>(frame: &Frame, key: &mut FragmentKey<F::Addr>) -> Hold {
     }
     key.number = number;
     // Gone already, if the first has taken it along: then it travels twice, which nobody minds.
-    let _ = F::held().remove(&*key);
+    let shared: &FragmentKey<F::Addr> = key;
+    let _ = F::held().remove(shared);
     key.number = 0;
     Hold::FirstCame
 }
@@ -195,7 +197,8 @@ unsafe extern "C" fn enter<F: Wired>(number: u64, search: *mut c_void) -> i64 {
     // SAFETY: the helper hands on the pointer that `hold` gave it, to a live `Search` that nobody else uses.
     let search = unsafe { &mut *search.cast::<Search<'_, F>>() };
     search.key.number = number as u8;
-    match F::held().insert(&*search.key, search.buffer, NOEXIST) {
+    let key: &FragmentKey<F::Addr> = search.key;
+    match F::held().insert(key, search.buffer, NOEXIST) {
         Ok(()) => {
             search.found = 1;
             1
@@ -233,7 +236,8 @@ unsafe extern "C" fn one<F: Wired>(number: u64, resend: *mut c_void) -> i64 {
     // SAFETY: the helper hands on the pointer that `resend` gave it, to a live `Resend` that nobody else uses.
     let resend = unsafe { &mut *resend.cast::<Resend<'_, F>>() };
     resend.key.number = number as u8;
-    let Some(held) = F::held().get_ptr(&*resend.key) else { return 1 };
+    let key: &FragmentKey<F::Addr> = resend.key;
+    let Some(held) = F::held().get_ptr(key) else { return 1 };
     // SAFETY: an element of an LRU stays memory of the map; its bytes are copied by the kernel, with a length that is
     // within it. The context is that of the running program.
     unsafe {
@@ -249,6 +253,6 @@ unsafe extern "C" fn one<F: Wired>(number: u64, resend: *mut c_void) -> i64 {
         }
         bpf_clone_redirect(resend.context.cast(), resend.device, INGRESS);
     }
-    let _ = F::held().remove(&*resend.key);
+    let _ = F::held().remove(key);
     0
 }

@@ -82,11 +82,12 @@ pub fn forget(ctx: &SockAddrContext) {
 /// The same memory in the multipath TCP socket whose first connection this socket makes: the application holds that
 /// one, and asks it for its peer. `None` for every other socket: a call without a lookup.
 #[inline(always)]
-fn of_application<'a>(
-    ctx: &'a SockAddrContext,
+#[expect(clippy::mut_from_ref, reason = "the storage is the kernel's: the context only says whose")]
+fn of_application(
+    ctx: &SockAddrContext,
     value: *mut ConnectedPeer,
     flags: u64,
-) -> Option<&'a mut ConnectedPeer> {
+) -> Option<&mut ConnectedPeer> {
     if constant!(mptcp) == 0 {
         return None;
     }
