@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cleanup;
+mod early;
 mod loads;
 mod manifest;
 mod nodeport;

@@ -20,6 +20,7 @@
 pub mod agent;
 pub mod binary;
 pub mod bpffs;
+mod cable;
 pub mod cgroup;
 pub mod down;
 pub mod fixture;
