@@ -71,6 +71,20 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["build", "-p", "proxy-agent", "-p", "sluice-lab", "--bins"]),
     },
     Step { name: "unit", tier: Fast, action: Cargo(UNIT) },
+    Step {
+        name: "rig",
+        tier: Full,
+        action: Cargo(&[
+            "test",
+            "--no-fail-fast",
+            "--workspace",
+            "--lib",
+            "--",
+            "cluster::",
+            "upstream::",
+            "peer::",
+        ]),
+    },
     Step { name: "kernel unit", tier: Fast, action: Kernel("test", &["--no-fail-fast"]) },
     Step {
         name: "packets",

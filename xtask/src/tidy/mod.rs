@@ -53,6 +53,9 @@ impl Source<'_> {
 pub(crate) fn run(_: &Options) -> Result<()> {
     let files = files()?;
     let mut breaches = Vec::new();
+    if !files.iter().any(|path| path == Path::new(promise::PAGE)) {
+        bail!("{} is missing", promise::PAGE);
+    }
     for path in &files {
         let bytes = match fs::read(child::root().join(path)) {
             Ok(bytes) => bytes,
