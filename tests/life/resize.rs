@@ -29,7 +29,7 @@ fn the_table_of_flows_is_resized_under_load_and_nothing_is_lost() {
             let status = stage.status(node);
             let maps = status["maps"].as_array().unwrap().iter();
             let sizes: Vec<_> = maps
-                .filter(|map| map["map"].as_str().is_some_and(|name| name.starts_with("flows")))
+                .filter(|map| map["name"].as_str().is_some_and(|name| name.starts_with("flows")))
                 .map(|map| map["size"].to_string())
                 .collect();
             assert_eq!(sizes, [size; 2], "{node}: {}", status["maps"]);

@@ -228,18 +228,26 @@ fn copy(pins: &Pins, spec: &'static MapSpec, update: Update) -> Result<(), Error
         };
         lost += insert(&to, &keys[..count * from.entry().key], &values[..count * from.entry().value], update);
     }
-    if lost > 0 && update == Update::Any {
+    if lost > 0 {
         tracing::warn!(map = spec.name, lost, "entries found no room in the smaller map");
     }
     Ok(())
 }
 
-/// Inserts entries one after the other past those that are there already or find no room; gives how many.
+/// Inserts entries past those that are there already, where they may be, or find no room; gives how many found none.
 fn insert(to: &RawMap, keys: &[u8], values: &[u8], update: Update) -> usize {
     let (key, value) = (to.entry().key, to.entry().value);
     let (mut at, mut lost) = (0, 0);
     while at * key < keys.len() {
-        let (count, result) = to.update_batch(&keys[at * key..], &values[at * value..], update);
+        let (keys, values) = (&keys[at * key..], &values[at * value..]);
+        let (count, result) = match update {
+            Update::Any => to.update_batch(keys, values, update),
+            // A batch takes no condition: the kernel refuses all of it.
+            Update::New => match to.update(&keys[..key], &values[..value], update) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => (0, Err(error)),
+                Ok(()) | Err(_) => (1, Ok(())),
+            },
+        };
         at += count;
         if result.is_err() {
             lost += 1;
