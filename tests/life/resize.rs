@@ -7,7 +7,8 @@ use crate::stage::{NODES, SERVERS, Stage, WEB};
 
 /// Requests of each load between two changes.
 const MEANWHILE: u32 = 100;
-/// Each is a start of both agents, with three generations of programs. `SLUICE_RESIZES` makes it more.
+/// Each is a start of both agents, with three generations of programs. `SLUICE_RESIZES` makes it more; no agent lives long
+/// enough to collect then, so the tables are large.
 const RESIZES: usize = 3;
 
 #[test]
@@ -18,7 +19,7 @@ fn the_table_of_flows_is_resized_under_load_and_nothing_is_lost() {
     let flows = Flows::open(&stage);
     let loads = Loads::start(&stage);
     loads.go_on_for(MEANWHILE);
-    let sizes = ["65536", "131072"].into_iter().cycle();
+    let sizes = ["262144", "524288"].into_iter().cycle();
     for (size, stop) in
         sizes.zip([Stop::Terminate, Stop::Kill].into_iter().cycle()).take(asked.unwrap_or(RESIZES))
     {
