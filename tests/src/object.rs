@@ -48,12 +48,16 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     loader.load(&bytes()).expect("the object loads; needs root")
 }
 
+/// How often a signal may cut the verifier short before that is a failure: on a busy machine it happens several times
+/// in a row.
+const ATTEMPTS: u32 = 50;
+
 /// Loads a program; again, if a signal cut the verifier short.
 ///
 /// # Panics
 /// If the verifier refuses it; the message is its log.
 pub fn load_program(name: &str, mut load: impl FnMut() -> Result<(), ProgramError>) {
-    for _ in 0..5 {
+    for _ in 0..ATTEMPTS {
         match load() {
             Ok(()) => return,
             Err(ProgramError::LoadError { io_error, .. })
