@@ -28,21 +28,9 @@ pub(crate) struct Loads {
 impl Loads {
     /// Begins.
     pub(crate) fn start(stage: &Stage) -> Self {
-        Self::begin(stage, |probe| probe)
-    }
-
-    /// Begins; connections have so much time.
-    pub(crate) fn patient(stage: &Stage, timeout: Duration) -> Self {
-        Self::begin(stage, |probe| match probe.protocol {
-            Protocol::Tcp => Probe { timeout, ..probe },
-            Protocol::Udp | Protocol::Sctp | Protocol::Icmp => probe,
-        })
-    }
-
-    fn begin(stage: &Stage, change: impl Fn(Probe) -> Probe) -> Self {
         let mut running = Vec::new();
         for client in stage.clients() {
-            for probe in frontends(&WEB).into_iter().flat_map(styles).map(&change) {
+            for probe in frontends(&WEB).into_iter().flat_map(styles) {
                 let name = format!("{} {} {:?} {}", client.name, probe.protocol, probe.udp, probe.to);
                 let load = client.load(&name, &probe).unwrap();
                 running.push((name, load));

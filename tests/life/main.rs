@@ -12,6 +12,5 @@ mod objects;
 mod refusal;
 mod resize;
 mod restart;
-mod road;
 mod scale;
 mod stage;

@@ -140,9 +140,9 @@ impl Programs {
 }
 
 /// The verifier gives up with `EAGAIN` when a signal is pending (`bpf_check` in the kernel's `verifier.c`); libbpf
-/// tries five times, and so does this.
+/// tries five times, which is not enough for large programs on a busy node.
 fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    const TRIES: u32 = 5;
+    const TRIES: u32 = 50;
     let mut result = load();
     for _ in 1..TRIES {
         match &result {
@@ -196,7 +196,7 @@ mod tests {
             io_error: io::Error::from_raw_os_error(errno),
             verifier_log: aya_obj::VerifierLog::new(String::new()),
         };
-        for (errno, tries) in [(libc::EAGAIN, 5), (libc::EACCES, 1)] {
+        for (errno, tries) in [(libc::EAGAIN, 50), (libc::EACCES, 1)] {
             let mut count = 0;
             let result = patiently(|| {
                 count += 1;
