@@ -2,6 +2,7 @@
 //! a port that nobody else has towards that backend, as long as there is one (item 59).
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use proxy_common::{
     ClientRule, DeviceKind, Flow, FlowFlags, FlowKey, Port, Proto, Reason, V4, V6, maps::MapType,
@@ -320,10 +321,17 @@ fn a_connection_of_the_node_to_that_very_backend_keeps_its_port_and_one_to_anoth
 
 /// A connection from a chosen address and port.
 fn connect_from(from: SocketAddr, to: &TcpListener) -> TcpStream {
+    use rustix::io::Errno;
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let client = socket(family, SocketType::STREAM, None).expect("a socket");
     bind(&client, &from).expect("the port is free");
-    connect(&client, &to.local_addr().expect("it listens")).expect("it listens");
+    let to = to.local_addr().expect("it listens");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The kernel adds the route of a new IPv6 address in a work queue of its own.
+    while let Err(error) = connect(&client, &to) {
+        assert!(error == Errno::NETUNREACH && Instant::now() < deadline, "{to}: {error}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     client.into()
 }
