@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use proxy_common::{Address, Algorithm, Backend, BackendFlags, Family, FrontendFlags, FrontendKey, Proto};
+use proxy_common::{
+    Address, Algorithm, Backend, BackendFlags, ClientRule, Family, FrontendFlags, FrontendKey, Proto,
+};
 
 use crate::endpoint::{self, Candidates, Choice, Locality, Needs, State, Viewpoint};
 use crate::fact::{Label, Name, Service, ServiceKind, ServicePort, TrafficPolicy};
@@ -31,6 +33,18 @@ pub struct Intent<F: Family> {
     pub ports: Vec<PortIntent<F>>,
     /// What load balancers are told (item 125).
     pub health_check: Option<HealthCheck>,
+}
+
+impl<F: Family> Intent<F> {
+    /// Somebody is behind the cluster address for a client of this node, at one port at least: pings of it are answered (item 54).
+    pub(crate) fn is_served(&self) -> bool {
+        // The policy of the cluster address is one for all classes of clients; they differ in masquerading.
+        let backends = |port: &PortIntent<F>| match port.internal.iter().any(|rule| rule.has(ClientRule::LOCAL)) {
+            true => port.local.len(),
+            false => port.cluster.len(),
+        };
+        self.ports.iter().any(|port| backends(port) > 0)
+    }
 }
 
 /// One port of a Service.

@@ -8,6 +8,7 @@ mod addresses;
 mod detect;
 mod localhost;
 mod objects;
+mod ping;
 mod shapes;
 mod stage;
 mod uplinks;

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_common::{Family, Frontend, FrontendKey, ServiceId};
+use proxy_common::{Family, Frontend, FrontendFlags, FrontendKey, ServiceId};
 
 use crate::fact::ObjectKey;
-use crate::intent::Backends;
+use crate::plan::ledger::Wanted;
 use crate::world::World;
 
 /// The entries that no fact has explained yet.
@@ -35,15 +35,21 @@ impl<F: Family> Kept<F> {
     pub(crate) fn awaits_slices(
         &mut self,
         (key, known): (&FrontendKey<F::Addr>, Option<&Frontend>),
-        wanted: [&Backends<F>; 2],
+        wanted: &Wanted<F>,
         world: &World,
         service: &ObjectKey,
     ) -> bool {
         if !(self.unclaimed.remove(key) || self.awaiting.remove(key)) {
             return false;
         }
-        let unknown = known.is_some_and(|known| !known.cluster.is_empty() || !known.local.is_empty())
-            && wanted.iter().all(|list| list.is_empty())
+        // The entry of the address has no list; it says whether there is one (item 54).
+        let is_served = |entry: &Frontend| {
+            !entry.cluster.is_empty() || !entry.local.is_empty() || entry.flags.has(FrontendFlags::ECHO)
+        };
+        let unknown = known.is_some_and(is_served)
+            && wanted.cluster.is_empty()
+            && wanted.local.is_empty()
+            && !wanted.value.flags.has(FrontendFlags::ECHO)
             && world.slices_at(service).next().is_none();
         if unknown {
             self.awaiting.insert(*key);

@@ -66,11 +66,11 @@ struct Planned<F: Family> {
 }
 
 /// An entry as it is wanted, before its segments have a place.
-struct Wanted<F: Family> {
-    cluster: Backends<F>,
-    local: Backends<F>,
+pub(super) struct Wanted<F: Family> {
+    pub(super) cluster: Backends<F>,
+    pub(super) local: Backends<F>,
     /// Without segments and generation.
-    value: Frontend,
+    pub(super) value: Frontend,
 }
 
 impl<F: Served> Ledger<F> {
@@ -278,8 +278,7 @@ impl<F: Served> Ledger<F> {
             let mut refusals: Vec<_> = self.losers(&key);
             match self.wanted(&key) {
                 Some((wanted, claim)) => {
-                    let lists = [&wanted.cluster, &wanted.local];
-                    if self.kept.awaits_slices((&key, self.actual.get(&key)), lists, world, &claim.service) {
+                    if self.kept.awaits_slices((&key, self.actual.get(&key)), &wanted, world, &claim.service) {
                         continue;
                     }
                     let missing = self.missing_ranges(&wanted.value);
@@ -319,14 +318,16 @@ impl<F: Served> Ledger<F> {
         let claim = self.claims.to(key).next()?;
         let none: Backends<F> = Arc::new([]);
         let wanted = match claim.what {
-            Claimed::Wildcard => Wanted {
-                cluster: none.clone(),
-                local: none,
-                value: Frontend {
-                    flags: FrontendFlags(FrontendFlags::WILDCARD.0 | FrontendFlags::CLUSTER_IP.0),
-                    ..Frontend::default()
-                },
-            },
+            Claimed::Wildcard => {
+                // Two Services may share it: one that is served is enough.
+                let mut owners = self.claims.to(key).filter_map(|claim| self.planned.get(&claim.service));
+                let flags = FrontendFlags::WILDCARD.with(FrontendFlags::CLUSTER_IP);
+                let flags = match owners.any(|owner| owner.intent.is_served()) {
+                    true => flags.with(FrontendFlags::ECHO),
+                    false => flags,
+                };
+                Wanted { cluster: none.clone(), local: none, value: Frontend { flags, ..Frontend::default() } }
+            }
             Claimed::Frontend(exposure) => {
                 let Planned { intent, ids, slots } = self.planned.get(&claim.service)?;
                 let is_claimed = |p: &PortIntent<F>| (&p.name, p.proto) == (&claim.port, claim.proto);

@@ -35,7 +35,7 @@ fn all_frontends_of_a_port_share_one_segment_even_where_all_endpoints_are_local(
     machine.apply([web(1..=3)]);
     let plan = machine.sync();
     assert_eq!(slots_written(&plan), [(0, 3)]);
-    assert_eq!(plan.v4.len(), 1 + 4, "the wildcard stays");
+    assert_eq!(plan.v4.len(), 1 + 4 + 1, "and the address answers pings from now on");
 }
 
 #[test]
