@@ -151,7 +151,9 @@ impl Page for StatusPage {
         line("root", format!("{} (layout {})", self.bpf_root, self.layout_version));
         line("agent", agent(&self.agent));
         if let Some(report) = &self.report {
-            summary(report, self.agent.alive, &mut line);
+            let found = self.start.as_ref().is_some_and(|state| state.adopted);
+            let maps = if found { Start::WithMaps } else { Start::Empty };
+            summary(report, self.agent.alive, maps, &mut line);
         }
         line("start", self.start.as_ref().map_or("not written down".into(), start));
         if !self.node_addresses.is_empty() {
@@ -188,8 +190,17 @@ fn agent(agent: &Agent) -> String {
     }
 }
 
+/// What the agent found when it started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Maps of an earlier run, which serve whatever the agent does.
+    WithMaps,
+    /// Nothing.
+    Empty,
+}
+
 /// The agent's own words: where it is, how far it is, and what is wrong.
-fn summary(report: &Report, alive: bool, line: &mut impl FnMut(&str, String)) {
+fn summary(report: &Report, alive: bool, start: Start, line: &mut impl FnMut(&str, String)) {
     let Report { at, about, zone, node_eligible, source_lost_since, families, degraded } = report;
     let zone = zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
     let leaving = if *node_eligible { "" } else { "; load balancers are told to leave it" };
@@ -200,8 +211,7 @@ fn summary(report: &Report, alive: bool, line: &mut impl FnMut(&str, String)) {
     line("modes", modes.join(", "));
     let family = |(name, family): (&String, &FamilyReport)| {
         let late = if family.healthy { "" } else { ", late" };
-        let synced = family.last_sync.map_or("not synced yet".into(), |at| format!("synced {}", time(at)));
-        format!("{name} {synced}{late}")
+        format!("{name} {}{late}", synced(family, start))
     };
     line("families", families.iter().map(family).collect::<Vec<_>>().join("; "));
     for reason in degraded {
@@ -209,6 +219,20 @@ fn summary(report: &Report, alive: bool, line: &mut impl FnMut(&str, String)) {
     }
     if !alive {
         line("as of", time(*at));
+    }
+}
+
+/// How far a family is. Maps of an earlier run serve from the first moment on, also before this one knows any object.
+fn synced(family: &FamilyReport, start: Start) -> String {
+    match (family.last_sync, start, family.earlier_sync) {
+        (Some(at), _, _) => format!("synced {}", time(at)),
+        (None, Start::WithMaps, Some(at)) => {
+            format!("serves what an earlier run synced {}, until all objects are known", time(at))
+        }
+        (None, Start::WithMaps, None) => {
+            "serves what an earlier run left, until all objects are known".into()
+        }
+        (None, Start::Empty, _) => "not synced yet".into(),
     }
 }
 
@@ -255,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_agents_own_words_are_lines() {
-        let family = |last_sync, healthy| FamilyReport { last_sync, healthy };
+        let family = |last_sync, healthy| FamilyReport { last_sync, earlier_sync: None, healthy };
         let modes = [("detect-local", "10.244.0.0/16"), ("socket-lb", "on")];
         let report = Report {
             at: 1_000,
@@ -275,18 +299,32 @@ mod tests {
             degraded: vec!["one thing".into(), "another".into()],
         };
         let mut lines = Vec::new();
-        summary(&report, false, &mut |name, value| lines.push(format!("{name}: {value}")));
+        summary(&report, false, Start::WithMaps, &mut |name, value| lines.push(format!("{name}: {value}")));
         assert_eq!(
             lines,
             [
                 "node: n1, zone za; load balancers are told to leave it",
                 "source: the API server of /k; no answer since 1970-01-01T00:16:00Z",
                 "modes: detect-local 10.244.0.0/16, socket-lb on",
-                "families: IPv4 synced 1970-01-01T00:16:30Z; IPv6 not synced yet, late",
+                "families: IPv4 synced 1970-01-01T00:16:30Z; IPv6 serves what an earlier run left, until all objects are known, late",
                 "degraded: one thing",
                 "degraded: another",
                 "as of: 1970-01-01T00:16:40Z",
             ]
         );
+    }
+
+    #[test]
+    fn before_the_first_sync_of_a_run_its_maps_serve_what_an_earlier_one_wrote() {
+        let family = |last_sync, earlier_sync| FamilyReport { last_sync, earlier_sync, healthy: true };
+        let earlier = "serves what an earlier run synced 1970-01-01T00:16:30Z, until all objects are known";
+        for (family, start, text) in [
+            (family(None, Some(990)), Start::WithMaps, earlier),
+            (family(Some(1_000), None), Start::WithMaps, "synced 1970-01-01T00:16:40Z"),
+            // Somebody has removed the maps meanwhile.
+            (family(None, Some(990)), Start::Empty, "not synced yet"),
+        ] {
+            assert_eq!(synced(&family, start), text);
+        }
     }
 }

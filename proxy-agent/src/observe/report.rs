@@ -52,6 +52,9 @@ pub struct Report {
 pub struct FamilyReport {
     /// When the kernel last came to agree with the objects, seconds since 1970.
     pub last_sync: Option<u64>,
+    /// The same of an earlier run, as long as this one has not got there: that is what the maps hold that were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier_sync: Option<u64>,
     /// It keeps up.
     pub healthy: bool,
 }
@@ -69,6 +72,7 @@ impl Report {
         let lost = status.source_age(now);
         let family = |progress: &Progress| FamilyReport {
             last_sync: progress.last_sync.map(seconds),
+            earlier_sync: None,
             healthy: status.is_in_time(progress, now),
         };
         let families = status.families.iter();
@@ -83,6 +87,24 @@ impl Report {
                 .collect(),
             degraded: degraded(status, refused, now),
         }
+    }
+
+    /// When the families came to agree with the objects last, in this run or before it.
+    #[must_use]
+    pub fn syncs(&self) -> BTreeMap<String, u64> {
+        let sync = |(name, family): (&String, &FamilyReport)| {
+            Some((name.clone(), family.last_sync.or(family.earlier_sync)?))
+        };
+        self.families.iter().filter_map(sync).collect()
+    }
+
+    /// Adds what an earlier run's report says of families that this run has not synced yet.
+    #[must_use]
+    pub fn after(mut self, earlier: &BTreeMap<String, u64>) -> Self {
+        for (name, family) in self.families.iter_mut().filter(|(_, family)| family.last_sync.is_none()) {
+            family.earlier_sync = earlier.get(name).copied();
+        }
+        self
     }
 
     /// Nothing but the time differs.

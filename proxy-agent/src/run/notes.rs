@@ -2,6 +2,7 @@
 //! with the reasons why endpoints are not used. A convenience: it waits for everything else, takes small turns, and
 //! what cannot be written is said once.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxy_model::{Planner, World};
@@ -26,6 +27,8 @@ const LATEST: Duration = Duration::from_secs(10);
 pub(super) struct Notes {
     record: Record,
     about: About,
+    /// When the families were in sync last, by the report of the run before this one.
+    earlier: BTreeMap<String, u64>,
     draft: Option<Draft>,
     /// Time that the draft has taken so far.
     took: Duration,
@@ -47,8 +50,18 @@ pub(super) struct Known<'a> {
 
 impl Notes {
     pub(super) fn new(record: Record, about: About, now: Instant) -> Self {
-        let took = Duration::ZERO;
-        Self { record, about, draft: None, took, version: None, begin: now, report: None, fault: None }
+        let earlier = record.report().map(|report| report.syncs()).unwrap_or_default();
+        Self {
+            record,
+            about,
+            earlier,
+            draft: None,
+            took: Duration::ZERO,
+            version: None,
+            begin: now,
+            report: None,
+            fault: None,
+        }
     }
 
     /// Writes some of it; gives when to go on.
@@ -104,7 +117,8 @@ impl Notes {
     fn write_report(&mut self, known: &Known<'_>, now: Instant) {
         let zone = known.world.own_node().and_then(|node| node.zone.as_deref().map(str::to_owned));
         let refused: Vec<String> = known.planner.refusals().map(ToString::to_string).collect();
-        let report = Report::new(&self.about, zone, &known.status, &refused, SystemTime::now());
+        let report =
+            Report::new(&self.about, zone, &known.status, &refused, SystemTime::now()).after(&self.earlier);
         let is_news =
             self.report.as_ref().is_none_or(|(last, at)| !last.says_the_same(&report) || now >= *at + LATEST);
         if !is_news {

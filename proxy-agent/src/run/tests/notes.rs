@@ -55,3 +55,22 @@ fn what_cannot_be_written_down_is_tried_again_later_and_stops_nothing() {
     assert!(notes.write(&bench.engine.known(), now) >= now + Duration::from_secs(1));
     notes.finish(&bench.engine.known());
 }
+
+#[test]
+fn a_run_that_knows_no_object_yet_says_when_the_one_before_it_was_in_sync() {
+    let run = tempfile::tempdir().unwrap();
+    let record = Record::of(run.path(), Path::new("/sys/fs/bpf/x"));
+    let syncs = |bench: &Bench| {
+        let now = Instant::now();
+        Notes::new(record.clone(), About::default(), now).write(&bench.engine.known(), now);
+        let family = record.report().unwrap().families.remove("IPv4").unwrap();
+        (family.last_sync, family.earlier_sync)
+    };
+    let (first, none) = syncs(&Bench::synced());
+    assert!(first.is_some() && none.is_none());
+    for _ in 0..2 {
+        assert_eq!(syncs(&Bench::over(Fake::default())), (None, first), "as long as nothing is known");
+    }
+    let (last, none) = syncs(&Bench::synced());
+    assert!(last >= first && none.is_none());
+}
