@@ -13,6 +13,8 @@ impl TcpFlags {
     pub const SYN: u8 = 0x02;
     /// Abort.
     pub const RST: u8 = 0x04;
+    /// Hand what has come to the application.
+    pub const PSH: u8 = 0x08;
     /// Acknowledgement.
     pub const ACK: u8 = 0x10;
 
@@ -33,6 +35,13 @@ impl TcpFlags {
     #[inline(always)]
     pub const fn concerns_setup(self) -> bool {
         self.any(Self::SYN | Self::RST)
+    }
+
+    /// An acknowledgement and nothing else, data apart. It too may answer a SYN: of a host for which an earlier connection
+    /// of the same ports is not over (RFC 9293 section 3.10.7.4, in TIME-WAIT and in synchronized states).
+    #[inline(always)]
+    pub const fn only_acknowledges(self) -> bool {
+        self.0 & (Self::SYN | Self::RST | Self::FIN | Self::PSH | Self::ACK) == Self::ACK
     }
 }
 
@@ -76,6 +85,14 @@ mod tests {
         for (byte, opens) in cases {
             assert_eq!(TcpFlags(byte).opens(), opens, "{byte:#x}");
         }
+    }
+
+    #[test]
+    fn an_acknowledgement_alone_opens_ends_and_carries_nothing() {
+        let others = [TcpFlags::SYN, TcpFlags::RST, TcpFlags::FIN, TcpFlags::PSH];
+        assert!(TcpFlags(TcpFlags::ACK).only_acknowledges() && !TcpFlags(0).only_acknowledges());
+        assert!(!others.iter().any(|other| TcpFlags(TcpFlags::ACK | other).only_acknowledges()));
+        assert!(!others.iter().any(|other| TcpFlags(*other).only_acknowledges()));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //!             └─miss─► half open ─► frontends ─► open ──┘ └─► reject, drop, pass
 //! ```
 //!
-//! Cost of the packet of an answered connection: one hash lookup. Of a TCP packet that is not ours: one. Only
-//! packets that may open a connection pay for more.
+//! Cost of the packet of an answered connection: one hash lookup. Of a TCP packet that is not ours: one, and one more if it
+//! is a mere acknowledgement. Only packets that may open a connection pay for more.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use proxy_common::{Flow, FlowFlags, Proto, Reason, Route, reason::Outcome, tcp};

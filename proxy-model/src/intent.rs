@@ -39,10 +39,11 @@ impl<F: Family> Intent<F> {
     /// Somebody is behind the cluster address for a client of this node, at one port at least: pings of it are answered (item 54).
     pub(crate) fn is_served(&self) -> bool {
         // The policy of the cluster address is one for all classes of clients; they differ in masquerading.
-        let backends = |port: &PortIntent<F>| match port.internal.iter().any(|rule| rule.has(ClientRule::LOCAL)) {
-            true => port.local.len(),
-            false => port.cluster.len(),
-        };
+        let backends =
+            |port: &PortIntent<F>| match port.internal.iter().any(|rule| rule.has(ClientRule::LOCAL)) {
+                true => port.local.len(),
+                false => port.cluster.len(),
+            };
         self.ports.iter().any(|port| backends(port) > 0)
     }
 }

@@ -9,6 +9,7 @@ mod detect;
 mod localhost;
 mod objects;
 mod ping;
+mod reuse;
 mod shapes;
 mod stage;
 mod uplinks;

@@ -7,6 +7,7 @@
 mod algorithm;
 mod clash;
 mod detect;
+mod doubt;
 mod early;
 mod echo;
 mod family;

@@ -63,7 +63,7 @@ pub fn find<F: Verified>(
         }
     }
     if packet.key.proto == Proto::TCP && !packet.tcp.concerns_setup() {
-        return Err(Reason::MidStream);
+        return doubted::<F>(frame, packet).ok_or(Reason::MidStream);
     }
     if !packet::is_whole::<F>(frame, packet) {
         return Err(Reason::Malformed);
@@ -88,6 +88,21 @@ pub fn find<F: Verified>(
     };
     let flow = flow.ok_or(Reason::FlowTableFull)?;
     Ok(Entry { flow, reason })
+}
+
+/// The entry of an unanswered connection of which the backend says that it still has an earlier one of these ports: by a
+/// bare acknowledgement, which the client answers by a RST, and then tries again. Both are translated; neither is an answer.
+///
+/// One lookup more for acknowledgements without data that are not ours. Longer packets, most of all others, are told by
+/// their length: the header with all of its options has sixty bytes.
+#[inline(always)]
+fn doubted<F: Wired>(frame: &Frame, packet: &Packet<F::Addr>) -> Option<Entry<F::Addr>> {
+    if !packet.tcp.only_acknowledges() || frame.length() > packet.transport + 60 {
+        return None;
+    }
+    let flow = table::unanswered::<F>(&packet.key)?;
+    let reason = reason_of(flow.flags);
+    (reason == Reason::FlowReply).then_some(Entry { flow, reason })
 }
 
 /// The entry of the packets with this tuple, answered or not. Nothing changes by the question.

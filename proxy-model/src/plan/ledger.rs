@@ -278,7 +278,8 @@ impl<F: Served> Ledger<F> {
             let mut refusals: Vec<_> = self.losers(&key);
             match self.wanted(&key) {
                 Some((wanted, claim)) => {
-                    if self.kept.awaits_slices((&key, self.actual.get(&key)), &wanted, world, &claim.service) {
+                    if self.kept.awaits_slices((&key, self.actual.get(&key)), &wanted, world, &claim.service)
+                    {
                         continue;
                     }
                     let missing = self.missing_ranges(&wanted.value);
@@ -326,7 +327,11 @@ impl<F: Served> Ledger<F> {
                     true => flags.with(FrontendFlags::ECHO),
                     false => flags,
                 };
-                Wanted { cluster: none.clone(), local: none, value: Frontend { flags, ..Frontend::default() } }
+                Wanted {
+                    cluster: none.clone(),
+                    local: none,
+                    value: Frontend { flags, ..Frontend::default() },
+                }
             }
             Claimed::Frontend(exposure) => {
                 let Planned { intent, ids, slots } = self.planned.get(&claim.service)?;

@@ -1,0 +1,83 @@
+//! Backends that have not forgotten an earlier connection of the same ports: to the SYN of the next one they say what they
+//! know of the earlier one, by a bare acknowledgement (RFC 9293 section 3.10.7.4). A client that hears that resets the
+//! earlier one, and tries again within milliseconds.
+
+use proxy_common::{ClientRule, Proto, Reason};
+use tests::dataplane::{Dataplane, config};
+use tests::packet::{Packet, flags};
+
+use crate::family::{FAMILIES, Names, next};
+
+/// A Service with one backend, and the way of its client's packets.
+struct Case {
+    client: &'static str,
+    /// Whom the backend sees.
+    seen: &'static str,
+    hook: &'static str,
+}
+
+fn cases(n: &Names) -> [Case; 2] {
+    [
+        Case { client: n.client, seen: n.client, hook: "from_pod" },
+        Case { client: n.outside, seen: n.node, hook: "from_wire" },
+    ]
+}
+
+fn serve(n: &Names, case: &Case) -> Dataplane {
+    let mut dataplane = Dataplane::new(config());
+    let rule = if case.seen == n.node { ClientRule::MASQUERADE } else { ClientRule::CLUSTER };
+    dataplane.serve(Proto::TCP, n.vip, &[n.backend], |frontend| frontend.rules = [rule; 3]);
+    dataplane
+}
+
+#[test]
+fn a_backends_doubt_and_the_clients_reset_are_translated_and_the_next_try_is_answered() {
+    for n in &FAMILIES {
+        for case in cases(n) {
+            let mut dataplane = serve(n, &case);
+            let from_client = |flags| Packet::tcp(flags, case.client, n.vip);
+            let from_backend = |flags| Packet::tcp(flags, n.backend, case.seen);
+            let to_backend = |packet: &Packet| packet.between(case.seen, n.backend);
+            let to_client = |packet: &Packet| packet.between(n.vip, case.client);
+
+            let syn = from_client(flags::SYN);
+            assert_eq!(dataplane.run(case.hook, &syn.bytes()), next(Reason::ServiceNew, &to_backend(&syn)));
+            // With the options that stacks send, and as long as options can be.
+            for options in [vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], vec![1; 40]] {
+                let doubt = Packet { options, ..from_backend(flags::ACK) };
+                let run = dataplane.run("from_wire", &doubt.bytes());
+                assert_eq!(run, next(Reason::FlowReply, &to_client(&doubt)));
+                assert_eq!(dataplane.flows(), [""; 0], "this is no answer");
+            }
+            let reset = from_client(flags::RST);
+            let run = dataplane.run(case.hook, &reset.bytes());
+            assert_eq!(run, next(Reason::FlowForward, &to_backend(&reset)));
+            assert_eq!(dataplane.run(case.hook, &syn.bytes()), next(Reason::ServiceNew, &to_backend(&syn)));
+            let answer = from_backend(flags::SYN_ACK);
+            let run = dataplane.run("from_wire", &answer.bytes());
+            assert_eq!(run, next(Reason::FlowReply, &to_client(&answer)));
+            assert_eq!((dataplane.flows().len(), dataplane.half_open()), (2, vec![]));
+        }
+    }
+}
+
+#[test]
+fn what_carries_data_before_the_answer_is_no_doubt_and_is_the_stacks() {
+    for n in &FAMILIES {
+        for case in cases(n) {
+            let mut dataplane = serve(n, &case);
+            dataplane.run(case.hook, &Packet::tcp(flags::SYN, case.client, n.vip).bytes());
+            let before = dataplane.half_open();
+            let data = Packet::tcp(flags::ACK, n.backend, case.seen).with_payload(&[7; 41]);
+            let end = Packet::tcp(flags::FIN, n.backend, case.seen);
+            for packet in [data, end] {
+                let run = dataplane.run("from_wire", &packet.bytes());
+                assert_eq!(run, next(Reason::MidStream, &packet));
+            }
+            // The client has nothing to acknowledge yet.
+            let early = Packet::tcp(flags::ACK, case.client, n.vip);
+            assert_eq!(dataplane.run(case.hook, &early.bytes()), next(Reason::MidStream, &early));
+            assert_eq!((dataplane.flows(), dataplane.half_open()), (vec![], before));
+        }
+    }
+}
