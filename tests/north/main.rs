@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod addresses;
+mod algorithm;
 mod detect;
 mod localhost;
 mod objects;
