@@ -65,6 +65,20 @@ fn shares(near: u32, far: u32) -> BTreeMap<String, u32> {
     BTreeMap::from([("near".to_owned(), near), ("far".to_owned(), far)])
 }
 
+/// The first node says so of each family: the pod is on it, and the host outside asks it.
+fn counted(stage: &Stage, algorithm: &str, connections: u32) {
+    let answer = stage.place("node-1").get("http://127.0.0.1:10249/metrics", PATIENCE).unwrap().unwrap();
+    let prefix = format!("sluice_service_connections_total{{namespace=\"demo\",service=\"{algorithm}\",");
+    let mut lines: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+    lines.sort_unstable();
+    let series = |(family, result, count): (&str, &str, u32)| {
+        format!("port=\"tcp\",protocol=\"TCP\",ip_family=\"{family}\",result=\"{result}\"}} {count}")
+    };
+    let of_family =
+        |family| [(family, "dropped", 0), (family, "opened", connections), (family, "refused", 0)];
+    assert_eq!(lines, ["IPv4", "IPv6"].into_iter().flat_map(of_family).map(series).collect::<Vec<_>>());
+}
+
 /// Opens a connection that stays; who answers.
 fn keep(stage: &Stage, id: &str, to: SocketAddr) -> String {
     let probe = Probe { timeout: Duration::from_secs(10), ..Probe::new(Protocol::Tcp, to) };
@@ -122,6 +136,7 @@ fn suite(road: SocketLb) {
         let near = counts(&stage, from, to, MANY).get("near").copied();
         assert!(near.is_some_and(|near| (15..40).contains(&near)), "maglev: {from} -> {to}: {near:?}");
     }
+    counted(&stage, "rr", 2 * MANY);
     // Fifteen are more than one, and forty for a weight of three are fewer than fifteen.
     goes_where_fewer_are(&stage, "lc", 30, 20);
     goes_where_fewer_are(&stage, "wlc", 15, 40);

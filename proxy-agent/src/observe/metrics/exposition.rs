@@ -9,7 +9,7 @@ pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The same metrics in the Prometheus text format: a counter's type is said of the name that its samples have, and a
 /// whole bound of a bucket is written without a fraction.
-pub(super) fn prometheus(open_metrics: &str) -> String {
+pub(crate) fn prometheus(open_metrics: &str) -> String {
     let of_counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
     let counters: BTreeSet<String> = open_metrics.lines().filter_map(of_counter).collect();
     let mut text = String::with_capacity(open_metrics.len());
