@@ -52,7 +52,10 @@ fn a_backends_doubt_and_the_clients_reset_are_translated_and_the_next_try_is_ans
             let reset = from_client(flags::RST);
             let run = dataplane.run(case.hook, &reset.bytes());
             assert_eq!(run, next(Reason::FlowForward, &to_backend(&reset)));
-            assert_eq!(dataplane.run(case.hook, &syn.bytes()), next(Reason::ServiceNew, &to_backend(&syn)));
+            // The same backend, also where there are others: they may have something to say, too, and a client tries at
+            // once only once.
+            let run = dataplane.run(case.hook, &syn.bytes());
+            assert_eq!(run, next(Reason::FlowForward, &to_backend(&syn)));
             let answer = from_backend(flags::SYN_ACK);
             let run = dataplane.run("from_wire", &answer.bytes());
             assert_eq!(run, next(Reason::FlowReply, &to_client(&answer)));
@@ -78,6 +81,29 @@ fn what_carries_data_before_the_answer_is_no_doubt_and_is_the_stacks() {
             let early = Packet::tcp(flags::ACK, case.client, n.vip);
             assert_eq!(dataplane.run(case.hook, &early.bytes()), next(Reason::MidStream, &early));
             assert_eq!((dataplane.flows(), dataplane.half_open()), (vec![], before));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_resets_an_earlier_connection_tries_the_same_backend_again() {
+    for n in &FAMILIES {
+        for case in cases(n) {
+            let mut dataplane = Dataplane::new(config());
+            let rule = if case.seen == n.node { ClientRule::MASQUERADE } else { ClientRule::CLUSTER };
+            dataplane.serve(Proto::TCP, n.vip, &[n.backend, n.other_backend], |frontend| {
+                frontend.rules = [rule; 3];
+            });
+            for port in 41_000..41_016 {
+                let client = case.client.replace("40000", &port.to_string());
+                let syn = Packet::tcp(flags::SYN, &client, n.vip).bytes();
+                let first = dataplane.run(case.hook, &syn);
+                for _ in 0..2 {
+                    dataplane.run(case.hook, &Packet::tcp(flags::RST, &client, n.vip).bytes());
+                    let again = dataplane.run(case.hook, &syn);
+                    assert_eq!((again.reason, again.bytes), (Reason::FlowForward, first.bytes.clone()));
+                }
+            }
         }
     }
 }

@@ -179,10 +179,11 @@ fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Resul
     }
 }
 
-/// A client that tries again gets the same backend, unless it was refused or the backends have changed since.
+/// A client that tries again gets the same backend, unless it was refused or the backends have changed since. One that
+/// has reset an earlier connection there needs just that backend: a client's kernel tries at once only once.
 #[inline(always)]
 fn still_right<F: Wired>(packet: &Packet<F::Addr>, flow: &Flow<F::Addr>) -> bool {
-    if flow.flags.has(FlowFlags::RST) {
+    if flow.flags.has(FlowFlags::RST) && table::is_refused::<F>(&packet.key, flow) {
         return !packet.tcp.opens();
     }
     if flow.service == ServiceId::NONE {

@@ -107,6 +107,17 @@ pub fn abort_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Add
     }
 }
 
+/// The backend of the connection of this entry has refused it. That the client has sent a RST is no refusal.
+#[inline(never)]
+pub fn is_refused<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+    let Some(other_key) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return true };
+    *other_key = flow.other(key.proto);
+    match unanswered::<F>(other_key) {
+        Some(reply) => reply.flags.has(FlowFlags::RST),
+        None => true,
+    }
+}
+
 /// Moves both entries to the table that is never evicted; `reply` is the one of `key`. The forward entry is
 /// made anew from it: the LRU may have dropped it. False: there is no room, and nothing has changed.
 #[inline(never)]
