@@ -96,6 +96,8 @@ impl FlowFlags {
     /// Of the answers of a UDP backend that the client was taken away from: what it still says is translated, and makes
     /// no connection.
     pub const LEFT: Self = Self(32);
+    /// Only judged: the packets stay as they are and go on through the stack. The tuple "after the rewrite" is the same.
+    pub const PLAIN: Self = Self(64);
 
     /// All flags of `other` are set here.
     #[inline(always)]
@@ -120,6 +122,7 @@ impl fmt::Debug for FlowFlags {
             (Self::MASQUERADED, "masqueraded"),
             (Self::ROUTED, "routed"),
             (Self::LEFT, "left"),
+            (Self::PLAIN, "plain"),
         ];
         let mut list = f.debug_set();
         for (flag, name) in names {
@@ -165,6 +168,11 @@ pub struct Flow<A> {
     pub route: Route,
     /// Largest packet that the way takes, in bytes from the network header on; zero: not known. Not in network order.
     pub mtu: u16,
+    /// [`crate::PolicyState::epoch`] at which the connection was judged last; zero: not yet.
+    pub epoch: u32,
+    /// Index of the pod's device that this direction comes in by; zero: not known. Another one is asked for at a pod's
+    /// ingress hook only.
+    pub origin: u32,
 }
 
 impl<A: Copy> Flow<A> {
@@ -192,7 +200,7 @@ impl<A: Copy + Default> Flow<A> {
             service: self.service,
             generation: self.generation,
             seen: self.seen,
-            flags: FlowFlags(direction | self.flags.0 & FlowFlags::MASQUERADED.0),
+            flags: FlowFlags(direction | self.flags.0 & (FlowFlags::MASQUERADED.0 | FlowFlags::PLAIN.0)),
             ..Self::default()
         }
     }
@@ -200,5 +208,5 @@ impl<A: Copy + Default> Flow<A> {
 
 const _: () = assert!(size_of::<FlowKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<FlowKey<Addr6>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr4>>() == 52);
-const _: () = assert!(size_of::<Flow<Addr6>>() == 76);
+const _: () = assert!(size_of::<Flow<Addr4>>() == 60);
+const _: () = assert!(size_of::<Flow<Addr6>>() == 84);

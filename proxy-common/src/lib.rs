@@ -7,6 +7,7 @@
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
+//! policy                                                      what the rules say about whom
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -28,6 +29,7 @@ pub mod layout;
 pub mod limits;
 pub mod maps;
 pub mod node;
+pub mod policy;
 pub mod prefix;
 pub mod range;
 pub mod reason;
@@ -43,6 +45,7 @@ pub use flow::{Flow, FlowFlags, FlowKey, Route};
 pub use fragment::{FragmentKey, FragmentPorts, HeldFrame};
 pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
 pub use node::{Cidr, DatapathConfig, DeviceKind, NetKind, NodeConfig, NodeFlags};
+pub use policy::{PeerClass, Policed, PolicyState, RuleId, RuleSetId, VerdictKey, VerdictPage};
 pub use prefix::PrefixKey;
 pub use range::RangeKey;
 pub use reason::Reason;

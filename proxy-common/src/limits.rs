@@ -93,3 +93,28 @@ pub const LOADS: u32 = 65_536;
 
 /// Size of the `tallies` map: Service ports that were used.
 pub const TALLIES: u32 = 65_536;
+
+/// Size of each `policed` map: addresses of local pods under a policy.
+pub const POLICED: u32 = 4_096;
+
+/// Default size of each `peers` map: pods and nodes that a rule in use names. One entry of every address of a large
+/// cluster; the kernel allocates an entry when it is inserted.
+pub const PEERS: u32 = 262_144;
+
+/// Size of each `blocks` map: distinct prefixes of ipBlocks and their exceptions.
+pub const BLOCKS: u32 = 65_536;
+
+/// Default size of the `verdicts` map: pages of what the rule sets of local pods say about classes of peers.
+pub const VERDICTS: u32 = 131_072;
+
+/// Intervals of a page of verdicts: most rules name fewer ports, and a page is two cache lines.
+pub const PAGE_INTERVALS: usize = 7;
+
+/// Halvings that find one page among all that every port of three protocols on its own would fill.
+pub const PAGE_STEPS: u32 = 15;
+
+/// Size of the `denials` map: rules that denied something.
+pub const DENIALS: u32 = 16_384;
+
+/// Bytes of the `notices` ring: some thousand notices, a burst of drops between two readings.
+pub const NOTICES: u32 = 262_144;

@@ -16,6 +16,10 @@ use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment,
 use crate::layout::{Layout, is_dense, layout, plain};
 use crate::limits;
 use crate::node::{Cidr, DeviceKind, NodeConfig, NodeFlags};
+use crate::policy::{
+    DenialKey, Effect, Interval, Notice, PeerClass, Policed, PolicyFlags, PolicyState, RuleId, RuleSetId,
+    VerdictKey, VerdictPage,
+};
 use crate::prefix::PrefixKey;
 use crate::range::RangeKey;
 use crate::reason::Reason;
@@ -23,7 +27,7 @@ use crate::scratch::Scratch;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
 
 /// Version of all layouts together; part of each pin's name and of the pin directory.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Kind of map, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +50,8 @@ pub enum MapKind {
     PerCpuHash,
     /// `BPF_MAP_TYPE_SK_STORAGE`.
     SocketStorage,
+    /// `BPF_MAP_TYPE_RINGBUF`: no keys, records of the value's layout; its entries are bytes.
+    Ring,
 }
 
 /// Which address family a map belongs to.
@@ -128,7 +134,7 @@ macro_rules! flow {
         layout!(Flow<$a> as $n {
             src: $a, dst: $a, sport: Port, dport: Port, addr_delta: u32, port_delta: u32, service: ServiceId,
             generation: u32, seen: u32, ifindex: u32, eth_dst: [u8; 6], eth_src: [u8; 6], flags: FlowFlags,
-            route: Route, mtu: u16,
+            route: Route, mtu: u16, epoch: u32, origin: u32,
         })
     };
 }
@@ -171,6 +177,23 @@ const LOAD_KEY: Layout =
     layout!(LoadKey as "LoadKey" { service: ServiceId, addr: [u32; 4], port: Port, kind: LoadKind });
 const TALLY: Layout = layout!(Tally as "Tally" { opened: u64, refused: u64, dropped: u64 });
 
+/// Of the key of a ring.
+const NONE: Layout = Layout { name: "nothing", size: 0, align: 1, fields: &[] };
+const POLICED: Layout =
+    layout!(Policed as "Policed" { egress: RuleSetId, ingress: RuleSetId, device: u32, pad: u32 });
+const VERDICT_KEY: Layout =
+    layout!(VerdictKey as "VerdictKey" { rules: RuleSetId, peer: PeerClass, page: u32, pad: u32 });
+const VERDICT_PAGE: Layout = layout!(VerdictPage as "VerdictPage" {
+    otherwise: RuleId, pages: u16, count: u8, effect: Effect, pad: [u8; 4],
+    intervals: [Interval; limits::PAGE_INTERVALS],
+});
+const POLICY_STATE: Layout = layout!(PolicyState as "PolicyState" { epoch: u32, flags: PolicyFlags });
+const DENIAL_KEY: Layout = layout!(DenialKey as "DenialKey" { rules: RuleSetId, by: RuleId });
+const NOTICE: Layout = layout!(Notice as "Notice" {
+    at: u64, rules: RuleSetId, by: RuleId, src: [u32; 4], dst: [u32; 4], device: u32, sport: Port, dport: Port,
+    proto: Proto, reason: u8, family: u8, pad: u8, length: u32,
+});
+
 map_types! {
     u32 = plain!(u32);
     u64 = plain!(u64);
@@ -179,6 +202,13 @@ map_types! {
     Addr4 = plain!(Addr4);
     Addr6 = plain!(Addr6);
     DeviceKind = plain!(DeviceKind);
+    PeerClass = plain!(PeerClass);
+    Policed = POLICED;
+    VerdictKey = VERDICT_KEY;
+    VerdictPage = VERDICT_PAGE;
+    PolicyState = POLICY_STATE;
+    DenialKey = DENIAL_KEY;
+    Notice = NOTICE;
     Frontend = FRONTEND;
     FrontendKey<Addr4> = frontend_key!(Addr4, "FrontendKey<Addr4>");
     FrontendKey<Addr6> = frontend_key!(Addr6, "FrontendKey<Addr6>");
@@ -299,6 +329,26 @@ specs! {
         "kernel" => "kernel", "fragments that came before the first one of their datagram";
     "held6" LruHash Ipv6 FragmentKey::<Addr6>::LAYOUT => HELD_FRAME, limits::HELD,
         "kernel" => "kernel", "the same for IPv6";
+    "policed4" SparseHash Ipv4 plain!(Addr4) => POLICED, limits::POLICED,
+        "agent" => "kernel, proxyctl", "address of a local pod under a policy → its rule sets";
+    "policed6" SparseHash Ipv6 plain!(Addr6) => POLICED, limits::POLICED,
+        "agent" => "kernel, proxyctl", "the same for IPv6";
+    "peers4" SparseHash Ipv4 plain!(Addr4) => plain!(PeerClass), limits::PEERS,
+        "agent" => "kernel, proxyctl", "address of a pod or node that rules in use name → its class";
+    "peers6" SparseHash Ipv6 plain!(Addr6) => plain!(PeerClass), limits::PEERS,
+        "agent" => "kernel, proxyctl", "the same for IPv6";
+    "blocks4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
+        "agent" => "kernel, proxyctl", "prefixes of ipBlocks and their exceptions → class; the scope is always 0";
+    "blocks6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
+        "agent" => "kernel, proxyctl", "the same for IPv6";
+    "verdicts" SparseHash Both VERDICT_KEY => VERDICT_PAGE, limits::VERDICTS,
+        "agent" => "kernel, proxyctl", "rule set and class → what the rules say about ports; never changes under its key";
+    "policy" Array Both plain!(u32) => POLICY_STATE, 1,
+        "agent" => "kernel, proxyctl", "the epoch of the policies and what of these maps is in use";
+    "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
+        "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
+    "notices" Ring Both NONE => NOTICE, limits::NOTICES,
+        "kernel" => "proxyctl", "ends of packets, told while somebody listens";
     "heldscratch" PerCpuArray Both plain!(u32) => HELD_FRAME, 1,
         "kernel" => "kernel", "working memory: a frame on its way into a held map";
     "scratch" PerCpuArray Both plain!(u32) => plain!(Scratch), limits::SCRATCH_AREAS,

@@ -105,6 +105,16 @@ reasons! {
     Echo = 27 => Translate, "echo";
     /// A socket bound to a loopback address, and a backend on another host: the backend could never answer (item 55).
     LoopbackSource = 28 => Drop, "loopback-source";
+    /// The policies that the sending pod is under do not let it send this (policy items 2, 6).
+    DeniedEgress = 29 => Drop, "denied-egress";
+    /// The policies that the receiving pod is under do not let it get this (policy items 2, 6).
+    DeniedIngress = 30 => Drop, "denied-ingress";
+    /// A pod that a policy is about sends with an address that is not its own.
+    ForgedSource = 31 => Drop, "forged-source";
+    /// A new connection that is not translated was judged, and passes.
+    Judged = 32 => Pass, "judged";
+    /// A packet of a connection that was judged and is not translated.
+    JudgedFlow = 33 => Pass, "judged-flow";
 }
 
 impl Reason {

@@ -3,6 +3,8 @@
 //!
 //! Sizes here are defaults; the loader replaces them.
 
+pub mod policy;
+
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},

@@ -22,6 +22,7 @@ fn flags_and_kind(kind: MapKind) -> (u32, u32) {
         MapKind::MappedArray => (kind::BPF_MAP_TYPE_ARRAY as u32, BPF_F_MMAPABLE),
         MapKind::PerCpuArray => (kind::BPF_MAP_TYPE_PERCPU_ARRAY as u32, 0),
         MapKind::PerCpuHash => (kind::BPF_MAP_TYPE_PERCPU_HASH as u32, BPF_F_NO_PREALLOC),
+        MapKind::Ring => (kind::BPF_MAP_TYPE_RINGBUF as u32, 0),
         MapKind::SocketStorage => (kind::BPF_MAP_TYPE_SK_STORAGE as u32, BPF_F_NO_PREALLOC),
     }
 }
@@ -43,8 +44,8 @@ fn the_maps_of_the_object_are_those_of_the_table() {
         .iter()
         .map(|spec| {
             let (kind, flags) = flags_and_kind(spec.kind);
-            let [key, value] =
-                [spec.key.size, spec.value.size].map(|size| u32::try_from(size).expect("small"));
+            let sizes = if spec.kind == MapKind::Ring { [0, 0] } else { [spec.key.size, spec.value.size] };
+            let [key, value] = sizes.map(|size| u32::try_from(size).expect("small"));
             (spec.name, (kind, key, value, spec.entries, flags))
         })
         .collect();

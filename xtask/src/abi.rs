@@ -124,6 +124,7 @@ fn memory(spec: &MapSpec) -> String {
         * match spec.kind {
             MapKind::Hash | MapKind::SparseHash | MapKind::LruHash | MapKind::PrefixTrie => key + element,
             MapKind::Array | MapKind::MappedArray => element,
+            MapKind::Ring => 1,
             MapKind::PerCpuArray => return format!("{} B per CPU", u64::from(spec.entries) * element),
             MapKind::PerCpuHash => {
                 return format!("{} KiB per CPU", u64::from(spec.entries) * element / 1024);

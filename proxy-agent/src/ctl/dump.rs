@@ -36,6 +36,9 @@ pub(super) fn dump(reader: &Reader, name: &str) -> anyhow::Result<Dump> {
     if spec.kind == MapKind::SocketStorage {
         bail!("{name} is kept in the sockets themselves and cannot be listed");
     }
+    if spec.kind == MapKind::Ring {
+        bail!("{name} keeps nothing: `proxyctl monitor` shows what passes through it");
+    }
     if spec.kind == MapKind::PerCpuArray {
         let early = spec.name == "early";
         let counters = if early { reader.pinned.early()? } else { reader.pinned.counters()? };

@@ -202,7 +202,10 @@ fn shape_of(pins: &Pins, spec: &MapSpec) -> Result<Option<Shape>, Error> {
 /// Copies bytes: the layouts are equal. An array keeps each entry's index, and what lies beyond the end of a
 /// smaller one is dropped.
 fn copy(pins: &Pins, spec: &'static MapSpec, update: Update) -> Result<(), Error> {
-    if matches!(spec.kind, MapKind::SocketStorage | MapKind::PerCpuArray | MapKind::PerCpuHash) {
+    if matches!(
+        spec.kind,
+        MapKind::SocketStorage | MapKind::PerCpuArray | MapKind::PerCpuHash | MapKind::Ring
+    ) {
         return Ok(());
     }
     let failed = |source| Error::Map { verb: "copy", map: spec.name, source };

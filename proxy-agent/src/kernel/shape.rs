@@ -91,8 +91,13 @@ impl Shape {
             MapKind::PerCpuArray => (kind::BPF_MAP_TYPE_PERCPU_ARRAY, 0),
             MapKind::PerCpuHash => (kind::BPF_MAP_TYPE_PERCPU_HASH, NO_PREALLOC),
             MapKind::SocketStorage => (kind::BPF_MAP_TYPE_SK_STORAGE, NO_PREALLOC),
+            MapKind::Ring => (kind::BPF_MAP_TYPE_RINGBUF, 0),
         };
-        let (key, value) = (spec.key.size as u32, spec.value.size as u32);
+        let (key, value) = match spec.kind {
+            // The kernel knows nothing of what lies in it.
+            MapKind::Ring => (0, 0),
+            _ => (spec.key.size as u32, spec.value.size as u32),
+        };
         Self { kind: kind as u32, key, value, entries, flags }
     }
 

@@ -1,0 +1,83 @@
+//! The maps of policies. Knows layouts, nothing of rules or packets.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuHashMap, RingBuf},
+};
+use proxy_common::{
+    Addr4, Addr6, Family, PeerClass, Policed, PolicyState, V4, V6, VerdictKey, VerdictPage, limits,
+    policy::DenialKey,
+};
+
+use super::Prefix;
+
+#[map(name = "policed4")]
+static POLICED4: HashMap<Addr4, Policed> = HashMap::with_max_entries(limits::POLICED, BPF_F_NO_PREALLOC);
+
+#[map(name = "policed6")]
+static POLICED6: HashMap<Addr6, Policed> = HashMap::with_max_entries(limits::POLICED, BPF_F_NO_PREALLOC);
+
+#[map(name = "peers4")]
+static PEERS4: HashMap<Addr4, PeerClass> = HashMap::with_max_entries(limits::PEERS, BPF_F_NO_PREALLOC);
+
+#[map(name = "peers6")]
+static PEERS6: HashMap<Addr6, PeerClass> = HashMap::with_max_entries(limits::PEERS, BPF_F_NO_PREALLOC);
+
+#[map(name = "blocks4")]
+static BLOCKS4: LpmTrie<Prefix<Addr4>, PeerClass> =
+    LpmTrie::with_max_entries(limits::BLOCKS, BPF_F_NO_PREALLOC);
+
+#[map(name = "blocks6")]
+static BLOCKS6: LpmTrie<Prefix<Addr6>, PeerClass> =
+    LpmTrie::with_max_entries(limits::BLOCKS, BPF_F_NO_PREALLOC);
+
+/// What rule sets say about classes of peers.
+#[map(name = "verdicts")]
+pub static VERDICTS: HashMap<VerdictKey, VerdictPage> =
+    HashMap::with_max_entries(limits::VERDICTS, BPF_F_NO_PREALLOC);
+
+/// The epoch of the policies: one entry.
+#[map(name = "policy")]
+pub static POLICY: Array<PolicyState> = Array::with_max_entries(1, 0);
+
+/// Packets denied by each rule.
+#[map(name = "denials")]
+pub static DENIALS: PerCpuHashMap<DenialKey, u64> =
+    PerCpuHashMap::with_max_entries(limits::DENIALS, BPF_F_NO_PREALLOC);
+
+/// Ends of packets, for whoever listens.
+#[map(name = "notices")]
+pub static NOTICES: RingBuf = RingBuf::with_byte_size(limits::NOTICES, 0);
+
+/// The maps of one address family.
+pub trait PolicyTables: Family {
+    /// Local pods under a policy.
+    fn policed() -> &'static HashMap<Self::Addr, Policed>;
+    /// Classes of pods and nodes.
+    fn peers() -> &'static HashMap<Self::Addr, PeerClass>;
+    /// Classes of prefixes.
+    fn blocks() -> &'static LpmTrie<Prefix<Self::Addr>, PeerClass>;
+}
+
+macro_rules! policy_tables {
+    ($family:ty, $policed:ident, $peers:ident, $blocks:ident) => {
+        impl PolicyTables for $family {
+            #[inline(always)]
+            fn policed() -> &'static HashMap<Self::Addr, Policed> {
+                &$policed
+            }
+            #[inline(always)]
+            fn peers() -> &'static HashMap<Self::Addr, PeerClass> {
+                &$peers
+            }
+            #[inline(always)]
+            fn blocks() -> &'static LpmTrie<Prefix<Self::Addr>, PeerClass> {
+                &$blocks
+            }
+        }
+    };
+}
+
+policy_tables!(V4, POLICED4, PEERS4, BLOCKS4);
+policy_tables!(V6, POLICED6, PEERS6, BLOCKS6);
