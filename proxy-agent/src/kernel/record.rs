@@ -13,6 +13,7 @@ use proxy_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use crate::observe::policy_names::{self, PolicyNames};
 use crate::observe::report::Report;
 
 /// Where the run directories of all roots are.
@@ -117,6 +118,20 @@ impl Record {
     /// [`Error::Path`].
     pub fn write_report(&self, report: &Report) -> Result<(), Error> {
         self.write("agent.json", report)
+    }
+
+    /// What the ids of the policy maps stand for, as far as it was written down by an agent of this format.
+    #[must_use]
+    pub fn policy_names(&self) -> Option<PolicyNames> {
+        self.read(policy_names::FILE).filter(|names: &PolicyNames| names.version == policy_names::VERSION)
+    }
+
+    /// Writes down what the ids of the policy maps stand for.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error> {
+        self.write(policy_names::FILE, names)
     }
 
     /// Removes the record; that it is not there is no error.

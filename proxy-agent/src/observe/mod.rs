@@ -5,6 +5,7 @@ pub mod explain;
 pub mod log;
 pub mod maps;
 pub mod metrics;
+pub mod policy_names;
 pub mod report;
 pub mod status;
 
