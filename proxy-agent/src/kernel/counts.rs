@@ -19,7 +19,7 @@ use super::{
 #[derive(Debug)]
 pub struct Counts {
     /// New connections by what became of them.
-    pub tallies: PerCpuTable<ServiceId>,
+    pub tallies: PerCpuTable<ServiceId, Tally>,
     /// The next turn of a round robin.
     pub turns: Table<ServiceId, u64>,
     /// Connections of each backend.

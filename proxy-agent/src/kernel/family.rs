@@ -3,8 +3,8 @@
 use std::io;
 
 use proxy_common::{
-    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, PrefixKey, RangeKey, V4, V6,
-    maps::MapType,
+    Backend, Family, Flow, FlowKey, Frontend, FrontendKey, NodeConfig, PeerClass, Policed, PrefixKey,
+    RangeKey, V4, V6, maps::MapType,
 };
 
 use super::{error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access};
@@ -34,6 +34,12 @@ pub struct Maps<F: Family> {
     pub nets: Table<PrefixKey<F::Addr>, u32>,
     /// Device and next hop → source of masqueraded packets.
     pub sources: Table<PrefixKey<F::Addr>, F::Addr>,
+    /// Local pods under a policy.
+    pub policed: Table<F::Addr, Policed>,
+    /// Classes of addresses that rules name.
+    pub peers: Table<F::Addr, PeerClass>,
+    /// Classes of prefixes; the scope is always zero.
+    pub blocks: Table<PrefixKey<F::Addr>, PeerClass>,
 }
 
 /// Names of the maps of one family.
@@ -57,6 +63,12 @@ pub struct Names {
     pub nets: &'static str,
     /// See [`Maps::sources`].
     pub sources: &'static str,
+    /// See [`Maps::policed`].
+    pub policed: &'static str,
+    /// See [`Maps::peers`].
+    pub peers: &'static str,
+    /// See [`Maps::blocks`].
+    pub blocks: &'static str,
 }
 
 /// A family that has maps.
@@ -83,6 +95,9 @@ impl MapFamily for V4 {
         node: "node4",
         nets: "nets4",
         sources: "sources4",
+        policed: "policed4",
+        peers: "peers4",
+        blocks: "blocks4",
     };
 
     fn served(families: Families) -> bool {
@@ -105,6 +120,9 @@ impl MapFamily for V6 {
         node: "node6",
         nets: "nets6",
         sources: "sources6",
+        policed: "policed6",
+        peers: "peers6",
+        blocks: "blocks6",
     };
 
     fn served(families: Families) -> bool {
@@ -146,6 +164,9 @@ where
         node: table(pins, names.node, access)?,
         nets: table(pins, names.nets, access)?,
         sources: table(pins, names.sources, access)?,
+        policed: table(pins, names.policed, access)?,
+        peers: table(pins, names.peers, access)?,
+        blocks: table(pins, names.blocks, access)?,
     })
 }
 

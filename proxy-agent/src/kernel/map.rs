@@ -24,10 +24,33 @@ pub struct PerCpu<V> {
 
 /// A per-CPU hash of counters.
 #[derive(Debug)]
-pub struct PerCpuTable<K> {
+pub struct PerCpuTable<K, V> {
     raw: RawMap,
     cpus: usize,
-    types: PhantomData<fn(K)>,
+    types: PhantomData<fn(K) -> V>,
+}
+
+/// Something that each CPU counts on its own.
+pub trait Count: MapType + Default {
+    /// Both together.
+    #[must_use]
+    fn plus(self, other: &Self) -> Self;
+}
+
+impl Count for u64 {
+    fn plus(self, other: &Self) -> Self {
+        self.wrapping_add(*other)
+    }
+}
+
+impl Count for Tally {
+    fn plus(self, other: &Self) -> Self {
+        Self {
+            opened: self.opened.wrapping_add(other.opened),
+            refused: self.refused.wrapping_add(other.refused),
+            dropped: self.dropped.wrapping_add(other.dropped),
+        }
+    }
 }
 
 /// Entries of a per-CPU hash read at once: each has a value per CPU.
@@ -201,13 +224,17 @@ impl PerCpu<u64> {
     }
 }
 
-impl<K: MapType> PerCpuTable<K> {
+impl<K: MapType, V: Count> PerCpuTable<K, V> {
     /// A handle of `raw`, which was opened for `cpus` copies of a value.
     ///
     /// # Errors
     /// `InvalidData` when the map's keys or values have other sizes.
     pub fn new(raw: RawMap, cpus: usize) -> io::Result<Self> {
-        if (raw.entry().key, raw.entry().value) != (size_of::<K>(), size_of::<Tally>() * cpus) {
+        let padded = size_of::<V>().next_multiple_of(8) * cpus;
+        // The copies of a CPU lie a multiple of eight bytes apart: only then they are an array of values.
+        if (raw.entry().key, raw.entry().value) != (size_of::<K>(), padded)
+            || !size_of::<V>().is_multiple_of(8)
+        {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(Self { raw, cpus, types: PhantomData })
@@ -217,16 +244,16 @@ impl<K: MapType> PerCpuTable<K> {
     ///
     /// # Errors
     /// As the kernel gives them.
-    pub fn sums(&self) -> io::Result<Vec<(K, Tally)>> {
+    pub fn sums(&self) -> io::Result<Vec<(K, V)>> {
         let mut all = Vec::new();
         let mut cursor = Cursor::default();
         let mut room = PER_CPU_CHUNK.min(self.raw.max_entries() as usize).max(1);
         while !cursor.done {
-            let (mut keys, mut values) = (vec![zero::<K>(); room], vec![Tally::default(); room * self.cpus]);
+            let (mut keys, mut values) = (vec![zero::<K>(); room], vec![V::default(); room * self.cpus]);
             match self.raw.scan(&mut cursor, bytes_mut(&mut keys), bytes_mut(&mut values)) {
                 Ok(count) => {
                     let sums =
-                        values.chunks(self.cpus).map(|copies| copies.iter().fold(Tally::default(), sum));
+                        values.chunks(self.cpus).map(|copies| copies.iter().fold(V::default(), V::plus));
                     all.extend(keys.into_iter().zip(sums).take(count));
                 }
                 // One bucket holds more than fits.
@@ -248,14 +275,6 @@ impl<K: MapType> PerCpuTable<K> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
-    }
-}
-
-fn sum(one: Tally, other: &Tally) -> Tally {
-    Tally {
-        opened: one.opened.wrapping_add(other.opened),
-        refused: one.refused.wrapping_add(other.refused),
-        dropped: one.dropped.wrapping_add(other.dropped),
     }
 }
 

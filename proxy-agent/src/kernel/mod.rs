@@ -44,6 +44,7 @@ pub mod sources;
 pub mod stale;
 pub mod sys;
 pub mod topology;
+pub mod verdicts;
 
 use std::{
     net::IpAddr,

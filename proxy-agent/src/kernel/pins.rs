@@ -28,6 +28,7 @@ use super::{
     shape::{Difference, Shape},
     sys::{self, Access, RawMap},
     topology::IfIndex,
+    verdicts::Verdicts,
 };
 
 /// The paths of one root.
@@ -178,6 +179,8 @@ pub struct Pinned {
     pub devices: Table<u32, DeviceKind>,
     /// What is counted by Service.
     pub counts: Counts,
+    /// What is not by family of the policies.
+    pub policy: Verdicts,
     counters: PerCpu<u64>,
     early: PerCpu<u64>,
 }
@@ -226,6 +229,7 @@ impl Pinned {
             affinity: table(&pins, "affinity", access)?,
             devices: table(&pins, "devices", access)?,
             counts: Counts::open(&pins, cpus()?, access)?,
+            policy: Verdicts::open(&pins, cpus()?, access)?,
             counters: sums("counters")?,
             early: sums("early")?,
             pins,
@@ -276,6 +280,12 @@ impl Pinned {
             "turns" => Some(self.counts.turns.count()),
             "loads" => Some(self.counts.loads.count()),
             "tallies" => Some(self.counts.tallies.sums().map(|sums| sums.len())),
+            "policed4" => Some(self.v4.policed.count()),
+            "policed6" => Some(self.v6.policed.count()),
+            "peers4" => Some(self.v4.peers.count()),
+            "peers6" => Some(self.v6.peers.count()),
+            "verdicts" => Some(self.policy.verdicts.count()),
+            "denials" => Some(self.policy.denials.sums().map(|sums| sums.len())),
             _ => None,
         };
         let used = used.transpose().map_err(failed)?;
