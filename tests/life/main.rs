@@ -12,5 +12,6 @@ mod objects;
 mod refusal;
 mod resize;
 mod restart;
+mod road;
 mod scale;
 mod stage;
