@@ -288,12 +288,10 @@ impl fmt::Display for Port {
     }
 }
 
-/// An IP protocol number. A newtype and not an enum: a pinned map may hold a byte we never wrote.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(transparent)]
-pub struct Proto(pub u8);
+word! {
+    /// An IP protocol number. A newtype and not an enum: a pinned map may hold a byte we never wrote.
+    pub struct Proto(pub u8);
+}
 
 impl Proto {
     /// Any protocol: the wildcard of a [`crate::FrontendKey`].

@@ -7,24 +7,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::Port;
 use crate::frontend::ServiceId;
 
-/// Where [`AffinityKey::client`] comes from.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(transparent)]
-pub struct ClientKind(pub u32);
+word! {
+    /// Where [`AffinityKey::client`] comes from.
+    #[derive(Debug)]
+    pub struct ClientKind(pub u32);
+}
 
 impl ClientKind {
     /// The source address of a packet, padded with zero words.

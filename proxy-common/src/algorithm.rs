@@ -12,12 +12,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::{Port, Proto};
 use crate::frontend::{Segment, ServiceId};
 
-/// An algorithm, by the names that IPVS has for them.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(transparent)]
-pub struct Algorithm(pub u8);
+word! {
+    /// An algorithm, by the names that IPVS has for them.
+    pub struct Algorithm(pub u8);
+}
 
 impl Algorithm {
     /// Each connection for itself, in proportion to the weights (item 35).
@@ -91,10 +89,11 @@ impl FromStr for Algorithm {
     }
 }
 
-/// How packets reach the backend.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct ForwardingMode(pub u8);
+word! {
+    /// How packets reach the backend.
+    #[derive(Debug)]
+    pub struct ForwardingMode(pub u8);
+}
 
 impl ForwardingMode {
     /// Addresses are translated, and the replies translated back here.
@@ -121,24 +120,11 @@ impl Default for Weight {
     }
 }
 
-/// Which connections a [`LoadKey`] counts.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(transparent)]
-pub struct LoadKind(pub u16);
+word! {
+    /// Which connections a [`LoadKey`] counts.
+    #[derive(Debug)]
+    pub struct LoadKind(pub u16);
+}
 
 impl LoadKind {
     /// Flows of the packet road: counted up by the kernel, set right by the agent's count.

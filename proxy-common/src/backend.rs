@@ -2,17 +2,15 @@
 
 use core::fmt;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::addr::{Addr4, Addr6, Port};
 use crate::algorithm::Weight;
 
-/// Where a backend is, as far as the packet road cares.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(transparent)]
-pub struct BackendFlags(pub u8);
+word! {
+    /// Where a backend is, as far as the packet road cares.
+    pub struct BackendFlags(pub u8);
+}
 
 impl BackendFlags {
     /// On another node, or nobody knows where.
@@ -21,19 +19,9 @@ impl BackendFlags {
     pub const LOCAL: Self = Self(1);
     /// Terminating: chosen only because nothing ready is left (item 29).
     pub const TERMINATING: Self = Self(2);
-
-    /// All flags of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both sets of flags.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
+
+bits!(BackendFlags);
 
 impl fmt::Debug for BackendFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@
 
 use core::fmt;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::addr::{Addr4, Addr6, Port, Proto};
 use crate::frontend::ServiceId;
@@ -49,10 +49,10 @@ impl<A: Copy> FlowKey<A> {
     }
 }
 
-/// How a packet of a flow leaves the hook once it is rewritten.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct Route(pub u8);
+word! {
+    /// How a packet of a flow leaves the hook once it is rewritten.
+    pub struct Route(pub u8);
+}
 
 impl Route {
     /// On through the stack of the node.
@@ -77,10 +77,10 @@ impl fmt::Debug for Route {
     }
 }
 
-/// What is known of one direction of a flow.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct FlowFlags(pub u8);
+word! {
+    /// What is known of one direction of a flow.
+    pub struct FlowFlags(pub u8);
+}
 
 impl FlowFlags {
     /// The entry of the backend's answers.
@@ -98,20 +98,9 @@ impl FlowFlags {
     pub const LEFT: Self = Self(32);
     /// Only judged: the packets stay as they are and go on through the stack. The tuple "after the rewrite" is the same.
     pub const PLAIN: Self = Self(64);
-
-    /// All flags of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both sets of flags.
-    #[inline(always)]
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
+
+bits!(FlowFlags);
 
 impl fmt::Debug for FlowFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,25 +10,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::{Addr4, Addr6, Port, Proto};
 use crate::algorithm::{Algorithm, ForwardingMode};
 
-/// Stable number of a Service port (one namespace/name, port name and protocol, in one family), adopted
-/// after a restart. Zero is nobody.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(transparent)]
-pub struct ServiceId(pub u32);
+word! {
+    /// Stable number of a Service port (one namespace/name, port name and protocol, in one family), adopted
+    /// after a restart. Zero is nobody.
+    #[derive(Debug)]
+    pub struct ServiceId(pub u32);
+}
 
 impl ServiceId {
     /// No Service: the wildcard entry of a cluster address.
@@ -118,10 +105,10 @@ impl ClientClass {
     pub const ALL: [Self; 3] = [Self::Pod, Self::Node, Self::Outside];
 }
 
-/// What one class of clients gets from a frontend: a byte of flags.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct ClientRule(pub u8);
+word! {
+    /// What one class of clients gets from a frontend: a byte of flags.
+    pub struct ClientRule(pub u8);
+}
 
 impl ClientRule {
     /// Backends of the whole cluster, source kept, empty rejects.
@@ -134,18 +121,6 @@ impl ClientRule {
     pub const DROP_IF_EMPTY: Self = Self(4);
     /// A backend of this node sees the client's own address all the same (a choice that item 57 does not leave).
     pub const KEEP_IF_LOCAL: Self = Self(8);
-
-    /// Both sets of flags.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// All flags of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
 }
 
 impl fmt::Debug for ClientRule {
@@ -164,10 +139,11 @@ impl fmt::Debug for ClientRule {
     }
 }
 
-/// What a frontend is and needs, beyond its segments.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct FrontendFlags(pub u8);
+word! {
+    /// What a frontend is and needs, beyond its segments.
+    #[derive(Debug)]
+    pub struct FrontendFlags(pub u8);
+}
 
 impl FrontendFlags {
     /// The wildcard entry of a cluster address: its unknown ports reject.
@@ -185,19 +161,9 @@ impl FrontendFlags {
     pub const NODE_ONLY: Self = Self(32);
     /// In the entry of an address without a port: pings of it are answered, because somebody is behind it (item 54).
     pub const ECHO: Self = Self(64);
-
-    /// Both sets of flags.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// All flags of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
 }
+
+bits!(ClientRule, FrontendFlags);
 
 /// Value of the `frontends` maps. Replaced as a whole by one atomic hash update.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

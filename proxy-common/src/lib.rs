@@ -15,6 +15,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod word;
+
 pub mod addr;
 pub mod affinity;
 pub mod algorithm;

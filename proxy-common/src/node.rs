@@ -30,25 +30,12 @@ pub struct DatapathConfig {
     pub two_tables: u8,
 }
 
-/// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,
-/// and packets for it go through the stack.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(transparent)]
-pub struct DeviceKind(pub u32);
+word! {
+    /// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,
+    /// and packets for it go through the stack.
+    #[derive(Debug)]
+    pub struct DeviceKind(pub u32);
+}
 
 impl DeviceKind {
     /// The host side of a pod's veth, the pod in a network namespace of its own: packets may be put straight
@@ -69,19 +56,6 @@ impl DeviceKind {
     pub const fn role(self) -> Self {
         Self(self.0 & !Self::PODS_ONLY.0)
     }
-
-    /// All bits of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both sets of bits.
-    #[inline(always)]
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// What a prefix of the `nets` map is. A newtype and not an enum: a pinned map may hold a number we never wrote.
@@ -95,10 +69,11 @@ impl NetKind {
     pub const SERVICES: Self = Self(2);
 }
 
-/// Facts about the node that are true or not.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct NodeFlags(pub u32);
+word! {
+    /// Facts about the node that are true or not.
+    #[derive(Debug)]
+    pub struct NodeFlags(pub u32);
+}
 
 impl NodeFlags {
     /// There are more ranges of pods, in the `nets` map.
@@ -107,20 +82,9 @@ impl NodeFlags {
     pub const MORE_SERVICES: Self = Self(2);
     /// Pods are told by the device they send through ([`DeviceKind::PODS_ONLY`]), not by their address.
     pub const PODS_BY_DEVICE: Self = Self(4);
-
-    /// All flags of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both sets of flags.
-    #[inline(always)]
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
+
+bits!(DeviceKind, NodeFlags);
 
 /// An address range: `addr & mask == net`. An unused slot has `net` all ones and `mask` zero: it matches nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, Immutable, KnownLayout)]

@@ -18,31 +18,22 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::Proto;
 use crate::limits;
 
-macro_rules! digest {
-    ($(#[doc = $doc:literal])+ $name:ident) => {
-        $(#[doc = $doc])+
-        #[derive(
-            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable,
-            KnownLayout,
-        )]
-        #[repr(transparent)]
-        pub struct $name(pub u64);
-    };
-}
-
-digest! {
+word! {
     /// All rules that a pod is under in one direction, with the policies that they are from: a digest of them.
-    RuleSetId
+    #[derive(Debug)]
+    pub struct RuleSetId(pub u64);
 }
 
-digest! {
+word! {
     /// Remote addresses that every rule set in use treats alike: a digest of what they have in common.
-    PeerClass
+    #[derive(Debug)]
+    pub struct PeerClass(pub u64);
 }
 
-digest! {
+word! {
     /// The rule that decided: a digest of its policy's name, its direction and its place.
-    RuleId
+    #[derive(Debug)]
+    pub struct RuleId(pub u64);
 }
 
 impl RuleSetId {
@@ -77,24 +68,11 @@ pub struct Policed {
     pub pad: u32,
 }
 
-/// What a rule says.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(transparent)]
-pub struct Effect(pub u8);
+word! {
+    /// What a rule says.
+    #[derive(Debug)]
+    pub struct Effect(pub u8);
+}
 
 impl Effect {
     /// The packet is dropped.
@@ -263,10 +241,11 @@ pub fn decide<'a>(page: impl Fn(u32) -> Option<&'a VerdictPage>, proto: Proto, p
     first.rest()
 }
 
-/// Which parts of the policy maps are in use.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct PolicyFlags(pub u32);
+word! {
+    /// Which parts of the policy maps are in use.
+    #[derive(Debug)]
+    pub struct PolicyFlags(pub u32);
+}
 
 impl PolicyFlags {
     /// `blocks4` has entries.
@@ -275,20 +254,9 @@ impl PolicyFlags {
     pub const BLOCKS6: Self = Self(2);
     /// Somebody reads `notices`.
     pub const WATCHED: Self = Self(4);
-
-    /// All flags of `other` are set here.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both sets of flags.
-    #[inline(always)]
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
+
+bits!(PolicyFlags);
 
 /// Value of the `policy` map: one entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -22,24 +22,11 @@ pub struct SocketPeerKey<A> {
     pub direction: PeerDirection,
 }
 
-/// Which way a [`SocketPeerKey`] is read.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(transparent)]
-pub struct PeerDirection(pub u16);
+word! {
+    /// Which way a [`SocketPeerKey`] is read.
+    #[derive(Debug)]
+    pub struct PeerDirection(pub u16);
+}
 
 impl PeerDirection {
     /// Key holds the frontend, value the backend.
