@@ -4,33 +4,19 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use proxy_common::{Algorithm, Port, Proto};
+use proxy_common::{Port, Proto};
 use proxy_model::fact::{
-    Change, Endpoint, EndpointSlice, Kind, Label, ObjectKey, Service, ServiceKind, ServicePort, SliceFamily,
-    SlicePort, TrafficPolicy,
+    Change, Endpoint, EndpointSlice, Kind, Label, ObjectKey, Service, ServicePort, SliceFamily, SlicePort,
 };
-use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Capacity, Event, Planner, TableSize, Tick, Weights, World};
+use proxy_model::settings::Settings;
+use proxy_model::{Capacity, Event, Planner, Tick, World};
 
 fn service(number: u32) -> Event {
-    Event::Service(Change::Put(Service {
-        key: ObjectKey::new("default", format!("service-{number}")),
-        created: 0,
-        kind: ServiceKind::ClusterIp,
-        cluster_ips: vec![IpAddr::V4(Ipv4Addr::from_bits(0x0a60_0000 + number))],
-        ports: vec![ServicePort { name: "".into(), proto: Proto::TCP, port: Port::new(80), node_port: None }],
-        external_ips: vec![],
-        load_balancer: vec![],
-        source_ranges: vec![],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        algorithm: None,
-        weights: Weights::default(),
-        proxy_name: None,
-        headless_label: Label::Absent,
-        health_check_node_port: None,
-    }))
+    Event::Service(Change::Put(Service::cluster_ip(
+        ObjectKey::new("default", format!("service-{number}")),
+        IpAddr::V4(Ipv4Addr::from_bits(0x0a60_0000 + number)),
+        vec![ServicePort { name: "".into(), proto: Proto::TCP, port: Port::new(80), node_port: None }],
+    )))
 }
 
 fn slice(number: u32, endpoints: u32, generation: u32) -> Event {
@@ -53,22 +39,7 @@ fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
     let services: u32 = numbers.next().unwrap_or(10_000);
     let endpoints: u32 = numbers.next().unwrap_or(10);
-    let mut world = World::new(Settings {
-        node_name: "node-1".into(),
-        detector: DetectLocal::ClusterCidr,
-        cluster_cidrs: vec![],
-        service_cidrs: vec![],
-        masquerade: Masquerade::Needed,
-        local_source: LocalSource::Masqueraded,
-        algorithm: Algorithm::RANDOM,
-        table_size: TableSize::Fitting,
-        node_port_addresses: NodePortAddresses::Primary,
-        localhost_node_ports: Serving::Off,
-        ipv4: Serving::On,
-        ipv6: Serving::On,
-        primary_address: None,
-        service_proxy_name: None,
-    });
+    let mut world = World::new(Settings::of_node("node-1"));
     let mut planner =
         Planner::new(Capacity { frontends: 4 * services, backends: 4 * services * endpoints, ranges: 1_000 });
     let began = Instant::now();

@@ -111,6 +111,30 @@ pub struct Service {
     pub health_check_node_port: Option<Port>,
 }
 
+impl Service {
+    /// A ClusterIP Service that says nothing else.
+    pub fn cluster_ip(key: ObjectKey, cluster_ip: IpAddr, ports: Vec<ServicePort>) -> Self {
+        Self {
+            key,
+            created: 0,
+            kind: ServiceKind::ClusterIp,
+            cluster_ips: vec![cluster_ip],
+            ports,
+            external_ips: Vec::new(),
+            load_balancer: Vec::new(),
+            source_ranges: Vec::new(),
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            algorithm: None,
+            weights: Weights::default(),
+            proxy_name: None,
+            headless_label: Label::Absent,
+            health_check_node_port: None,
+        }
+    }
+}
+
 /// `spec.type` of a Service. Frontends follow from the addresses and ports that are filled in, as upstream;
 /// only `ExternalName` overrides them (item 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

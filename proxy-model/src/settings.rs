@@ -40,6 +40,28 @@ pub struct Settings {
     pub service_proxy_name: Option<Name>,
 }
 
+impl Settings {
+    /// Of a node of this name that was told nothing else: both families, no range, no detector, as little as possible.
+    pub fn of_node(name: impl Into<Name>) -> Self {
+        Self {
+            node_name: name.into(),
+            detector: DetectLocal::ClusterCidr,
+            cluster_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            masquerade: Masquerade::Needed,
+            local_source: LocalSource::Masqueraded,
+            algorithm: Algorithm::RANDOM,
+            table_size: TableSize::Fitting,
+            node_port_addresses: NodePortAddresses::Primary,
+            primary_address: None,
+            localhost_node_ports: Serving::Off,
+            ipv4: Serving::On,
+            ipv6: Serving::On,
+            service_proxy_name: None,
+        }
+    }
+}
+
 /// How pods are told from other clients (item 62). A family in which nothing tells them has no detector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DetectLocal {

@@ -1,4 +1,4 @@
-//! The matrix as the contract states it, four times in full. Knows no lab: rows, columns, and what a cell says.
+//! The matrix as the contract states it, for four configurations. Knows no lab: rows, columns, and what a cell says.
 
 /// How the product is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,71 +61,43 @@ pub(crate) struct Cell {
     pub(crate) source: Source,
 }
 
-const DETECTOR: &str = "
-pod      ClusterIP  all         all         local
-pod      NodePort   all+snat    all         all+snat
-pod      LB         all+snat    all         all+snat
-node     ClusterIP  all+snat    all+snat    local+snat
-node     NodePort   all+snat    all+snat    all+snat
-node     LB         all+snat    all+snat    all+snat
-external ClusterIP  all+snat    all+snat    local+snat
-external NodePort   all+snat    local       all+snat
-external LB         all+snat    local       all+snat
-";
-
-const NO_DETECTOR: &str = "
-pod      ClusterIP  all         all         local
-pod      NodePort   all+snat    local       all+snat
-pod      LB         all+snat    local       all+snat
-node     ClusterIP  all         all         local
-node     NodePort   all+snat    all+snat    all+snat
-node     LB         all+snat    all+snat    all+snat
-external ClusterIP  all         all         local
-external NodePort   all+snat    local       all+snat
-external LB         all+snat    local       all+snat
-";
-
-const MASQUERADE_ALL: &str = "
-pod      ClusterIP  all+snat    all+snat    local+snat
-pod      NodePort   all+snat    all         all+snat
-pod      LB         all+snat    all         all+snat
-node     ClusterIP  all+snat    all+snat    local+snat
-node     NodePort   all+snat    all+snat    all+snat
-node     LB         all+snat    all+snat    all+snat
-external ClusterIP  all+snat    all+snat    local+snat
-external NodePort   all+snat    local       all+snat
-external LB         all+snat    local       all+snat
-";
-
-const MASQUERADE_ALL_NO_DETECTOR: &str = "
-pod      ClusterIP  all+snat    all+snat    local+snat
-pod      NodePort   all+snat    local       all+snat
-pod      LB         all+snat    local       all+snat
-node     ClusterIP  all+snat    all+snat    local+snat
-node     NodePort   all+snat    all+snat    all+snat
-node     LB         all+snat    all+snat    all+snat
-external ClusterIP  all+snat    all+snat    local+snat
-external NodePort   all+snat    local       all+snat
-external LB         all+snat    local       all+snat
+/// Who asks, what, in which configurations (`d` knows the pods' ranges, `n` does not; `D` and `N` the same with
+/// `--masquerade-all`), and what becomes of it by policy, as in [`Cell::service`].
+const ROWS: &str = "
+pod      ClusterIP  dn    all         all         local
+pod      ClusterIP  DN    all+snat    all+snat    local+snat
+pod      NodePort   dD    all+snat    all         all+snat
+pod      NodePort   nN    all+snat    local       all+snat
+pod      LB         dD    all+snat    all         all+snat
+pod      LB         nN    all+snat    local       all+snat
+node     ClusterIP  n     all         all         local
+node     ClusterIP  dDN   all+snat    all+snat    local+snat
+node     NodePort   dnDN  all+snat    all+snat    all+snat
+node     LB         dnDN  all+snat    all+snat    all+snat
+external ClusterIP  n     all         all         local
+external ClusterIP  dDN   all+snat    all+snat    local+snat
+external NodePort   dnDN  all+snat    local       all+snat
+external LB         dnDN  all+snat    local       all+snat
 ";
 
 impl Configuration {
     /// All 27 cells.
     pub(crate) fn cells(self) -> Vec<Cell> {
-        let table = match self {
-            Self::Detector => DETECTOR,
-            Self::NoDetector => NO_DETECTOR,
-            Self::MasqueradeAll => MASQUERADE_ALL,
-            Self::MasqueradeAllNoDetector => MASQUERADE_ALL_NO_DETECTOR,
+        let own = match self {
+            Self::Detector => 'd',
+            Self::NoDetector => 'n',
+            Self::MasqueradeAll => 'D',
+            Self::MasqueradeAllNoDetector => 'N',
         };
-        let cells: Vec<Cell> = table.trim().lines().flat_map(row).collect();
+        let rows = ROWS.trim().lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let cells: Vec<Cell> =
+            rows.filter(|words| words[2].contains(own)).flat_map(|words| row(&words)).collect();
         assert_eq!(cells.len(), 27);
         cells
     }
 }
 
-fn row(line: &str) -> Vec<Cell> {
-    let words: Vec<&str> = line.split_whitespace().collect();
+fn row(words: &[&str]) -> Vec<Cell> {
     let client = match words[0] {
         "pod" => Client::Pod,
         "node" => Client::Node,
@@ -148,5 +120,5 @@ fn row(line: &str) -> Vec<Cell> {
         };
         Cell { client, frontend, service, backends, source }
     };
-    words[2..].iter().enumerate().map(cell).collect()
+    words[3..].iter().enumerate().map(cell).collect()
 }

@@ -257,7 +257,7 @@ mod tests {
     use std::time::Duration;
 
     use proxy_model::fact;
-    use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving, Settings};
+    use proxy_model::settings::Settings;
     use proxy_model::{Capacity, Event, Tick};
 
     use super::*;
@@ -279,22 +279,7 @@ mod tests {
     }
 
     fn world() -> World {
-        let mut world = World::new(Settings {
-            node_name: "n1".into(),
-            detector: DetectLocal::ClusterCidr,
-            cluster_cidrs: vec![],
-            service_cidrs: vec![],
-            masquerade: Masquerade::Needed,
-            local_source: proxy_model::settings::LocalSource::Masqueraded,
-            algorithm: proxy_common::Algorithm::RANDOM,
-            table_size: proxy_model::TableSize::Fitting,
-            node_port_addresses: NodePortAddresses::Primary,
-            primary_address: None,
-            localhost_node_ports: Serving::Off,
-            ipv4: Serving::On,
-            ipv6: Serving::On,
-            service_proxy_name: None,
-        });
+        let mut world = World::new(Settings::of_node("n1"));
         for (name, ip) in [("a", "10.96.0.1"), ("b", "10.96.0.2"), ("c", "10.96.0.3")] {
             let _ = world.apply(service(name, ip));
         }

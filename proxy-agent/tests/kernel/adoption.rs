@@ -6,15 +6,10 @@ use proxy_agent::kernel::{
     Kernel, SocketRoad, State,
     pins::{self, Pins},
 };
-use proxy_common::{Addr4, Algorithm, Frontend, FrontendKey, Port, Proto};
+use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto};
 use proxy_model::{
-    Capacity, Change, Event, Kind, NodePortAddresses, ObjectKey, Plan, Planner, Settings, TableSize, Tick,
-    Weights, World,
-    fact::{
-        Endpoint, EndpointSlice, Label, Prefix, Service, ServiceKind, ServicePort, SliceFamily, SlicePort,
-        TrafficPolicy,
-    },
-    settings::{DetectLocal, LocalSource, Masquerade, Serving},
+    Capacity, Change, Event, Kind, ObjectKey, Plan, Planner, Settings, Tick, World,
+    fact::{Endpoint, EndpointSlice, Label, Prefix, Service, ServicePort, SliceFamily, SlicePort},
 };
 
 use crate::stage::{Stage, on_a_node};
@@ -26,24 +21,7 @@ fn service(name: &str, ip: &str, ports: u16) -> Service {
         port: Port::new(n),
         node_port: None,
     };
-    Service {
-        key: ObjectKey::new("default", name),
-        created: 0,
-        kind: ServiceKind::ClusterIp,
-        cluster_ips: vec![ip.parse().unwrap()],
-        ports: (1..=ports).map(port).collect(),
-        external_ips: vec![],
-        load_balancer: vec![],
-        source_ranges: vec![],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        algorithm: None,
-        weights: Weights::default(),
-        proxy_name: None,
-        headless_label: Label::Absent,
-        health_check_node_port: None,
-    }
+    Service::cluster_ip(ObjectKey::new("default", name), ip.parse().unwrap(), (1..=ports).map(port).collect())
 }
 
 fn slice(service: &str, family: SliceFamily, addresses: &[&str], ports: u16) -> EndpointSlice {
@@ -64,22 +42,7 @@ fn slice(service: &str, family: SliceFamily, addresses: &[&str], ports: u16) -> 
 }
 
 fn world() -> World {
-    let mut world = World::new(Settings {
-        node_name: "a".into(),
-        detector: DetectLocal::ClusterCidr,
-        cluster_cidrs: vec![],
-        service_cidrs: vec![],
-        masquerade: Masquerade::Needed,
-        local_source: LocalSource::Masqueraded,
-        algorithm: Algorithm::RANDOM,
-        table_size: TableSize::Fitting,
-        node_port_addresses: NodePortAddresses::Primary,
-        localhost_node_ports: Serving::Off,
-        ipv4: Serving::On,
-        ipv6: Serving::On,
-        primary_address: None,
-        service_proxy_name: None,
-    });
+    let mut world = World::new(Settings::of_node("a"));
     let events = [
         Event::Service(Change::Put(service("four", "10.96.0.1", 60))),
         Event::Slice(Change::Put(slice(

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use proxy_common::{Algorithm, Port, Proto};
+use proxy_common::{Port, Proto};
 use proxy_model::fact::{
     Change, Endpoint, EndpointSlice, Event, Kind, Label, Node, Object, ObjectKey, Prefix, Service,
     ServiceKind, ServicePort, SliceFamily, SlicePort, TrafficPolicy,
 };
-use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{TableSize, Weights};
+use proxy_model::settings::Settings;
 
 use crate::kernel::{Machine, ROOMY};
 use crate::reference::{Attempt, Facts, Seen, Verdict};
@@ -35,20 +34,9 @@ pub fn prefix(text: &str) -> Prefix {
 
 pub fn settings() -> Settings {
     Settings {
-        node_name: HERE.into(),
-        detector: DetectLocal::ClusterCidr,
         cluster_cidrs: vec![prefix("10.0.0.0/16"), prefix("fd00:10::/32")],
         service_cidrs: vec![prefix("10.96.0.0/16"), prefix("fd00:96::/32")],
-        masquerade: Masquerade::Needed,
-        local_source: LocalSource::Masqueraded,
-        algorithm: Algorithm::RANDOM,
-        table_size: TableSize::Fitting,
-        node_port_addresses: NodePortAddresses::Primary,
-        localhost_node_ports: Serving::Off,
-        ipv4: Serving::On,
-        ipv6: Serving::On,
-        primary_address: None,
-        service_proxy_name: None,
+        ..Settings::of_node(HERE)
     }
 }
 
@@ -70,24 +58,7 @@ pub fn port() -> ServicePort {
 
 /// A ClusterIP Service with [`port`].
 pub fn service(name: &str, cluster_ip: &str) -> Service {
-    Service {
-        key: ObjectKey::new("default", name),
-        created: 0,
-        kind: ServiceKind::ClusterIp,
-        cluster_ips: vec![ip(cluster_ip)],
-        ports: vec![port()],
-        external_ips: vec![],
-        load_balancer: vec![],
-        source_ranges: vec![],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        algorithm: None,
-        weights: Weights::default(),
-        proxy_name: None,
-        headless_label: Label::Absent,
-        health_check_node_port: None,
-    }
+    Service::cluster_ip(ObjectKey::new("default", name), ip(cluster_ip), vec![port()])
 }
 
 /// A Service with all kinds of frontends: `10.96.0.N`, node port 30000+N, `192.0.2.N`, `198.51.100.N`.

@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use proxy_common::{Addr4, Addr6, Address, Algorithm, Family, FrontendKey, Port, Proto};
-use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Capacity, IpFamily, TableSize};
+use proxy_common::{Addr4, Addr6, Address, Family, FrontendKey, Port, Proto};
+use proxy_model::settings::Settings;
+use proxy_model::{Capacity, IpFamily};
 use serde_json::{Value, json};
 
 use self::memory::{Fake, Memory};
@@ -32,22 +32,7 @@ struct Bench {
 }
 
 fn settings() -> Settings {
-    Settings {
-        node_name: "n1".into(),
-        detector: DetectLocal::ClusterCidr,
-        cluster_cidrs: vec![],
-        service_cidrs: vec![],
-        masquerade: Masquerade::Needed,
-        local_source: LocalSource::Masqueraded,
-        algorithm: Algorithm::RANDOM,
-        table_size: TableSize::Fitting,
-        node_port_addresses: NodePortAddresses::Primary,
-        localhost_node_ports: Serving::Off,
-        ipv4: Serving::On,
-        ipv6: Serving::On,
-        primary_address: None,
-        service_proxy_name: None,
-    }
+    Settings::of_node("n1")
 }
 
 impl Bench {
