@@ -93,11 +93,9 @@ impl Shape {
             MapKind::SocketStorage => (kind::BPF_MAP_TYPE_SK_STORAGE, NO_PREALLOC),
             MapKind::Ring => (kind::BPF_MAP_TYPE_RINGBUF, 0),
         };
-        let (key, value) = match spec.kind {
-            // The kernel knows nothing of what lies in it.
-            MapKind::Ring => (0, 0),
-            _ => (spec.key.size as u32, spec.value.size as u32),
-        };
+        // The kernel knows nothing of what lies in a ring.
+        let is_ring = matches!(spec.kind, MapKind::Ring);
+        let (key, value) = if is_ring { (0, 0) } else { (spec.key.size as u32, spec.value.size as u32) };
         Self { kind: kind as u32, key, value, entries, flags }
     }
 
