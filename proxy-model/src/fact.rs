@@ -13,6 +13,13 @@ use proxy_common::{Address, Algorithm, Port, Proto};
 
 use crate::weight::Weights;
 
+mod policy;
+
+pub use policy::{
+    Action, ClusterPeer, ClusterPolicy, ClusterRule, Direction, NamedPort, NetworkPeer, NetworkPolicy,
+    NetworkRule, Operator, PortMatch, Requirement, Selector, Subject, Tier, Understood,
+};
+
 /// A name; shared, because one name stands in many places.
 pub type Name = Arc<str>;
 
@@ -255,6 +262,8 @@ pub struct Node {
     pub deleting: bool,
     /// The taint `ToBeDeletedByClusterAutoscaler` is there (item 123).
     pub tainted_for_deletion: bool,
+    /// Labels.
+    pub labels: BTreeMap<Name, Name>,
 }
 
 /// A Pod.
@@ -272,6 +281,9 @@ pub struct Pod {
     pub phase: PodPhase,
     /// Labels.
     pub labels: BTreeMap<Name, Name>,
+    /// Ports that have a name: of its containers in their order, then of its init containers that keep running. Of
+    /// two with one name and protocol the first counts.
+    pub ports: Vec<NamedPort>,
 }
 
 /// `status.phase` of a Pod.
@@ -318,6 +330,8 @@ objects! {
     Pod => |object| object.key.clone();
     Node => |object| ObjectKey::cluster_wide(object.name.clone());
     Namespace => |object| ObjectKey::cluster_wide(object.name.clone());
+    NetworkPolicy => |object| object.key.clone();
+    ClusterPolicy => |object| ObjectKey::cluster_wide(object.name.clone());
 }
 
 /// What happened to objects of one kind.
@@ -344,10 +358,18 @@ pub enum Event {
     Pod(Change<Pod>),
     /// Namespaces.
     Namespace(Change<Namespace>),
+    /// NetworkPolicies.
+    NetworkPolicy(Change<NetworkPolicy>),
+    /// ClusterNetworkPolicies.
+    ClusterPolicy(Change<ClusterPolicy>),
+    /// Which address is behind which device of this node, by the device's index: all pods that have a device.
+    PodDevices(BTreeMap<IpAddr, u32>),
     /// All addresses of this node's network interfaces, in an order that the kernel keeps stable.
     LocalAddresses(Vec<IpAddr>),
     /// The first complete list of a kind has arrived.
     Synced(Kind),
+    /// A kind is not watched any more: what is known of it is forgotten, and has to be listed again.
+    Lost(Kind),
 }
 
 /// A kind of object.
@@ -363,4 +385,8 @@ pub enum Kind {
     Pod,
     /// Namespaces.
     Namespace,
+    /// NetworkPolicies.
+    NetworkPolicy,
+    /// ClusterNetworkPolicies; told also if the API does not have them.
+    ClusterPolicy,
 }

@@ -19,6 +19,7 @@ pub mod intent;
 pub mod local;
 pub mod nets;
 pub mod plan;
+pub mod policy;
 pub mod roster;
 pub mod rule;
 pub mod servers;

@@ -14,6 +14,11 @@ use crate::fact::{
 };
 use crate::family::Served;
 use crate::settings::{NodePortAddresses, Settings};
+use guarded::Guarded;
+
+mod guarded;
+
+pub(crate) use guarded::Touched;
 
 /// Whether a plan made now may differ from one made before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +60,7 @@ pub struct World {
     nodes: BTreeMap<ObjectKey, Node>,
     pods: BTreeMap<ObjectKey, Pod>,
     namespaces: BTreeMap<ObjectKey, Namespace>,
+    guarded: Guarded,
     local_addresses: Vec<IpAddr>,
     /// Services with source ranges.
     ranged: BTreeSet<ObjectKey>,
@@ -73,6 +79,7 @@ impl World {
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            guarded: Guarded::default(),
             local_addresses: Vec::new(),
             ranged: BTreeSet::new(),
             synced: BTreeSet::new(),
@@ -92,16 +99,21 @@ impl World {
             Event::Node(change) => {
                 each(change, &self.nodes).into_iter().fold(Changed::No, |c, one| c.or(self.node_change(one)))
             }
-            Event::Pod(change) => keep(&mut self.pods, change),
-            Event::Namespace(change) => keep(&mut self.namespaces, change),
+            Event::Pod(change) => self.pod_change(change),
+            Event::Namespace(change) => self.namespace_change(change),
+            Event::NetworkPolicy(change) => self.network_change(change),
+            Event::ClusterPolicy(change) => self.cluster_change(change),
+            Event::PodDevices(devices) => self.device_change(devices),
+            Event::Lost(kind) => self.lose(kind),
             Event::LocalAddresses(addresses) => self.node_ports_moved_by(|world| {
                 world.local_addresses = addresses;
                 Changed::No
             }),
             Event::Synced(kind) => {
-                let before = self.is_synced();
+                let before = (self.is_synced(), self.is_guarded());
                 self.synced.insert(kind);
-                if !before && self.is_synced() { Changed::Yes } else { Changed::No }
+                let after = (self.is_synced(), self.is_guarded());
+                if before == after { Changed::No } else { Changed::Yes }
             }
         }
     }
@@ -265,9 +277,11 @@ impl World {
 
     fn node_change(&mut self, change: One<Node>) -> Changed {
         if change.key().name != self.settings.node_name {
-            // Other nodes decide nothing here: zones and node names stand in the slices.
-            let _ = store(&mut self.nodes, change);
-            return Changed::No;
+            // Of Services, other nodes decide nothing: zones and node names stand in the slices.
+            return match store(&mut self.nodes, change) {
+                Changed::Yes => self.nodes_changed(),
+                Changed::No => Changed::No,
+            };
         }
         let zone = self.own_node().and_then(|node| node.zone.clone());
         let told = |world: &Self| {
@@ -279,14 +293,17 @@ impl World {
         };
         let before = told(self);
         let changed = self.node_ports_moved_by(|world| {
-            let _ = store(&mut world.nodes, change);
+            let guarded = match store(&mut world.nodes, change) {
+                Changed::Yes => world.nodes_changed(),
+                Changed::No => Changed::No,
+            };
             if world.own_node().and_then(|node| node.zone.clone()) == zone {
-                return Changed::No;
+                return guarded;
             }
             // Item 44: the zone counts wherever a slice has hints.
             let hinted = |slice: &&EndpointSlice| slice.endpoints.iter().any(|e| !e.hint_zones.is_empty());
             let services: Vec<_> = world.slices.values().filter(hinted).filter_map(owner).collect();
-            let changed = if services.is_empty() { Changed::No } else { Changed::Yes };
+            let changed = if services.is_empty() { guarded } else { Changed::Yes };
             services.into_iter().for_each(|service| world.touch(service));
             changed
         });
@@ -366,14 +383,6 @@ fn store<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: One<T>) -> Chang
         One::Delete(key) => known.remove(&key).is_some(),
     };
     if changed { Changed::Yes } else { Changed::No }
-}
-
-/// Stores facts that no plan depends on yet.
-fn keep<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: Change<T>) -> Changed {
-    for one in each(change, known) {
-        let _ = store(known, one);
-    }
-    Changed::No
 }
 
 fn owner(slice: &EndpointSlice) -> Option<ObjectKey> {

@@ -24,6 +24,7 @@ pub(super) fn parse(object: &Node, report: &mut Report<'_>) -> fact::Node {
         pod_cidrs: pod_cidrs(object, report),
         deleting: object.metadata.deletion_timestamp.is_some(),
         tainted_for_deletion: taints.iter().any(|taint| taint.key == GOING),
+        labels: super::namespace::labels(labels.into_iter().flatten()),
     }
 }
 

@@ -34,5 +34,6 @@ pub(super) fn parse(object: &Pod, report: &mut Report<'_>) -> fact::Pod {
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
         phase,
         labels: labels(object.metadata.labels.iter().flatten()),
+        ports: Vec::new(),
     }
 }

@@ -342,6 +342,7 @@ fn item_123_a_node_tells_where_it_is_and_whether_it_is_going() {
             ],
             deleting: true,
             tainted_for_deletion: true,
+            labels: [("topology.kubernetes.io/zone".into(), "a".into())].into(),
         })))
     );
 }

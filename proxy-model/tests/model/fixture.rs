@@ -48,6 +48,7 @@ pub fn node(name: &str, zone: Option<&str>, addresses: &[&str]) -> Node {
         pod_cidrs: vec![],
         deleting: false,
         tainted_for_deletion: false,
+        labels: [].into(),
     }
 }
 
@@ -173,6 +174,7 @@ pub fn deletion(event: &Event) -> Option<Event> {
         Event::Slice(Change::Put(object)) => Some(Event::Slice(Change::Delete(object.key()))),
         Event::Node(Change::Put(object)) => Some(Event::Node(Change::Delete(object.key()))),
         Event::Service(_) | Event::Slice(_) | Event::Node(_) | Event::Pod(_) | Event::Namespace(_) => None,
-        Event::LocalAddresses(_) | Event::Synced(_) => None,
+        Event::NetworkPolicy(_) | Event::ClusterPolicy(_) | Event::PodDevices(_) => None,
+        Event::LocalAddresses(_) | Event::Synced(_) | Event::Lost(_) => None,
     }
 }

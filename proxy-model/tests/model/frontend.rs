@@ -187,6 +187,7 @@ fn a_change_of_another_node_of_conditions_or_of_a_pod_plans_nothing() {
         host_network: false,
         phase: proxy_model::fact::PodPhase::Running,
         labels: [("app".into(), "web".into())].into(),
+        ports: vec![],
     };
     let namespace = proxy_model::fact::Namespace { name: "default".into(), labels: [].into() };
     let others = [Event::Pod(Change::Put(pod)), Event::Namespace(Change::Put(namespace))];

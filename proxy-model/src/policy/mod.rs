@@ -1,0 +1,20 @@
+//! From policies to what the kernel programs must know of them: rule sets, classes of peers, and verdicts.
+//!
+//! ```text
+//! world.touched ─► subjects (local pods ─► rule sets) ─► peers (addresses ─► classes) ─► verdicts (their pages)
+//!                                                                                          │ difference, order
+//!                                                                                          ▼
+//!                                                                                        writes
+//! ```
+//!
+//! Names are digests of what they stand for, so a plan depends on nothing but the facts (decision 0020). Nothing here
+//! knows a Service.
+
+mod planner;
+mod write;
+
+pub use planner::PolicyPlanner;
+pub use write::{
+    AddressWrite, PolicyActual, PolicyCapacity, PolicyName, PolicyNames, PolicyPlan, PolicyRefusal,
+    PolicyRefused, PolicyTable, PolicyUsage, PolicyWrite, RuleName,
+};

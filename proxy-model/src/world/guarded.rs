@@ -1,0 +1,173 @@
+//! What is known about policies and whom they are about, and what changed in it since it was planned last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{Changed, One, World, each, store};
+use crate::fact::{Change, ClusterPolicy, Kind, Name, Namespace, NetworkPolicy, Object, ObjectKey, Pod};
+
+/// Facts that only policies are made of, and which of all facts that they depend on were touched.
+#[derive(Debug, Default)]
+pub(super) struct Guarded {
+    network: BTreeMap<ObjectKey, NetworkPolicy>,
+    cluster: BTreeMap<ObjectKey, ClusterPolicy>,
+    devices: BTreeMap<IpAddr, u32>,
+    touched: Touched,
+}
+
+/// What a plan of policies must look at again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Touched {
+    /// Everything: a kind was forgotten.
+    pub(crate) whole: bool,
+    pub(crate) pods: BTreeSet<ObjectKey>,
+    pub(crate) namespaces: BTreeSet<Name>,
+    /// Namespaces in which a NetworkPolicy changed.
+    pub(crate) network: BTreeSet<Name>,
+    /// Some ClusterNetworkPolicy, some node, or some device of a pod.
+    pub(crate) others: Others,
+}
+
+/// Facts of which there are so few that all are looked at again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Others {
+    pub(crate) cluster: bool,
+    pub(crate) nodes: bool,
+    pub(crate) devices: bool,
+}
+
+impl World {
+    /// All NetworkPolicies.
+    pub fn network_policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
+        self.guarded.network.values()
+    }
+
+    /// All ClusterNetworkPolicies in the order of their names.
+    pub fn cluster_policies(&self) -> impl Iterator<Item = &ClusterPolicy> {
+        self.guarded.cluster.values()
+    }
+
+    /// NetworkPolicies of a namespace in the order of their names.
+    pub(crate) fn network_policies_in(&self, namespace: &Name) -> impl Iterator<Item = &NetworkPolicy> {
+        within(&self.guarded.network, namespace)
+    }
+
+    /// Pods of a namespace in the order of their names.
+    pub(crate) fn pods_in(&self, namespace: &Name) -> impl Iterator<Item = &Pod> {
+        within(&self.pods, namespace)
+    }
+
+    /// One Pod.
+    pub fn pod_at(&self, key: &ObjectKey) -> Option<&Pod> {
+        self.pods.get(key)
+    }
+
+    /// One Namespace.
+    pub fn namespace_at(&self, name: &Name) -> Option<&Namespace> {
+        self.namespaces.get(&ObjectKey::cluster_wide(name.clone()))
+    }
+
+    /// Which address is behind which device of this node.
+    pub fn pod_devices(&self) -> &BTreeMap<IpAddr, u32> {
+        &self.guarded.devices
+    }
+
+    /// There is a policy of either kind, so Pods and Namespaces matter.
+    pub fn has_policies(&self) -> bool {
+        !self.guarded.network.is_empty() || !self.guarded.cluster.is_empty()
+    }
+
+    /// Everything that a plan of policies needs has been listed once: the policies, and if there is one, whom they may
+    /// be about.
+    pub fn is_guarded(&self) -> bool {
+        let all = |kinds: &[Kind]| kinds.iter().all(|kind| self.synced.contains(kind));
+        all(&[Kind::NetworkPolicy, Kind::ClusterPolicy])
+            && (!self.has_policies() || all(&[Kind::Pod, Kind::Namespace, Kind::Node]))
+    }
+
+    pub(crate) fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.guarded.touched)
+    }
+
+    pub(super) fn pod_change(&mut self, change: Change<Pod>) -> Changed {
+        let keys = changed_keys(&mut self.pods, change);
+        self.note(!keys.is_empty(), |touched| touched.pods.extend(keys))
+    }
+
+    pub(super) fn namespace_change(&mut self, change: Change<Namespace>) -> Changed {
+        let keys = changed_keys(&mut self.namespaces, change);
+        let names = keys.into_iter().map(|key| key.name).collect::<Vec<_>>();
+        self.note(!names.is_empty(), |touched| touched.namespaces.extend(names))
+    }
+
+    pub(super) fn network_change(&mut self, change: Change<NetworkPolicy>) -> Changed {
+        let keys = changed_keys(&mut self.guarded.network, change);
+        let changed = if keys.is_empty() { Changed::No } else { Changed::Yes };
+        let _ = self.note(true, |touched| touched.network.extend(keys.into_iter().map(|key| key.namespace)));
+        changed
+    }
+
+    pub(super) fn cluster_change(&mut self, change: Change<ClusterPolicy>) -> Changed {
+        let keys = changed_keys(&mut self.guarded.cluster, change);
+        if keys.is_empty() {
+            return Changed::No;
+        }
+        self.guarded.touched.others.cluster = true;
+        Changed::Yes
+    }
+
+    pub(super) fn device_change(&mut self, devices: BTreeMap<IpAddr, u32>) -> Changed {
+        let is_new = self.guarded.devices != devices;
+        self.guarded.devices = devices;
+        self.note(is_new, |touched| touched.others.devices = true)
+    }
+
+    /// A node's addresses or labels may be in a policy's peers; its ranges say whose addresses are pods' here.
+    pub(super) fn nodes_changed(&mut self) -> Changed {
+        self.note(true, |touched| touched.others.nodes = true)
+    }
+
+    /// A kind is not watched any more.
+    pub(super) fn lose(&mut self, kind: Kind) -> Changed {
+        self.synced.remove(&kind);
+        self.guarded.touched.whole = true;
+        match kind {
+            Kind::Pod => self.pods.clear(),
+            Kind::Namespace => self.namespaces.clear(),
+            Kind::NetworkPolicy => self.guarded.network.clear(),
+            Kind::ClusterPolicy => self.guarded.cluster.clear(),
+            // Services cannot be planned without them; what is known stays.
+            Kind::Service | Kind::Slice | Kind::Node => {}
+        }
+        Changed::No
+    }
+
+    /// A change counts only while there is a policy; it is noted in any case.
+    fn note(&mut self, is_new: bool, touch: impl FnOnce(&mut Touched)) -> Changed {
+        if is_new {
+            touch(&mut self.guarded.touched);
+        }
+        if is_new && self.has_policies() { Changed::Yes } else { Changed::No }
+    }
+}
+
+/// Objects of a namespace: they are neighbours.
+fn within<'a, T>(objects: &'a BTreeMap<ObjectKey, T>, namespace: &Name) -> impl Iterator<Item = &'a T> {
+    let namespace = namespace.clone();
+    objects
+        .range(ObjectKey::new(namespace.clone(), "")..)
+        .take_while(move |(key, _)| key.namespace == namespace)
+        .map(|(_, object)| object)
+}
+
+/// Takes a change in, and names the objects that are others now.
+fn changed_keys<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: Change<T>) -> Vec<ObjectKey> {
+    let mut keys = Vec::new();
+    for one in each(change, known) {
+        let key = One::key(&one);
+        if store(known, one) == Changed::Yes {
+            keys.push(key);
+        }
+    }
+    keys
+}
