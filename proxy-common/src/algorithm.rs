@@ -98,6 +98,9 @@ word! {
 impl ForwardingMode {
     /// Addresses are translated, and the replies translated back here.
     pub const NAT: Self = Self(0);
+    /// Packets of clients from outside go to a backend on another node as they are, inside of another IP header; that node
+    /// translates them and answers the client itself.
+    pub const TUNNEL: Self = Self(1);
 }
 
 /// How much a backend should get in proportion to the others. Zero: nothing new, unless all have zero.

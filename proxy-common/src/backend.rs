@@ -19,6 +19,8 @@ impl BackendFlags {
     pub const LOCAL: Self = Self(1);
     /// Terminating: chosen only because nothing ready is left (item 29).
     pub const TERMINATING: Self = Self(2);
+    /// On another node, which unwraps packets for it ([`crate::ForwardingMode::TUNNEL`]).
+    pub const UNWRAPS: Self = Self(4);
 }
 
 bits!(BackendFlags);
@@ -26,7 +28,10 @@ bits!(BackendFlags);
 impl fmt::Debug for BackendFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.has(Self::LOCAL) { "local" } else { "remote" })?;
-        if self.has(Self::TERMINATING) { f.write_str("+terminating") } else { Ok(()) }
+        if self.has(Self::TERMINATING) {
+            f.write_str("+terminating")?;
+        }
+        if self.has(Self::UNWRAPS) { f.write_str("+unwraps") } else { Ok(()) }
     }
 }
 

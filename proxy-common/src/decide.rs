@@ -2,6 +2,7 @@
 //! programs, the tests and the CLI's trace run the same functions.
 
 use crate::addr::{Address, Port, Proto};
+use crate::algorithm::ForwardingMode;
 use crate::backend::{Backend, BackendFlags};
 use crate::checksum;
 use crate::flow::{Flow, FlowFlags, FlowKey};
@@ -26,6 +27,8 @@ pub enum Source {
     Masqueraded,
     /// The client's own address, if the backend is on this node: its answers pass here anyway.
     KeptIfLocal,
+    /// The client's own address: a backend of another node gets the packet in a tunnel, one of this node as it is.
+    Tunnelled,
 }
 
 /// Which backends a client may use, or why it gets none (items 27–36, 50, 90–94).
@@ -45,6 +48,8 @@ pub fn choose(frontend: &Frontend, class: ClientClass) -> Result<Choice, Reason>
     }
     let source = if !rule.has(ClientRule::MASQUERADE) {
         Source::Kept
+    } else if frontend.mode == ForwardingMode::TUNNEL && matches!(class, ClientClass::Outside) {
+        Source::Tunnelled
     } else if rule.has(ClientRule::KEEP_IF_LOCAL) {
         Source::KeptIfLocal
     } else {
@@ -97,7 +102,7 @@ pub const fn unowned(services: Place) -> Reason {
     }
 }
 
-/// What this backend sees: kept or masqueraded. One that answers the client's own address must see another one, or its
+/// What this backend sees: kept, masqueraded or tunnelled. One that answers the client's own address must see another one, or its
 /// reply never leaves the pod (item 56).
 #[inline(always)]
 pub fn with_hairpin<A: Address>(source: Source, client: A, backend: &Backend<A>) -> Source {
@@ -105,8 +110,10 @@ pub fn with_hairpin<A: Address>(source: Source, client: A, backend: &Backend<A>)
         return Source::Masqueraded;
     }
     match source {
-        Source::KeptIfLocal if backend.flags.has(BackendFlags::LOCAL) => Source::Kept,
-        Source::KeptIfLocal | Source::Masqueraded => Source::Masqueraded,
+        Source::KeptIfLocal | Source::Tunnelled if backend.flags.has(BackendFlags::LOCAL) => Source::Kept,
+        Source::Tunnelled if backend.flags.has(BackendFlags::UNWRAPS) => Source::Tunnelled,
+        // Nobody would take it from the tunnel.
+        Source::KeptIfLocal | Source::Masqueraded | Source::Tunnelled => Source::Masqueraded,
         Source::Kept => Source::Kept,
     }
 }
@@ -338,5 +345,23 @@ mod tests {
         let frontend = Frontend { rules: [rule; 3], ..frontend() };
         let choice = choose(&frontend, ClientClass::Outside);
         assert_eq!(choice.map(|choice| choice.source), Ok(Source::KeptIfLocal));
+    }
+
+    #[test]
+    fn a_tunnel_leads_to_backends_whose_node_unwraps_and_to_no_others() {
+        for (flags, expected) in [
+            (BackendFlags::LOCAL, Source::Kept),
+            (BackendFlags::REMOTE, Source::Masqueraded),
+            (BackendFlags::UNWRAPS, Source::Tunnelled),
+            (BackendFlags::UNWRAPS.with(BackendFlags::TERMINATING), Source::Tunnelled),
+        ] {
+            let backend = Backend::new(ip(2), Port::new(80), flags);
+            assert_eq!(with_hairpin(Source::Tunnelled, ip(1), &backend), expected);
+            assert_eq!(with_hairpin(Source::Tunnelled, ip(2), &backend), Source::Masqueraded);
+        }
+        let rules = [ClientRule::CLUSTER, ClientRule::MASQUERADE, ClientRule::MASQUERADE];
+        let frontend = Frontend { mode: ForwardingMode::TUNNEL, rules, ..frontend() };
+        let sources = ClientClass::ALL.map(|class| choose(&frontend, class).map(|choice| choice.source));
+        assert_eq!(sources, [Ok(Source::Kept), Ok(Source::Masqueraded), Ok(Source::Tunnelled)]);
     }
 }

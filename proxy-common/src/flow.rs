@@ -98,6 +98,9 @@ impl FlowFlags {
     pub const LEFT: Self = Self(32);
     /// Only judged: the packets stay as they are and go on through the stack. The tuple "after the rewrite" is the same.
     pub const PLAIN: Self = Self(64);
+    /// In a `tunnels` map: packets go to the backend's node inside of another IP header, from `src` to `dst`, and the
+    /// answers pass elsewhere. Of answers: the client's packets come that way, so they must be shorter.
+    pub const TUNNEL: Self = Self(128);
 }
 
 bits!(FlowFlags);
@@ -112,6 +115,7 @@ impl fmt::Debug for FlowFlags {
             (Self::ROUTED, "routed"),
             (Self::LEFT, "left"),
             (Self::PLAIN, "plain"),
+            (Self::TUNNEL, "tunnel"),
         ];
         let mut list = f.debug_set();
         for (flag, name) in names {

@@ -35,6 +35,16 @@ pub const AFFINITY: u32 = 65_536;
 /// Default size of each `socketpeers` map: peers of unconnected UDP sockets, two entries each.
 pub const SOCKET_PEERS: u32 = 65_536;
 
+/// Size of each `nodes` map: addresses of the cluster's nodes. Kubernetes supports 5,000 of them.
+pub const NODES: u32 = 16_384;
+
+/// Size of each `tunnels` map where packets are sent in tunnels: connections to backends of other nodes.
+pub const TUNNELS: u32 = 131_072;
+
+/// Slots of a segment of local backends among which the one is looked for that a tunnel leads to: more pods of one
+/// Service port than a node runs.
+pub const TUNNEL_SCAN: u32 = 4_096;
+
 /// Default size of each `localaddrs` map.
 pub const LOCAL_ADDRS: u32 = 1_024;
 

@@ -292,6 +292,14 @@ specs! {
         "agent" => "kernel", "addresses of this node; the value is the device's index";
     "localaddrs6" SparseHash Ipv6 plain!(Addr6) => plain!(u32), limits::LOCAL_ADDRS,
         "agent" => "kernel", "the same for IPv6";
+    "nodes4" SparseHash Ipv4 plain!(Addr4) => plain!(u32), limits::NODES,
+        "agent" => "kernel", "addresses of the cluster's nodes, from which tunnels are taken; the value is always 1";
+    "nodes6" SparseHash Ipv6 plain!(Addr6) => plain!(u32), limits::NODES,
+        "agent" => "kernel", "the same for IPv6";
+    "tunnels4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::TUNNELS,
+        "kernel" => "kernel, proxyctl", "connections whose packets go to the backend's node in a tunnel; answers pass elsewhere";
+    "tunnels6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::TUNNELS,
+        "kernel" => "kernel, proxyctl", "the same for IPv6";
     "node4" Array Ipv4 plain!(u32) => NodeConfig::<Addr4>::LAYOUT, 1,
         "agent" => "kernel, proxyctl", "the node's address and the ranges of pods and Services";
     "node6" Array Ipv6 plain!(u32) => NodeConfig::<Addr6>::LAYOUT, 1,

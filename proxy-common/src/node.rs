@@ -28,6 +28,10 @@ pub struct DatapathConfig {
     pub mptcp: u8,
     /// Nonzero while connections move to a table of another size: a flow that is not in `flows` may be in `spareflows`.
     pub two_tables: u8,
+    /// Nonzero: packets are sent to backends' nodes in tunnels, and taken from them.
+    pub tunnels: u8,
+    /// Always zero.
+    pub pad: [u8; 7],
 }
 
 word! {
@@ -154,7 +158,7 @@ pub fn any_contains<A: Address>(cidrs: &[Cidr<A>; CIDRS], addr: A) -> bool {
     a.contains(addr) || b.contains(addr) || c.contains(addr) || d.contains(addr)
 }
 
-const _: () = assert!(size_of::<DatapathConfig>() == 16);
+const _: () = assert!(size_of::<DatapathConfig>() == 24);
 const _: () = assert!(size_of::<NodeConfig<Addr4>>() == 76);
 const _: () = assert!(size_of::<NodeConfig<Addr6>>() == 280);
 

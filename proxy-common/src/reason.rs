@@ -115,6 +115,12 @@ reasons! {
     Judged = 32 => Pass, "judged";
     /// A packet of a connection that was judged and is not translated.
     JudgedFlow = 33 => Pass, "judged-flow";
+    /// In a tunnel to a Service of which packets come by tunnel, but sent by none of the cluster's nodes.
+    ForeignTunnel = 34 => Drop, "foreign-tunnel";
+    /// In a tunnel from another node, to an address that is no backend of the Service on this node.
+    StrayTunnel = 35 => Drop, "stray-tunnel";
+    /// The backend's node cannot be reached by a device, as a tunnel must, or the packet has no hop left for the way.
+    NoTunnel = 36 => Drop, "no-tunnel";
 }
 
 impl Reason {

@@ -2,6 +2,7 @@
 //! else is written once, over [`Wired`]. It knows headers, nothing of flows or decisions.
 
 pub mod related;
+pub mod tunnel;
 
 use aya_ebpf::bindings::{
     bpf_fib_lookup, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,

@@ -28,6 +28,7 @@ mod route;
 mod scratch;
 mod socket;
 mod tally;
+mod tunnel;
 mod verified;
 
 #[cfg(target_arch = "bpf")]

@@ -30,6 +30,8 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     tallies: 1,
     mptcp: 1,
     two_tables: 0,
+    tunnels: 0,
+    pad: [0; 7],
 });
 
 /// One field of [`CONFIG`], without loading the others: `Global::load` reads all of them byte by byte, for each packet.
@@ -156,6 +158,18 @@ static LOCAL_ADDRS4: HashMap<Addr4, u32> = HashMap::with_max_entries(limits::LOC
 #[map(name = "localaddrs6")]
 static LOCAL_ADDRS6: HashMap<Addr6, u32> = HashMap::with_max_entries(limits::LOCAL_ADDRS, BPF_F_NO_PREALLOC);
 
+#[map(name = "nodes4")]
+static NODES4: HashMap<Addr4, u32> = HashMap::with_max_entries(limits::NODES, BPF_F_NO_PREALLOC);
+
+#[map(name = "nodes6")]
+static NODES6: HashMap<Addr6, u32> = HashMap::with_max_entries(limits::NODES, BPF_F_NO_PREALLOC);
+
+#[map(name = "tunnels4")]
+static TUNNELS4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>> = LruHashMap::with_max_entries(limits::TUNNELS, 0);
+
+#[map(name = "tunnels6")]
+static TUNNELS6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>> = LruHashMap::with_max_entries(limits::TUNNELS, 0);
+
 #[map(name = "node4")]
 static NODE4: Array<NodeConfig<Addr4>> = Array::with_max_entries(1, 0);
 
@@ -238,6 +252,10 @@ pub trait Tables: Family {
     fn socket_peers() -> &'static LruHashMap<SocketPeerKey<Self::Addr>, SocketPeer<Self::Addr>>;
     /// Addresses of this node.
     fn local_addrs() -> &'static HashMap<Self::Addr, u32>;
+    /// Addresses of the cluster's nodes.
+    fn nodes() -> &'static HashMap<Self::Addr, u32>;
+    /// Connections whose packets leave in a tunnel.
+    fn tunnels() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>>;
     /// The node's address and the ranges of pods and Services: one entry.
     fn node() -> &'static Array<NodeConfig<Self::Addr>>;
 }
@@ -245,7 +263,7 @@ pub trait Tables: Family {
 macro_rules! tables {
     ($family:ty, $served:ident, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $spare:ident, $half_open:ident,
      $fragments:ident, $held:ident, $peers:ident, $local:ident, $node:ident, $nets:ident, $sources:ident,
-     $ports_full:ident) => {
+     $ports_full:ident, $nodes:ident, $tunnels:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn served() -> bool {
@@ -304,6 +322,14 @@ macro_rules! tables {
                 &$local
             }
             #[inline(always)]
+            fn nodes() -> &'static HashMap<Self::Addr, u32> {
+                &$nodes
+            }
+            #[inline(always)]
+            fn tunnels() -> &'static LruHashMap<FlowKey<Self::Addr>, Flow<Self::Addr>> {
+                &$tunnels
+            }
+            #[inline(always)]
             fn node() -> &'static Array<NodeConfig<Self::Addr>> {
                 &$node
             }
@@ -327,7 +353,9 @@ tables!(
     NODE4,
     NETS4,
     SOURCES4,
-    PORTS_FULL4
+    PORTS_FULL4,
+    NODES4,
+    TUNNELS4
 );
 tables!(
     V6,
@@ -345,5 +373,7 @@ tables!(
     NODE6,
     NETS6,
     SOURCES6,
-    PORTS_FULL6
+    PORTS_FULL6,
+    NODES6,
+    TUNNELS6
 );

@@ -9,16 +9,21 @@
 //! is a mere acknowledgement. Only packets that may open a connection pay for more.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use proxy_common::{Flow, FlowFlags, Proto, Reason, Route, reason::Outcome, tcp};
+use proxy_common::{
+    Flow, FlowFlags, Proto, Reason, Route,
+    reason::Outcome,
+    tcp::{self, TcpFlags},
+};
 
 use crate::action::{Action, Verdict};
 use crate::family::{Road, Wired};
 use crate::flow::{self, Entry};
+use crate::maps::constant;
 use crate::packet::cursor::{Access, Frame};
 use crate::packet::{self, Packet};
-use crate::related::{Outcome as Unported, Size};
+use crate::related::{self, Outcome as Unported, Size};
 use crate::verified::Verified;
-use crate::{rewrite, route};
+use crate::{rewrite, route, tunnel};
 
 /// Which way packets pass the hook's device.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,10 @@ pub enum Direction {
 pub enum Service {
     /// New connections to frontends are translated here.
     Served,
+    /// The same, and some connections leave in tunnels, and come by them: an uplink's ingress hook.
+    Gateway,
+    /// Another node has chosen: the packet came in a tunnel.
+    Unwrapped,
     /// Only packets of known flows are.
     FlowsOnly,
 }
@@ -53,6 +62,8 @@ pub trait Place {
     const DIRECTION: Direction;
     /// Whether frontends are looked up; constant after loading.
     fn service() -> Service;
+    /// Whether tunnels end here.
+    const TUNNELS: bool = false;
     /// Whether the frame is for this node at all.
     #[inline(always)]
     fn concerns(_frame: &Frame) -> bool {
@@ -78,14 +89,31 @@ impl<P: Place> Road for Packets<P> {
             return Verdict::of(Reason::NotIp);
         }
         let mut packet = Packet::default();
-        let hook = Hook { direction: P::DIRECTION, service: P::service() };
-        if let Some(reason) = packet::parse::<F>(frame, &mut packet) {
+        let mut hook = Hook { direction: P::DIRECTION, service: P::service() };
+        let mut along = false;
+        let mut unusual = packet::parse::<F>(frame, &mut packet);
+        if P::TUNNELS && unusual == Some(Reason::NoPorts) && tunnel::is_one::<F>(&packet) {
+            match F::unwrap(frame, &mut packet) {
+                Ok(inner) => unusual = inner,
+                Err(reason) => return Verdict::of(reason),
+            }
+            hook.service = Service::Unwrapped;
+        }
+        if let Some(reason) = unusual {
             match F::judge_unusual(frame, &mut packet, reason, hook) {
                 Unported::Ends(verdict) => return verdict,
+                // A datagram in fragments is translated: its later ones would not be known for it behind a tunnel.
+                Unported::HasPorts if P::TUNNELS => hook.service = Service::Served,
                 Unported::HasPorts => {}
+                Unported::ByTunnel => along = P::TUNNELS,
             }
         }
-        match flow::find::<F>(frame, &packet, hook) {
+        let entry = if along {
+            related::quoted::<F>().ok_or(Reason::NoPorts)
+        } else {
+            flow::find::<F>(frame, &packet, hook)
+        };
+        match entry {
             Ok(entry) => carry::<F>(frame, &packet, entry, hook),
             Err(reason) => match reason.outcome() {
                 Outcome::Reject => Verdict::new(reason, F::reject(frame, &packet, P::DIRECTION)),
@@ -103,7 +131,16 @@ fn carry<F: Verified>(
     Entry { flow, reason }: Entry<F::Addr>,
     hook: Hook,
 ) -> Verdict {
+    if constant!(tunnels) != 0
+        && packet.tcp.any(TcpFlags::SYN)
+        && flow.flags.has(FlowFlags::TUNNEL.with(FlowFlags::REPLY))
+    {
+        F::shorten(frame, packet);
+    }
     let leaves = note::<F>(frame, packet, flow, hook);
+    if tunnel::begins(hook) && flow.flags.has(FlowFlags::TUNNEL) && !flow.flags.has(FlowFlags::REPLY) {
+        return F::wrap(frame, packet, flow, reason);
+    }
     let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
     if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
         match F::judge_size(frame, packet, flow.mtu, hook.direction) {

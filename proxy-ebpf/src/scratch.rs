@@ -23,6 +23,8 @@ pub enum Area {
     Quote,
     /// The name of a datagram in fragments.
     Fragment,
+    /// What came in by a tunnel, and where that led.
+    Tunnel,
 }
 
 /// Plain numbers of whole words or smaller: every bit pattern is a value.

@@ -3,6 +3,8 @@
 //!
 //! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
 
+mod tunnel;
+
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{Addr4, Addr6, Family as _, Proto, Reason, V4, V6};
 
@@ -14,9 +16,10 @@ use crate::packet::cursor::Frame;
 use crate::reject;
 use crate::related::{self, Outcome, Size};
 use crate::road::{Direction, Hook, Service};
+pub use tunnel::Tunnels;
 
 /// The parts of the packet road that are verified on their own.
-pub trait Verified: Unusual {
+pub trait Verified: Unusual + Tunnels {
     /// [`related::judge_unusual`]: what the parser has given `why` for.
     fn judge_unusual(frame: &mut Frame, packet: &mut Packet<Self::Addr>, why: Reason, hook: Hook) -> Outcome;
     /// [`related::judge`].
@@ -110,6 +113,7 @@ macro_rules! exported {
             {
                 Outcome::Ends(verdict) => pack_verdict(verdict),
                 Outcome::HasPorts => HAS_PORTS,
+                Outcome::ByTunnel => BY_TUNNEL,
             }
         }
 
@@ -239,6 +243,7 @@ extern "C" fn extensions6(skb: *mut __sk_buff, first: u32, at: u32) -> u32 {
 const HAS_PORTS: u64 = u64::MAX;
 const FITS: u64 = u64::MAX - 1;
 const IN_FRAGMENTS: u64 = u64::MAX - 2;
+const BY_TUNNEL: u64 = u64::MAX - 3;
 
 #[inline(always)]
 fn pack_verdict(verdict: Verdict) -> u64 {
@@ -252,11 +257,17 @@ fn unpack_verdict(word: u64) -> Verdict {
 
 #[inline(always)]
 fn unpack_outcome(word: u64) -> Outcome {
-    if word == HAS_PORTS { Outcome::HasPorts } else { Outcome::Ends(unpack_verdict(word)) }
+    match word {
+        HAS_PORTS => Outcome::HasPorts,
+        BY_TUNNEL => Outcome::ByTunnel,
+        verdict => Outcome::Ends(unpack_verdict(verdict)),
+    }
 }
 
 const EGRESS: u32 = 1;
 const SERVED: u32 = 2;
+const GATEWAY: u32 = 4;
+const UNWRAPPED: u32 = 8;
 
 #[inline(always)]
 fn pack_direction(direction: Direction) -> u32 {
@@ -270,6 +281,8 @@ fn pack_direction(direction: Direction) -> u32 {
 fn pack_hook(hook: Hook) -> u32 {
     let service = match hook.service {
         Service::Served => SERVED,
+        Service::Gateway => GATEWAY,
+        Service::Unwrapped => UNWRAPPED,
         Service::FlowsOnly => 0,
     };
     pack_direction(hook.direction) | service
@@ -279,13 +292,20 @@ fn pack_hook(hook: Hook) -> u32 {
 fn unpack_hook(word: u32) -> Hook {
     Hook {
         direction: if word & EGRESS != 0 { Direction::Egress } else { Direction::Ingress },
-        service: if word & SERVED != 0 { Service::Served } else { Service::FlowsOnly },
+        service: match word & (SERVED | GATEWAY | UNWRAPPED) {
+            SERVED => Service::Served,
+            GATEWAY => Service::Gateway,
+            UNWRAPPED => Service::Unwrapped,
+            _ => Service::FlowsOnly,
+        },
     }
 }
 
 const ANSWERED: u32 = 1 << 8;
 const UNANSWERED: u32 = 2 << 8;
 const NEITHER: u32 = 3 << 8;
+const TUNNEL: u32 = 4 << 8;
+const TABLES: u32 = 7 << 8;
 
 #[inline(always)]
 fn pack_found(result: Result<Found, Reason>) -> u32 {
@@ -296,6 +316,7 @@ fn pack_found(result: Result<Found, Reason>) -> u32 {
                     Table::Answered => ANSWERED,
                     Table::Unanswered => UNANSWERED,
                     Table::Neither => NEITHER,
+                    Table::Tunnel => TUNNEL,
                 }
         }
         Err(reason) => reason.index(),
@@ -305,10 +326,11 @@ fn pack_found(result: Result<Found, Reason>) -> u32 {
 #[inline(always)]
 fn unpack_found(word: u32) -> Result<Found, Reason> {
     let reason = unpack_reason(word & 0xff);
-    let table = match word & NEITHER {
+    let table = match word & TABLES {
         ANSWERED => Table::Answered,
         UNANSWERED => Table::Unanswered,
         NEITHER => Table::Neither,
+        TUNNEL => Table::Tunnel,
         _ => return Err(reason),
     };
     Ok(Found { table, reason })

@@ -23,3 +23,4 @@ mod route;
 mod snat;
 mod source;
 mod stack;
+mod tunnel;

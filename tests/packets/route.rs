@@ -1,7 +1,7 @@
 //! Where translated packets go: into a local pod, out of an uplink, through the stack. With real devices, routes and
 //! neighbours in the test's namespace.
 
-use proxy_common::{DeviceKind, Proto, Reason};
+use proxy_common::{DatapathConfig, DeviceKind, Proto, Reason};
 use tests::dataplane::{Dataplane, Run, code, config, ip};
 use tests::icmp::{IcmpError, Wrong};
 use tests::packet::{Link, Packet, addr, flags};
@@ -11,14 +11,18 @@ use crate::family::{FAMILIES, Names, next};
 pub(crate) const POD: u32 = 10;
 pub(crate) const UPLINK: u32 = 20;
 const BRIDGE: u32 = 30;
-const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+pub(crate) const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 pub(crate) const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
 pub(crate) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
 pub(crate) const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
 
 /// A node with a pod behind `pod`, an uplink, and a device of no known kind. Backends are routed to by the tests.
 pub(crate) fn node(n: &Names) -> Dataplane {
-    let mut dataplane = Dataplane::new(config());
+    node_with(n, config())
+}
+
+pub(crate) fn node_with(n: &Names, config: DatapathConfig) -> Dataplane {
+    let mut dataplane = Dataplane::new(config);
     for (name, index, mac) in
         [("pod", POD, HOST_MAC), ("uplink", UPLINK, UPLINK_MAC), ("other", BRIDGE, [2, 0, 0, 0, 0, 0x30])]
     {
@@ -49,7 +53,7 @@ pub(crate) fn neighbour(of: &str, device: &str, mac: [u8; 6]) {
     ip(&format!("neigh replace {} lladdr {} dev {device} nud permanent", addr(of).ip(), text(mac)));
 }
 
-fn redirected(reason: Reason, packet: &Packet) -> Run {
+pub(crate) fn redirected(reason: Reason, packet: &Packet) -> Run {
     Run { reason, code: code::REDIRECT, bytes: packet.bytes() }
 }
 

@@ -117,7 +117,7 @@ impl Dataplane {
     }
 
     /// Adds a frontend whose backends serve everybody; `change` may say otherwise. Local backends carry a `*`
-    /// behind their address. Gives its id.
+    /// behind their address, and those whose nodes take tunnels a `^`. Gives its id.
     ///
     /// # Panics
     /// If an argument is no address, or a map is full.
@@ -150,8 +150,12 @@ impl Dataplane {
         let start = self.next_slot[F::INDEX];
         let mut slots = object::array(&mut self.object, F::BACKENDS);
         for (index, text) in (start..).zip(backends) {
-            let flags = if text.ends_with('*') { BackendFlags::LOCAL } else { BackendFlags::REMOTE };
-            let (addr, port) = endpoint::<F>(text.trim_end_matches('*'));
+            let flags = match text.chars().last() {
+                Some('*') => BackendFlags::LOCAL,
+                Some('^') => BackendFlags::UNWRAPS,
+                _ => BackendFlags::REMOTE,
+            };
+            let (addr, port) = endpoint::<F>(text.trim_end_matches(['*', '^']));
             slots.set(index, Cell(Backend::new(addr, port, flags)), 0).expect("a slot can be set");
         }
         let len = u32::try_from(backends.len()).expect("few");

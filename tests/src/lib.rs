@@ -10,6 +10,7 @@ pub mod object;
 pub mod packet;
 pub mod peer;
 pub mod programs;
+pub mod tunnel;
 pub mod upstream;
 
 use std::path::PathBuf;

@@ -108,6 +108,7 @@ pub(super) fn kernel(config: &Config, families: Families) -> kernel::Settings {
             frontends: config.tables.frontends,
             backends: config.tables.backends,
             flows: config.tables.flows,
+            tunnels: 1,
         },
         tallies: match config.service_metrics {
             Switch::On => Tallies::Kept,

@@ -5,7 +5,7 @@ mod plan;
 mod table;
 
 pub use open::open;
-pub use plan::{Plan, admit};
+pub use plan::{Plan, UNWRAPPED, admit};
 pub use table::answered;
 
 use proxy_common::{Flow, FlowFlags, FlowKey, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
@@ -14,9 +14,10 @@ use crate::family::Wired;
 use crate::lookup;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::{self, Packet};
-use crate::road::{Direction, Hook};
+use crate::road::{Direction, Hook, Service};
 use crate::scratch::{self, Area};
 use crate::tally::tally;
+use crate::tunnel;
 use crate::verified::Verified;
 
 /// A packet's entry, and what to count it as.
@@ -34,6 +35,8 @@ pub enum Table {
     Answered,
     /// `halfopen`.
     Unanswered,
+    /// `tunnels`.
+    Tunnel,
     /// There is none yet, only a plan.
     Neither,
 }
@@ -62,8 +65,16 @@ pub fn find<F: Verified>(
             return Ok(Entry { flow, reason });
         }
     }
-    if packet.key.proto == Proto::TCP && !packet.tcp.concerns_setup() {
-        return doubted::<F>(frame, packet).ok_or(Reason::MidStream);
+    if tunnel::begins(hook)
+        && let Some(flow) = tunnel::going::<F>(packet)
+    {
+        return Ok(Entry { flow, reason: Reason::FlowForward });
+    }
+    if packet.key.proto == Proto::TCP
+        && !packet.tcp.concerns_setup()
+        && !(tunnel::begins(hook) && F::is_agreed_on(packet))
+    {
+        return doubted::<F>(frame, packet).ok_or(mid_stream(hook));
     }
     if !packet::is_whole::<F>(frame, packet) {
         return Err(Reason::Malformed);
@@ -84,7 +95,8 @@ pub fn find<F: Verified>(
     let flow = match table {
         Table::Answered => table::answered::<F>(&packet.key),
         Table::Unanswered => table::unanswered::<F>(&packet.key),
-        Table::Neither => None,
+        Table::Tunnel if tunnel::begins(hook) => tunnel::entry::<F>(&packet.key),
+        Table::Tunnel | Table::Neither => None,
     };
     let flow = flow.ok_or(Reason::FlowTableFull)?;
     Ok(Entry { flow, reason })
@@ -150,14 +162,32 @@ pub fn set_up<F: Wired>(
             table::forget_unanswered::<F>(&packet.key, flow);
         }
     }
-    if packet.key.proto == Proto::TCP && !packet.tcp.opens() {
-        return Err(Reason::MidStream);
+    if packet.key.proto == Proto::TCP && packet.tcp.concerns_setup() && !packet.tcp.opens() {
+        return Err(mid_stream(hook));
     }
     if hook.direction == Direction::Egress && !frame.is_from_here() {
         return Err(Reason::NotAService);
     }
     let reason = plan::plan::<F>(&packet.key, hook, frame.device(), plan)?;
+    // In the middle of a connection that every node gives to the same backend: it goes on in a tunnel, or not at all.
+    if tunnel::begins(hook)
+        && packet.key.proto == Proto::TCP
+        && !packet.tcp.opens()
+        && plan.source != plan::TUNNELLED
+    {
+        return Err(Reason::MidStream);
+    }
     Ok(Found { table: Table::Neither, reason })
+}
+
+/// What becomes of a packet in the middle of a connection of which nothing is known.
+#[inline(always)]
+fn mid_stream(hook: Hook) -> Reason {
+    match hook.service {
+        // The stack would take it for a packet to the frontend.
+        Service::Unwrapped => Reason::StrayTunnel,
+        Service::Served | Service::Gateway | Service::FlowsOnly => Reason::MidStream,
+    }
 }
 
 /// The backend's first packet: the connection is answered, unless it says no.

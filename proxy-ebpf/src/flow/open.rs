@@ -10,14 +10,14 @@ use aya_ebpf::{
     },
 };
 use proxy_common::{
-    FlowKey, Port, Proto, Reason,
+    FlowFlags, FlowKey, Port, Proto, Reason,
     decide::{self, Ownership, Translation},
     limits,
 };
 
 use super::{
     Found, Plan, Table,
-    plan::{KEPT, TOLD_APART},
+    plan::{KEPT, TOLD_APART, TUNNELLED, UNWRAPPED},
     table::{self, Draft},
 };
 use crate::family::Wired;
@@ -26,6 +26,7 @@ use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::road::{is_stale, jiffies};
 use crate::scratch::{self, Area};
+use crate::tunnel;
 
 /// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.
 struct Connection<'a, F: Wired> {
@@ -85,7 +86,15 @@ pub fn open<F: Wired>(
     reason: Reason,
 ) -> Result<Found, Reason> {
     let key = &packet.key;
-    if plan.source == KEPT {
+    if plan.source == TUNNELLED {
+        // No answer comes by: nothing to claim.
+        return if tunnel::enter::<F>(key, plan) {
+            Ok(Found { table: Table::Tunnel, reason })
+        } else {
+            Err(Reason::NoNodeAddress)
+        };
+    }
+    if plan.source == KEPT || plan.source == UNWRAPPED {
         let connection = Connection::<F>::new(frame, key, plan, &key.src);
         if claim(&connection, &key.src, key.sport) {
             return finish(&connection, &key.src, key.sport, reason);
@@ -138,6 +147,8 @@ fn enter_reply<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: P
     let translation = connection.translation(addr, port);
     *key = translation.reply_key();
     *flow = translation.reply();
+    // Without a branch, which would take room on the stack: the bit is the flag (see `UNWRAPPED`).
+    flow.flags = FlowFlags(flow.flags.0 | connection.plan.source as u8 & FlowFlags::TUNNEL.0);
     flow.seen = jiffies();
     table::enter_reply::<F>(connection.key, key, flow)
 }

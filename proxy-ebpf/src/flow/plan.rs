@@ -15,6 +15,7 @@ use crate::lookup::{backend, net, owner, range};
 use crate::maps::DEVICES;
 use crate::road::{Direction, Hook, Service};
 use crate::scratch::Plain;
+use crate::tunnel;
 
 /// What a new connection is to become. Written by one function and read by another, each verified on its own,
 /// so it holds plain numbers only.
@@ -26,7 +27,7 @@ pub struct Plan<A> {
     pub service: ServiceId,
     /// Generation of the frontend that chose the backend.
     pub generation: u32,
-    /// [`KEPT`], [`MASQUERADED`] or [`TOLD_APART`].
+    /// [`KEPT`], [`MASQUERADED`], [`TOLD_APART`], [`TUNNELLED`] or [`UNWRAPPED`].
     pub source: u32,
 }
 
@@ -36,6 +37,10 @@ pub const KEPT: u32 = 0;
 pub const MASQUERADED: u32 = 1;
 /// The server sees another port: of the same address if that is this node's, else of this node.
 pub const TOLD_APART: u32 = 2;
+/// The backend's node gets the packet in a tunnel, and its own say.
+pub const TUNNELLED: u32 = 3;
+/// As [`KEPT`]; the packet came in a tunnel, and the entry of the answers gets the flag.
+pub const UNWRAPPED: u32 = FlowFlags::TUNNEL.0 as u32;
 
 // SAFETY: addresses, ports and numbers.
 unsafe impl<A: Address> Plain for Plan<A> {}
@@ -48,6 +53,9 @@ pub fn plan<F: Wired>(
     device: u32,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
+    if hook.service == Service::Unwrapped {
+        return tunnel::plan::<F>(key, plan);
+    }
     if hook.service == Service::FlowsOnly {
         return match hook.direction {
             // Nobody here opens translated connections but by a range; entries may be left from a time when the road
@@ -142,7 +150,11 @@ fn serve<F: Wired>(
         backend,
         service: frontend.service,
         generation: frontend.generation,
-        source: if source == Source::Masqueraded { MASQUERADED } else { KEPT },
+        source: match source {
+            Source::Kept | Source::KeptIfLocal => KEPT,
+            Source::Tunnelled if tunnel::begins(hook) => TUNNELLED,
+            Source::Tunnelled | Source::Masqueraded => MASQUERADED,
+        },
     };
     Ok(Reason::ServiceNew)
 }

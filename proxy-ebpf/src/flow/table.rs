@@ -32,6 +32,8 @@ pub struct Draft<A> {
 unsafe impl<A: Address> Plain for Draft<A> {}
 // SAFETY: as above.
 unsafe impl<A: Address> Plain for FlowKey<A> {}
+// SAFETY: as above.
+unsafe impl<A: Address> Plain for Flow<A> {}
 
 /// The entry of an answered connection.
 #[inline(always)]

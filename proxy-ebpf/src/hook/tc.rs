@@ -88,9 +88,10 @@ impl Place for ToPod {
 
 impl Place for FromWire {
     const DIRECTION: Direction = Direction::Ingress;
+    const TUNNELS: bool = true;
     #[inline(always)]
     fn service() -> Service {
-        Service::Served
+        if constant!(tunnels) != 0 { Service::Gateway } else { Service::Served }
     }
     #[inline(always)]
     fn concerns(frame: &Frame) -> bool {

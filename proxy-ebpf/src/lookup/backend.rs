@@ -151,6 +151,33 @@ pub fn find<F: Tables>(segment: Segment, addr: F::Addr, port: Port, hint: u32) -
     if scan.found == NOWHERE { None } else { Some(scan.found) }
 }
 
+/// Slot of a backend with this address; the first one, if it has several ports. Looks at no more than
+/// [`limits::TUNNEL_SCAN`].
+#[inline(always)]
+pub fn at<F: Tables>(segment: Segment, addr: F::Addr) -> Option<u32> {
+    let mut scan = Scan::<F> { start: segment.start, addr, port: Port::NONE, found: NOWHERE };
+    let len = segment.len.min(limits::TUNNEL_SCAN);
+    // SAFETY: as in `find`.
+    unsafe { bpf_loop(len, compare_address::<F> as *mut c_void, (&raw mut scan).cast(), 0) };
+    if scan.found == NOWHERE { None } else { Some(segment.start.wrapping_add(scan.found)) }
+}
+
+/// One step of the scan for an address; returns 1 to stop.
+#[inline(never)]
+unsafe extern "C" fn compare_address<F: Tables>(offset: u64, scan: *mut c_void) -> i64 {
+    // SAFETY: the helper hands on the pointer that `at` gave it, to a live `Scan` that nobody else touches.
+    let scan = unsafe { &mut *scan.cast::<Scan<F>>() };
+    let offset = offset as u32;
+    match F::backends().get(scan.start.wrapping_add(offset)) {
+        Some(backend) if backend.addr == scan.addr => {
+            scan.found = offset;
+            1
+        }
+        Some(_) => 0,
+        None => 1,
+    }
+}
+
 const NOWHERE: u32 = u32::MAX;
 
 /// What [`compare`] works on.

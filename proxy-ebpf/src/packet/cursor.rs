@@ -2,7 +2,7 @@
 //! which is the same at every kind of hook. It knows bounds, nothing of protocols.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
     cty::c_void,
     helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes},
     programs::TcContext,
@@ -28,6 +28,8 @@ pub unsafe trait Wire: Copy {}
 
 // SAFETY: plain integers and arrays of them.
 unsafe impl Wire for u16 {}
+// SAFETY: as above.
+unsafe impl Wire for [u8; 2] {}
 // SAFETY: as above.
 unsafe impl Wire for u32 {}
 // SAFETY: as above.
@@ -113,9 +115,26 @@ impl Frame {
     /// Makes room of `len` bytes between the Ethernet header and the network header.
     #[inline(always)]
     pub fn make_room(&mut self, len: u32) -> Result<(), ()> {
-        use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        self.adjust(len as i32, 0)
+    }
+
+    /// Makes room of `len` bytes for an outer network header; `flags` say of which family. Segments of a packet that is
+    /// yet to be cut keep their length.
+    #[inline(always)]
+    pub fn wrap(&mut self, len: u32, flags: u64) -> Result<(), ()> {
+        self.adjust(len as i32, flags | BPF_F_ADJ_ROOM_FIXED_GSO as u64)
+    }
+
+    /// Takes the first `len` bytes of the network header away.
+    #[inline(always)]
+    pub fn unwrap(&mut self, len: u32) -> Result<(), ()> {
+        self.adjust(-(len as i32), BPF_F_ADJ_ROOM_FIXED_GSO as u64)
+    }
+
+    #[inline(always)]
+    fn adjust(&mut self, len: i32, flags: u64) -> Result<(), ()> {
         // SAFETY: the context is the one that the kernel gave the program.
-        let done = unsafe { bpf_skb_adjust_room(self.skb(), len as i32, BPF_ADJ_ROOM_MAC, 0) };
+        let done = unsafe { bpf_skb_adjust_room(self.skb(), len, BPF_ADJ_ROOM_MAC, flags) };
         if done == 0 { Ok(()) } else { Err(()) }
     }
 

@@ -8,10 +8,11 @@
 
 use proxy_common::{Address, Flow, FlowKey, Proto, Reason, Route, checksum, decide};
 
-use super::{entry, way};
+use super::{Outcome, entry, way};
 use crate::action::{Action, Verdict};
 use crate::family::related::Unusual;
 use crate::family::{Hop, Wired};
+use crate::flow::Entry;
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::ethernet::{self, Ethernet, Mac};
@@ -20,6 +21,7 @@ use crate::packet::l4::{self, Ports};
 use crate::road::Hook;
 use crate::route;
 use crate::scratch::{self, Area, Plain};
+use crate::tunnel;
 
 /// What an error quotes, outside of the stack.
 #[repr(C)]
@@ -40,8 +42,8 @@ pub fn translate<F: Unusual>(
     packet: &Packet<F::Addr>,
     error: IcmpError,
     hook: Hook,
-) -> Verdict {
-    let stranger = Verdict::of(Reason::NoPorts);
+) -> Outcome {
+    let stranger = Outcome::Ends(Verdict::of(Reason::NoPorts));
     let Some(Work { quote, key }) = scratch::take::<Work<F::Addr>>(Area::Quote) else { return stranger };
     let at = packet.transport + size_of::<IcmpError>();
     *quote = Packet::default();
@@ -55,13 +57,24 @@ pub fn translate<F: Unusual>(
     if packet.key.dst != key.dst {
         return stranger;
     }
-    let Some(flow) = entry::<F>(frame, key, hook) else { return stranger };
+    let Some(flow) = entry::<F>(frame, key, hook) else {
+        return if tunnel::begins(hook) && tunnel::is_known::<F>(key) { Outcome::ByTunnel } else { stranger };
+    };
     let route = way::<F>(frame, quote.key.proto, flow, hook);
     let source = if flow.src == key.src { packet.key.src } else { flow.src };
-    match rewrite::<F>(frame, packet, quote, at, error, flow, source, route) {
+    Outcome::Ends(match rewrite::<F>(frame, packet, quote, at, error, flow, source, route) {
         Some(()) => Verdict::new(Reason::RelatedError, route::leave(route, flow.ifindex)),
         None => Verdict::new(Reason::RewriteFailed, Action::DROP),
-    }
+    })
+}
+
+/// The entry of the flow whose answer the last error quoted, if its packets leave in a tunnel: the error takes the same
+/// way, and is translated where the tunnel ends.
+#[inline(always)]
+pub fn quoted<F: Unusual>() -> Option<Entry<F::Addr>> {
+    let Work { key, .. } = scratch::take::<Work<F::Addr>>(Area::Quote)?;
+    let flow = tunnel::entry::<F>(key)?;
+    Some(Entry { flow, reason: Reason::RelatedError })
 }
 
 #[expect(clippy::too_many_arguments, reason = "one caller, which has each of them apart")]

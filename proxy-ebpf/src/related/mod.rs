@@ -8,7 +8,8 @@ mod error;
 mod fragment;
 mod size;
 
-pub use size::{Size, judge};
+pub use error::quoted;
+pub use size::{Size, headers, judge};
 
 use proxy_common::{Flow, FlowFlags, FlowKey, Proto, Reason, Route};
 
@@ -28,6 +29,8 @@ pub enum Outcome {
     Ends(Verdict),
     /// It has some after all: they are in the packet's tuple now.
     HasPorts,
+    /// It goes along with a flow whose packets leave in a tunnel: [`quoted`] is that flow.
+    ByTunnel,
 }
 
 /// Judges what the parser has given `why` for; only the addresses, the protocol and the place of what follows are read.
@@ -40,21 +43,23 @@ pub fn judge_unusual<F: Unusual>(
 ) -> Outcome {
     match why {
         Reason::Fragment => fragment::handle::<F>(frame, packet, hook),
-        Reason::NoPorts if packet.key.proto == F::ICMP => Outcome::Ends(icmp::<F>(frame, packet, hook)),
+        Reason::NoPorts if packet.key.proto == F::ICMP => icmp::<F>(frame, packet, hook),
         reason => Outcome::Ends(Verdict::of(reason)),
     }
 }
 
 #[inline(always)]
-fn icmp<F: Unusual>(frame: &mut Frame, packet: &Packet<F::Addr>, hook: Hook) -> Verdict {
+fn icmp<F: Unusual>(frame: &mut Frame, packet: &Packet<F::Addr>, hook: Hook) -> Outcome {
     // What the message quotes may lie in fragments of memory, too.
     frame.linearise();
-    match frame.read::<IcmpError>(packet.transport) {
-        Some(header) if F::is_error(header.kind[0]) => error::translate::<F>(frame, packet, header, hook),
+    Outcome::Ends(match frame.read::<IcmpError>(packet.transport) {
+        Some(header) if F::is_error(header.kind[0]) => {
+            return error::translate::<F>(frame, packet, header, hook);
+        }
         Some(header) if header.kind == [F::ECHO.0, 0] => echo::answer::<F>(frame, packet, header, hook),
         Some(_) => Verdict::of(Reason::NoPorts),
         None => Verdict::of(Reason::Malformed),
-    }
+    })
 }
 
 /// The entry of the packets with this tuple, answered or not, if it counts at this hook.

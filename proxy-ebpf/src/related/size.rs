@@ -48,7 +48,7 @@ pub fn judge<F: Unusual>(
 
 /// Bytes of all headers behind the Ethernet header, which each segment has.
 #[inline(always)]
-fn headers<A>(frame: &Frame, packet: &Packet<A>) -> usize {
+pub fn headers<A>(frame: &Frame, packet: &Packet<A>) -> usize {
     let transport = if packet.key.proto == Proto::TCP {
         frame.read::<TcpHeader>(packet.transport).map_or(0, |tcp| tcp.length())
     } else {

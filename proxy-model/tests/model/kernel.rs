@@ -325,7 +325,7 @@ impl Machine {
                     .map(|slot| {
                         let backend = slot.unwrap();
                         let seen = match decide::with_hairpin(choice.source, client, &backend) {
-                            Source::Kept => Seen::Client,
+                            Source::Kept | Source::Tunnelled => Seen::Client,
                             Source::Masqueraded | Source::KeptIfLocal => Seen::Node,
                         };
                         ((backend.addr.to_ip(), backend.port), seen)
