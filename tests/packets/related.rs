@@ -139,6 +139,48 @@ fn errors_about_a_masqueraded_connection_reach_both_ends() {
     }
 }
 
+/// A backend in the node's own network namespace: its errors leave by egress hooks, and errors about its answers come in
+/// for an address that the node does not have.
+#[test]
+fn errors_of_and_for_a_backend_on_the_node_itself_are_translated_as_those_of_pods() {
+    for n in &FAMILIES {
+        for (client, inward, outward) in
+            [(n.outside, "from_wire", "to_wire"), (n.client, "from_pod", "to_pod")]
+        {
+            let mut dataplane = Dataplane::new(config());
+            for proto in [Proto::TCP, Proto::UDP] {
+                dataplane.serve(proto, n.vip, &[&format!("{}*", n.host_backend)], |_| {});
+            }
+            open(&mut dataplane, n, client, inward);
+            for answered in [false, true] {
+                if answered {
+                    for packet in [
+                        Packet::tcp(flags::SYN_ACK, n.host_backend, client),
+                        Packet::udp(n.host_backend, client),
+                    ] {
+                        assert_eq!(dataplane.run(outward, &packet.bytes()).reason, Reason::FlowReply);
+                    }
+                }
+                for sent in connections(client, n.vip) {
+                    let arrived = sent.between(client, n.host_backend);
+                    let error = IcmpError::new(Wrong::Port, &ip(n.host_backend), &arrived);
+                    let run = dataplane.run(outward, &error.bytes());
+                    assert_eq!(run, translated(&to_client(n, &error, &sent)), "{outward}");
+                }
+                for sent in connections(n.host_backend, client) {
+                    for wrong in ALL {
+                        let error = IcmpError::new(wrong, router(n), &sent.between(n.vip, client));
+                        let about = error.about.between(n.host_backend, client);
+                        let wanted = IcmpError { to: addr(n.host_backend).ip(), about, ..error.clone() };
+                        let run = dataplane.run(inward, &error.bytes());
+                        assert_eq!(run, translated(&wanted), "{wrong:?} {inward}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_quote_of_eight_bytes_behind_the_network_header_is_enough() {
     for (n, network) in FAMILIES.iter().zip([20, 40]) {

@@ -75,11 +75,12 @@ pub(super) fn pod_tools() -> State {
         ("nft", "nftables"),
         ("conntrack", "conntrack"),
         ("dig", "bind9-dnsutils"),
+        ("iperf", "iperf"),
     ];
     let absent = tools.iter().filter(|(tool, _)| child::ask("which", &[tool]).is_none());
     let absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
     if absent.is_empty() {
-        return State::Present("nc, curl, nft, conntrack, dig".into());
+        return State::Present("nc, curl, nft, conntrack, dig, iperf".into());
     }
     State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
 }
