@@ -26,31 +26,25 @@ pub trait Named: Family {
     const RANGES: &'static str;
 }
 
-impl Named for V4 {
-    const INDEX: usize = 0;
-    const FRONTENDS: &'static str = "frontends4";
-    const BACKENDS: &'static str = "backends4";
-    const FLOWS: &'static str = "flows4";
-    const HALF_OPEN: &'static str = "halfopen4";
-    const LOCAL: &'static str = "localaddrs4";
-    const NODE: &'static str = "node4";
-    const NETS: &'static str = "nets4";
-    const SOURCES: &'static str = "sources4";
-    const RANGES: &'static str = "ranges4";
+macro_rules! named {
+    ($family:ty, $index:literal, $number:literal) => {
+        impl Named for $family {
+            const INDEX: usize = $index;
+            const FRONTENDS: &'static str = concat!("frontends", $number);
+            const BACKENDS: &'static str = concat!("backends", $number);
+            const FLOWS: &'static str = concat!("flows", $number);
+            const HALF_OPEN: &'static str = concat!("halfopen", $number);
+            const LOCAL: &'static str = concat!("localaddrs", $number);
+            const NODE: &'static str = concat!("node", $number);
+            const NETS: &'static str = concat!("nets", $number);
+            const SOURCES: &'static str = concat!("sources", $number);
+            const RANGES: &'static str = concat!("ranges", $number);
+        }
+    };
 }
 
-impl Named for V6 {
-    const INDEX: usize = 1;
-    const FRONTENDS: &'static str = "frontends6";
-    const BACKENDS: &'static str = "backends6";
-    const FLOWS: &'static str = "flows6";
-    const HALF_OPEN: &'static str = "halfopen6";
-    const LOCAL: &'static str = "localaddrs6";
-    const NODE: &'static str = "node6";
-    const NETS: &'static str = "nets6";
-    const SOURCES: &'static str = "sources6";
-    const RANGES: &'static str = "ranges6";
-}
+named!(V4, 0, "4");
+named!(V6, 1, "6");
 
 pub(crate) fn family_addr<F: Family>(text: &str) -> F::Addr {
     let ip = text.parse().unwrap_or_else(|_| panic!("{text} is no address"));

@@ -231,6 +231,9 @@ pub struct LoadReport {
     pub tally: Tally,
     /// Longest time from the start of an attempt to its answer.
     pub slowest: Duration,
+    /// Answered attempts that took a second or more: for most of them a kernel had to send something again.
+    #[serde(default)]
+    pub late: u32,
     /// The first failures, as `offset since the start: kind, from address`.
     pub first_failures: Vec<String>,
     /// When the last attempt began that a server answered, by the server's name.

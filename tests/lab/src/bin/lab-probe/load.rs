@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use sluice_lab::wire::{LoadReport, Outcome, Probe};
@@ -14,6 +14,9 @@ use crate::attempt::Attempt;
 const REMEMBERED: usize = 20;
 
 const NICE: i32 = 15;
+
+/// What a kernel lets pass before it sends a SYN again by itself.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A running load. Dropping it ends it.
 pub(crate) struct Load {
@@ -68,6 +71,7 @@ fn run(probe: Probe, stop: &AtomicBool, report: &Mutex<LoadReport>) {
         match &end.outcome {
             Outcome::Answered(answer) => {
                 report.slowest = report.slowest.max(end.took);
+                report.late += u32::from(end.took >= LATE);
                 let began = SystemTime::now() - end.took;
                 let last = report.last.entry(answer.name.clone()).or_insert(began);
                 *last = (*last).max(began);
