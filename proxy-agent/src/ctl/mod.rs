@@ -4,9 +4,11 @@
 mod backend;
 mod counter;
 mod dump;
+mod explain;
 mod flow;
 mod map;
 mod output;
+mod policy;
 mod reader;
 mod service;
 mod status;
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use explain::{ExplainArgs, ProtoArg};
 pub use output::Format;
 
 use reader::Reader;
@@ -62,6 +65,11 @@ pub enum Command {
     /// Connections that are translated packet by packet
     #[command(subcommand, visible_alias = "flows")]
     Flow(FlowCommand),
+    /// Policies that this node's pods are under
+    #[command(subcommand, visible_alias = "policies")]
+    Policy(PolicyCommand),
+    /// What the policies make of a connection, and which rule decides
+    Explain(ExplainArgs),
     /// What became of packets and socket calls, and why
     #[command(subcommand, visible_alias = "counters")]
     Counter(CounterCommand),
@@ -105,6 +113,19 @@ pub enum FlowCommand {
     },
 }
 
+/// `proxyctl policy …`.
+#[derive(Subcommand, Debug)]
+pub enum PolicyCommand {
+    /// Every policy in force here, or refused, with its pods and what it denied
+    List,
+    /// One policy: its pods, its rules, and what was denied
+    Get {
+        /// Namespace and name of a NetworkPolicy, or name of a ClusterNetworkPolicy
+        #[arg(value_name = "[NS/]NAME")]
+        policy: String,
+    },
+}
+
 /// `proxyctl counter …`.
 #[derive(Subcommand, Debug)]
 pub enum CounterCommand {
@@ -141,6 +162,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
         Command::Flow(FlowCommand::List { service }) => {
             output.rows(&flow::list(&reader, service.as_deref())?)
         }
+        Command::Policy(PolicyCommand::List) => output.rows(&policy::list(&reader)?),
+        Command::Policy(PolicyCommand::Get { policy }) => output.one(&policy::get(&reader, policy)?),
+        Command::Explain(args) => explain::run(&reader, args, *output),
         Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader)?),
         Command::Map(MapCommand::List) => output.rows(&map::list(&reader)?),
         Command::Map(MapCommand::Dump { name }) => output.one(&dump::dump(&reader, name)?),

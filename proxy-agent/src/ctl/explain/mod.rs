@@ -1,0 +1,237 @@
+//! `proxyctl explain`: what becomes of a connection by the policies in force, and which rule says so. The maps decide, as
+//! they do for packets; what the agent wrote down only names things. No packet is sent and nothing changes.
+
+mod directory;
+mod end;
+mod judge;
+mod nearest;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use proxy_common::reason::Reason;
+use proxy_common::{ClientClass, ClientRule, Frontend, FrontendFlags, Port, Proto};
+use serde::Deserialize;
+
+use self::directory::Frontends;
+use self::end::{Directory, End, Place};
+use self::judge::{Connection, Judgement, Road, Verdict, judge};
+use self::page::{Answer, Batch, Explanation};
+use super::output::Format;
+use super::policy::names::{Names, Owner};
+use super::policy::tables::Tables;
+use super::reader::Reader;
+
+/// What `proxyctl explain` is asked.
+#[derive(Args, Debug, Clone)]
+pub struct ExplainArgs {
+    /// Who connects: NAMESPACE/NAME of a pod, an address, or `node` for this node
+    #[arg(long, value_name = "POD|IP|node", required_unless_present = "batch")]
+    from: Option<String>,
+    /// Whom to: NAMESPACE/NAME of a pod or else a Service, pod/NAMESPACE/NAME, svc/NAMESPACE/NAME[:PORT], or an address
+    #[arg(long, value_name = "POD|SVC|IP", required_unless_present = "batch")]
+    to: Option<String>,
+    /// Port of the pod, or of the Service if that is the end
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// Protocol
+    #[arg(long, value_enum, default_value_t = ProtoArg::Tcp)]
+    proto: ProtoArg,
+    /// Many questions from a file, `-` for the standard input: a JSON object a line with "from", "to", "port" and
+    /// "proto"; the answers are JSON, one a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "port", "proto"])]
+    batch: Option<PathBuf>,
+}
+
+/// What is asked.
+enum Asked<'a> {
+    One(Question),
+    Batch(&'a Path),
+}
+
+impl ExplainArgs {
+    fn asked(&self) -> Asked<'_> {
+        match &self.batch {
+            Some(file) => Asked::Batch(file),
+            None => Asked::One(Question {
+                from: self.from.clone().unwrap_or_default(),
+                to: self.to.clone().unwrap_or_default(),
+                port: self.port,
+                proto: self.proto,
+            }),
+        }
+    }
+}
+
+/// A connection that is asked about.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    from: String,
+    to: String,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default)]
+    proto: ProtoArg,
+}
+
+/// A protocol as it is written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtoArg {
+    /// TCP
+    #[default]
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+    /// ICMP or ICMPv6, by the address
+    Icmp,
+}
+
+impl ProtoArg {
+    /// The protocol between addresses of a family.
+    fn between(self, ip: IpAddr) -> Proto {
+        match self {
+            Self::Tcp => Proto::TCP,
+            Self::Udp => Proto::UDP,
+            Self::Sctp => Proto::SCTP,
+            Self::Icmp if ip.is_ipv4() => Proto::ICMP,
+            Self::Icmp => Proto::ICMP6,
+        }
+    }
+}
+
+/// Everything that answers follow from.
+struct Sources<'a, T, D> {
+    tables: &'a T,
+    names: &'a Names,
+    /// Services by name.
+    directory: &'a D,
+}
+
+/// Answers what was asked, from the pinned maps.
+pub(super) fn run(reader: &Reader, args: &ExplainArgs, format: Format) -> anyhow::Result<String> {
+    let names = Names::of(reader.record.policy_names());
+    let directory = Frontends::read(reader)?;
+    let sources = Sources { tables: &reader.pinned, names: &names, directory: &directory };
+    match args.asked() {
+        Asked::One(question) => format.one(&explain(&sources, &question)?),
+        Asked::Batch(file) => Ok(batch(&sources, file)?.lines()),
+    }
+}
+
+/// Answers one question.
+fn explain(
+    sources: &Sources<'_, impl Tables, impl Directory>,
+    question: &Question,
+) -> anyhow::Result<Explanation> {
+    let Sources { tables, names, directory } = sources;
+    let (from, to) = (End::parse(&question.from)?, End::parse(&question.to)?);
+    let port = question.port.map(Port::new);
+    // The family is not known yet, and no name depends on it.
+    let proto = question.proto.between(IpAddr::from([0, 0, 0, 0]));
+    let senders = end::senders(&from, *tables, names).with_context(|| format!("--from {}", question.from))?;
+    let places = end::places(&to, (port, proto), *directory, *tables, names)
+        .with_context(|| format!("--to {}", question.to))?;
+    let mut answers = Vec::new();
+    for place in &places {
+        for sender in senders.iter().filter(|sender| sender.address.is_ipv4() == place.address.is_ipv4()) {
+            let proto = question.proto.between(place.address);
+            answers.extend(answer(sources, sender.address, *place, proto)?);
+        }
+    }
+    if answers.is_empty() {
+        bail!("{} and {} have no address of the same family: no packet passes", question.from, question.to);
+    }
+    Ok(Explanation::of(question, answers))
+}
+
+/// Answers for one address of each end: one answer, or one for each backend of a Service.
+fn answer(
+    sources: &Sources<'_, impl Tables, impl Directory>,
+    src: IpAddr,
+    to: Place,
+    proto: Proto,
+) -> anyhow::Result<Vec<Answer>> {
+    let Sources { tables, names, .. } = sources;
+    let judged = |at: Place, road, via| -> anyhow::Result<Answer> {
+        let connection = Connection { src, dst: at.address, port: at.port, proto, road };
+        let Judgement { verdict, egress, ingress } = judge(*tables, names, &connection)?;
+        Ok(Answer::new(&connection, via, verdict).with(egress, ingress))
+    };
+    let Some(frontend) = served(*tables, to, proto)? else {
+        return Ok(vec![judged(to, Road::Direct, None)?]);
+    };
+    let refused = |reason: Reason| {
+        let connection = Connection { src, dst: to.address, port: to.port, proto, road: Road::Service };
+        vec![Answer::new(&connection, Some(to), Verdict::Refused).because(reason)]
+    };
+    if frontend.flags.has(FrontendFlags::WILDCARD) {
+        return Ok(refused(Reason::UnknownPort));
+    }
+    if frontend.flags.has(FrontendFlags::RANGES) && !tables.is_in_range(src, &frontend)? {
+        return Ok(refused(Reason::SourceRange));
+    }
+    let rule = frontend.rule(client(*tables, names, src)?);
+    let [cluster, local] = tables.backends(to.address, &frontend)?;
+    let backends = if rule.has(ClientRule::LOCAL) { local } else { cluster };
+    if backends.is_empty() {
+        let silent = rule.has(ClientRule::DROP_IF_EMPTY);
+        return Ok(refused(if silent { Reason::NoLocalEndpoints } else { Reason::NoEndpoints }));
+    }
+    backends
+        .into_iter()
+        .map(|(address, port)| judged(Place { address, port }, Road::Service, Some(to)))
+        .collect()
+}
+
+/// What is served at a place: its frontend, or that of a cluster address whose port it is not.
+fn served(tables: &impl Tables, to: Place, proto: Proto) -> anyhow::Result<Option<Frontend>> {
+    if to.port == Port::NONE {
+        return Ok(None);
+    }
+    Ok(match tables.frontend(to.address, to.port, proto)? {
+        Some(frontend) => Some(frontend),
+        None => tables.frontend(to.address, Port::NONE, Proto::ANY)?,
+    })
+}
+
+fn client(tables: &impl Tables, names: &Names, src: IpAddr) -> anyhow::Result<ClientClass> {
+    Ok(if tables.is_own(src)? {
+        ClientClass::Node
+    } else if tables.is_in_pod_range(src)? || matches!(names.owner(src), Some(Owner::Pod(_))) {
+        ClientClass::Pod
+    } else {
+        ClientClass::Outside
+    })
+}
+
+/// Answers every question of a file, a line each.
+fn batch(sources: &Sources<'_, impl Tables, impl Directory>, file: &Path) -> anyhow::Result<Batch> {
+    let lines: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(
+            std::fs::File::open(file).with_context(|| format!("--batch {}", file.display()))?,
+        ))
+    };
+    let mut answers = Vec::new();
+    for (number, line) in lines.lines().enumerate() {
+        let line = line.with_context(|| format!("--batch {}", file.display()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let question = serde_json::from_str::<Question>(&line);
+        let question = question.with_context(|| format!("line {} is no question", number + 1));
+        answers.push(question.and_then(|question| explain(sources, &question)));
+    }
+    Ok(Batch::of(answers))
+}
