@@ -135,6 +135,9 @@ pub struct RunArgs {
     /// Count new connections by Service
     #[arg(long, env = "SLUICE_SERVICE_METRICS", value_enum, default_value_t = Switch::On)]
     pub service_metrics: Switch,
+    /// Whether policies are enforced.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// Ranges of ClusterIPs; an address in them that nobody owns is dropped
     #[arg(long, env = "SLUICE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
     pub service_cidr: Vec<String>,
@@ -167,17 +170,9 @@ pub struct RunArgs {
     /// Address families to serve; auto: those the node has addresses of
     #[arg(long, env = "SLUICE_IP_FAMILY", value_enum, default_value_t = IpFamilyArg::Auto)]
     pub ip_family: IpFamilyArg,
-    /// Entries of each map of established connections, two a connection
-    #[arg(long, env = "SLUICE_FLOW_TABLE_SIZE", value_name = "N", default_value_t = proxy_common::limits::FLOWS)]
-    pub flow_table_size: u32,
-    /// Entries of each map of Service addresses and ports
-    #[arg(long, env = "SLUICE_FRONTEND_TABLE_SIZE", value_name = "N",
-          default_value_t = proxy_common::limits::FRONTENDS)]
-    pub frontend_table_size: u32,
-    /// Slots of each map of backends; a change needs old and new ones side by side
-    #[arg(long, env = "SLUICE_BACKEND_TABLE_SIZE", value_name = "N",
-          default_value_t = proxy_common::limits::BACKENDS)]
-    pub backend_table_size: u32,
+    /// How much room there is.
+    #[command(flatten)]
+    pub tables: TableArgs,
     /// Address of /healthz, /livez and /readyz; `0` or empty: off [default: 0.0.0.0:10256]
     #[arg(long, env = "SLUICE_HEALTHZ_BIND_ADDRESS", value_name = "IP:PORT")]
     pub healthz_bind_address: Option<String>,
@@ -202,6 +197,40 @@ pub struct RunArgs {
     pub kube_proxy: KubeProxyArgs,
 }
 
+/// Whether policies are enforced, and on which connections.
+#[derive(Args, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyArgs {
+    /// Enforce NetworkPolicies and ClusterNetworkPolicies
+    #[arg(long, env = "SLUICE_NETWORK_POLICY", value_enum, default_value_t = Switch::On)]
+    pub network_policy: Switch,
+    /// Which connections a changed policy, label or pod is asked about
+    #[arg(long, env = "SLUICE_POLICY_ON_CHANGE", value_enum, default_value_t = PolicyChangeArg::All)]
+    pub policy_on_change: PolicyChangeArg,
+}
+
+/// How much room there is.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct TableArgs {
+    /// Entries of each map of established connections, two a connection
+    #[arg(long, env = "SLUICE_FLOW_TABLE_SIZE", value_name = "N", default_value_t = proxy_common::limits::FLOWS)]
+    pub flow_table_size: u32,
+    /// Entries of each map of Service addresses and ports
+    #[arg(long, env = "SLUICE_FRONTEND_TABLE_SIZE", value_name = "N",
+          default_value_t = proxy_common::limits::FRONTENDS)]
+    pub frontend_table_size: u32,
+    /// Slots of each map of backends; a change needs old and new ones side by side
+    #[arg(long, env = "SLUICE_BACKEND_TABLE_SIZE", value_name = "N",
+          default_value_t = proxy_common::limits::BACKENDS)]
+    pub backend_table_size: u32,
+    /// Entries of the map of what policies say
+    #[arg(long, env = "SLUICE_POLICY_VERDICTS", value_name = "N",
+          default_value_t = proxy_common::limits::VERDICTS)]
+    pub policy_verdicts: u32,
+    /// Entries of each map of pods and nodes that policies name
+    #[arg(long, env = "SLUICE_POLICY_PEERS", value_name = "N", default_value_t = proxy_common::limits::PEERS)]
+    pub policy_peers: u32,
+}
+
 /// Which sockets are translated when they connect or send.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketLbArg {
@@ -222,6 +251,15 @@ pub enum Switch {
     On,
     /// Not done
     Off,
+}
+
+/// Which connections a changed policy is asked about.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyChangeArg {
+    /// Those that are there already, too: what it does not allow any more is cut
+    All,
+    /// New ones; what was allowed once goes on
+    NewFlows,
 }
 
 /// Whether uplinks are served in their drivers.

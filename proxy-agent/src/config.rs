@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use proxy_common::Algorithm;
 use proxy_model::{TableSize, settings::LocalSource};
 
-use crate::cli::{IpFamilyArg, RootArgs, SocketLbArg, Switch, XdpArg};
-use crate::source::kube::Watching;
+use crate::cli::{IpFamilyArg, PolicyArgs, RootArgs, SocketLbArg, Switch, XdpArg};
+use crate::source::kube::{Policies, Watching};
 use file::FileError;
 
 pub use watched::Watched;
@@ -50,6 +50,8 @@ pub struct Config {
     pub table_size: TableSize,
     /// Whether new connections are counted by Service.
     pub service_metrics: Switch,
+    /// Whether policies are enforced, and on which connections.
+    pub policy: PolicyArgs,
     /// Ranges of ClusterIPs (item 53).
     pub service_cidrs: Vec<IpNet>,
     /// Which node addresses have node ports (items 65–67).
@@ -194,6 +196,10 @@ pub struct TableSizes {
     pub frontends: u32,
     /// `backends4`, `backends6`.
     pub backends: u32,
+    /// `verdicts`.
+    pub verdicts: u32,
+    /// `peers4`, `peers6`.
+    pub peers: u32,
 }
 
 /// A flag that makes no sense.
@@ -247,7 +253,14 @@ impl Config {
     /// For whom an API server is watched.
     #[must_use]
     pub fn watching(&self) -> Watching {
-        Watching { node_name: self.node_name.clone(), service_proxy_name: self.service_proxy_name.clone() }
+        Watching {
+            node_name: self.node_name.clone(),
+            service_proxy_name: self.service_proxy_name.clone(),
+            policies: match self.policy.network_policy {
+                Switch::On => Policies::Read,
+                Switch::Off => Policies::Left,
+            },
+        }
     }
 }
 

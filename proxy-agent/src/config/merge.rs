@@ -16,8 +16,8 @@ use super::{
     Config, ConfigError, DetectLocal, LocalhostNodePorts, Masquerade, NodePortAddresses, Roots, SourceConfig,
     TableSizes, Watched,
 };
-use crate::cli::RunArgs;
 use crate::cli::kube_proxy::{KubeProxyArgs, Taken};
+use crate::cli::{RunArgs, TableArgs};
 use crate::observe::status::SYNC_PERIOD;
 
 /// Port of the health server (item 131).
@@ -51,7 +51,6 @@ impl Config {
         let min_sync = file.or("min-sync-period", args.min_sync_period, &of_mode("minSyncPeriod"), min_sync);
         let (healthz, metrics) =
             servers(&file, address, args.healthz_bind_address, args.metrics_bind_address)?;
-        let tables = tables([args.flow_table_size, args.frontend_table_size, args.backend_table_size])?;
         let detect_local =
             detect(&file, args.detect_local_mode, args.pod_bridge_interface, args.pod_interface_name_prefix)?;
         let localhost = args.localhost_nodeports.or(fields.iptables.localhost_node_ports);
@@ -70,6 +69,7 @@ impl Config {
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
             table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
             service_metrics: args.service_metrics,
+            policy: args.policy,
             service_cidrs: known_cidrs(&Given::flag("service-cidr", args.service_cidr))?,
             nodeport_addresses: node_ports
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
@@ -77,7 +77,7 @@ impl Config {
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
             xdp: args.xdp,
             families: args.ip_family.into(),
-            tables,
+            tables: tables(args.tables)?,
             healthz,
             metrics,
             sync_period: sync.map_or(Ok(SYNC_PERIOD), |given| above_zero(&given))?,
@@ -89,11 +89,13 @@ impl Config {
     }
 }
 
-fn tables([flows, frontends, backends]: [u32; 3]) -> Result<TableSizes, ConfigError> {
+fn tables(args: TableArgs) -> Result<TableSizes, ConfigError> {
     Ok(TableSizes {
-        flows: size("flow-table-size", flows)?,
-        frontends: size("frontend-table-size", frontends)?,
-        backends: size("backend-table-size", backends)?,
+        flows: size("flow-table-size", args.flow_table_size)?,
+        frontends: size("frontend-table-size", args.frontend_table_size)?,
+        backends: size("backend-table-size", args.backend_table_size)?,
+        verdicts: size("policy-verdicts", args.policy_verdicts)?,
+        peers: size("policy-peers", args.policy_peers)?,
     })
 }
 

@@ -4,8 +4,8 @@
 use proxy_model::{TableSize, settings::LocalSource};
 use serde_json::{Value, json};
 
-use super::{Config, Families, Masquerade, NodePortAddresses, SocketLb, SourceConfig, Uplinks};
-use crate::cli::Switch;
+use super::{Config, Families, Masquerade, NodePortAddresses, SocketLb, SourceConfig, TableSizes, Uplinks};
+use crate::cli::{PolicyChangeArg, Switch};
 
 impl Config {
     /// One JSON object; the first key is the one that kube-proxy has.
@@ -55,20 +55,31 @@ impl Config {
                     TableSize::Fixed(slots) => json!(slots),
                 },
                 "manifests": manifests,
+                "networkPolicy": self.policy.network_policy == Switch::On,
+                "policyOnChange": change(self.policy.policy_on_change),
                 "preserveLocalSource": self.local_source == LocalSource::Preserved,
                 "serviceMetrics": self.service_metrics == Switch::On,
                 "serviceCIDR": text(&self.service_cidrs),
                 "serviceProxyName": self.service_proxy_name,
                 "socketLb": road(self.socket_lb),
-                "tableSizes": {
-                    "backends": self.tables.backends,
-                    "flows": self.tables.flows,
-                    "frontends": self.tables.frontends,
-                },
+                "tableSizes": tables(self.tables),
                 "uplinks": uplinks,
                 "xdp": format!("{:?}", self.xdp).to_lowercase(),
             },
         })
+    }
+}
+
+fn tables(tables: TableSizes) -> Value {
+    let TableSizes { flows, frontends, backends, verdicts, peers } = tables;
+    json!({"backends": backends, "flows": flows, "frontends": frontends, "policyPeers": peers,
+        "policyVerdicts": verdicts})
+}
+
+fn change(change: PolicyChangeArg) -> &'static str {
+    match change {
+        PolicyChangeArg::All => "all",
+        PolicyChangeArg::NewFlows => "new-flows",
     }
 }
 

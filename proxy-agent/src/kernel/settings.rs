@@ -121,14 +121,24 @@ pub struct Sizes {
     pub backends: u32,
     /// Each `flows` map: two entries per connection.
     pub flows: u32,
+    /// The `verdicts` map.
+    pub verdicts: u32,
+    /// Each `peers` map.
+    pub peers: u32,
     /// Each `tunnels` map; one where no packets are sent in tunnels.
     pub tunnels: u32,
 }
 
 impl Sizes {
     /// The sizes of the map table.
-    pub const DEFAULT: Self =
-        Self { frontends: limits::FRONTENDS, backends: limits::BACKENDS, flows: limits::FLOWS, tunnels: 1 };
+    pub const DEFAULT: Self = Self {
+        frontends: limits::FRONTENDS,
+        backends: limits::BACKENDS,
+        flows: limits::FLOWS,
+        verdicts: limits::VERDICTS,
+        peers: limits::PEERS,
+        tunnels: 1,
+    };
 }
 
 /// Which devices lead out of the node.

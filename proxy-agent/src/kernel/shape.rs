@@ -73,6 +73,8 @@ pub fn entries(spec: &MapSpec, families: Families, sizes: Sizes) -> u32 {
         (true, "frontends4" | "frontends6") => sizes.frontends,
         (true, "backends4" | "backends6") => sizes.backends,
         (true, "flows4" | "flows6") => sizes.flows,
+        (true, "peers4" | "peers6") => sizes.peers,
+        (true, "verdicts") => sizes.verdicts,
         (true, "tunnels4" | "tunnels6") => sizes.tunnels,
         (true, _) => spec.entries,
     }

@@ -72,9 +72,74 @@ pub enum Fault {
     /// A slice of a kind of address that is not known.
     #[error("{0:?} is not IPv4, IPv6 or FQDN; the slice is ignored")]
     AddressType(String),
+    /// A part of a policy that is not understood. Nothing passes because of it.
+    #[error("{what}; {follows}")]
+    Closed {
+        /// What is wrong.
+        what: String,
+        /// What follows from it.
+        follows: Closed,
+    },
     /// A slice port without a name (item 9; the name of a single port is the empty string).
     #[error("missing (not empty): the port is ignored")]
     NoPortName,
+}
+
+impl Fault {
+    /// What is wrong, without what follows from it elsewhere.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::NotAPort(number) => format!("{number} is not a port number"),
+            Self::NotAProtocol(name) => format!("{name:?} is not TCP, UDP or SCTP"),
+            Self::NotAnAddress(text) => format!("{text:?} is not an IP address"),
+            Self::NotARange(text) => format!("{text:?} is not an address range"),
+            Self::Closed { what, .. } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// What becomes of a policy of which a part is not understood: it fails closed (item 58).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Closed {
+    /// It isolates more pods, and allows nothing.
+    Policy,
+    /// It isolates in both directions.
+    Types,
+    /// One of its peers is nobody.
+    Peer,
+    /// Some ports are none.
+    Port,
+    /// A rule of a ClusterNetworkPolicy.
+    Rule,
+    /// All rules of a ClusterNetworkPolicy that accept.
+    Subject,
+    /// The tier of a ClusterNetworkPolicy.
+    Tier,
+    /// Its priority.
+    Priority,
+}
+
+impl Closed {
+    /// The fault.
+    pub(super) fn fault(self, what: impl Into<String>) -> Fault {
+        Fault::Closed { what: what.into(), follows: self }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Policy => "the policy isolates every pod of its namespace and allows nothing",
+            Self::Types => "the policy isolates in both directions",
+            Self::Peer => "the peer matches nobody",
+            Self::Port => "it matches no port",
+            Self::Rule => "the rule accepts nothing, or, if it does not accept, denies everything",
+            Self::Subject => "the policy is about every pod, and only what it denies counts",
+            Self::Tier => "the policy counts as one of the tier Admin",
+            Self::Priority => "the policy counts as the first of its tier",
+        })
+    }
 }
 
 fn algorithms() -> String {

@@ -5,12 +5,15 @@
 
 mod address;
 mod annotation;
+mod cluster_policy;
 mod error;
 mod namespace;
+mod network_policy;
 mod node;
 mod pod;
 mod port;
 mod range;
+mod selector;
 mod service;
 mod slice;
 #[cfg(test)]
@@ -19,9 +22,10 @@ mod tests;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_model::{Change, Event, ObjectKey, fact};
 
-pub use error::{Fault, Problem};
+pub use error::{Closed, Fault, Problem};
 
 use crate::source::{Key, Kind, Object};
 
@@ -69,6 +73,12 @@ pub fn object(key: &Key, object: &Object) -> Parsed {
         Object::Namespace(object) => Event::Namespace(Change::Put(namespace::parse(object, &report))).into(),
         Object::Pod(object) => Event::Pod(Change::Put(pod::parse(object, &mut report))).into(),
         Object::ServiceCidr(object) => Fact::ServiceRanges(range::parse(object, &mut report)),
+        Object::NetworkPolicy(object) => {
+            Event::NetworkPolicy(Change::Put(network_policy::parse(object, &mut report))).into()
+        }
+        Object::ClusterNetworkPolicy(object) => {
+            Event::ClusterPolicy(Change::Put(cluster_policy::parse(object, &mut report))).into()
+        }
     };
     Parsed { fact, problems: report.problems, triggered }
 }
@@ -83,6 +93,8 @@ pub fn gone(key: &Key) -> Fact {
         Kind::Namespace => Event::Namespace(Change::Delete(object)).into(),
         Kind::Pod => Event::Pod(Change::Delete(object)).into(),
         Kind::ServiceCidr => Fact::ServiceRanges(Vec::new()),
+        Kind::NetworkPolicy => Event::NetworkPolicy(Change::Delete(object)).into(),
+        Kind::ClusterNetworkPolicy => Event::ClusterPolicy(Change::Delete(object)).into(),
     }
 }
 
@@ -94,9 +106,17 @@ pub fn synced(kind: Kind) -> Option<Event> {
         Kind::Node => fact::Kind::Node,
         Kind::Namespace => fact::Kind::Namespace,
         Kind::Pod => fact::Kind::Pod,
+        Kind::NetworkPolicy => fact::Kind::NetworkPolicy,
+        Kind::ClusterNetworkPolicy => fact::Kind::ClusterPolicy,
         Kind::ServiceCidr => return None,
     };
     Some(Event::Synced(kind))
+}
+
+/// `metadata.creationTimestamp`, seconds since 1970; zero if unknown.
+fn created(metadata: &ObjectMeta) -> u64 {
+    let time = metadata.creation_timestamp.as_ref();
+    time.and_then(|time| u64::try_from(time.0.as_second()).ok()).unwrap_or(0)
 }
 
 fn object_key(key: &Key) -> ObjectKey {

@@ -1,4 +1,4 @@
-//! Node → fact: zone, addresses, pod ranges, and what says that it is about to go.
+//! Node → fact: zone, addresses, pod ranges, labels, and what says that it is about to go.
 
 use k8s_openapi::api::core::v1::Node;
 use proxy_model::fact;

@@ -9,7 +9,7 @@ use proxy_model::fact::{self, Label, ServiceKind, TrafficPolicy};
 use super::address::{address, prefix};
 use super::annotation::{self, ALGORITHM, WEIGHTS};
 use super::port::{optional_port, port, protocol};
-use super::{Fault, Report};
+use super::{Fault, Report, created};
 
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -21,7 +21,6 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let labels = object.metadata.labels.as_ref();
     let annotations = object.metadata.annotations.as_ref();
-    let created = object.metadata.creation_timestamp.as_ref();
     let ingress = object
         .status
         .as_ref()
@@ -31,7 +30,7 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
     let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
     fact::Service {
         key: report.object_key(),
-        created: created.and_then(|time| u64::try_from(time.0.as_second()).ok()).unwrap_or(0),
+        created: created(&object.metadata),
         kind: kind(spec, report),
         cluster_ips: cluster_ips(spec, report),
         ports: ports(spec, report),

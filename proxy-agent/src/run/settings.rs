@@ -108,6 +108,8 @@ pub(super) fn kernel(config: &Config, families: Families) -> kernel::Settings {
             frontends: config.tables.frontends,
             backends: config.tables.backends,
             flows: config.tables.flows,
+            verdicts: config.tables.verdicts,
+            peers: config.tables.peers,
             tunnels: 1,
         },
         tallies: match config.service_metrics {

@@ -17,9 +17,10 @@ pub mod manifests;
 use std::fmt;
 use std::time::SystemTime;
 
+use ::kube::api::DynamicObject;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use tokio::sync::mpsc;
 
 use crate::parse::{self, Parsed};
@@ -42,12 +43,24 @@ pub enum Kind {
     Pod,
     /// `networking.k8s.io/v1 ServiceCIDR`.
     ServiceCidr,
+    /// `networking.k8s.io/v1 NetworkPolicy`.
+    NetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy`.
+    ClusterNetworkPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Service, Self::EndpointSlice, Self::Node, Self::Namespace, Self::Pod, Self::ServiceCidr];
+    pub const ALL: [Self; 8] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Node,
+        Self::Namespace,
+        Self::Pod,
+        Self::ServiceCidr,
+        Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
+    ];
 
     /// The name in `kind:`.
     pub const fn name(self) -> &'static str {
@@ -58,6 +71,8 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
         }
     }
 
@@ -66,15 +81,16 @@ impl Kind {
         match self {
             Self::Service | Self::Node | Self::Namespace | Self::Pod => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::ServiceCidr => "networking.k8s.io/v1",
+            Self::ServiceCidr | Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
         }
     }
 
     /// Whether objects of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
         match self {
-            Self::Service | Self::EndpointSlice | Self::Pod => true,
-            Self::Node | Self::Namespace | Self::ServiceCidr => false,
+            Self::Service | Self::EndpointSlice | Self::Pod | Self::NetworkPolicy => true,
+            Self::Node | Self::Namespace | Self::ServiceCidr | Self::ClusterNetworkPolicy => false,
         }
     }
 }
@@ -118,6 +134,10 @@ pub enum Object {
     Pod(Box<Pod>),
     /// A ServiceCIDR.
     ServiceCidr(Box<ServiceCIDR>),
+    /// A NetworkPolicy.
+    NetworkPolicy(Box<NetworkPolicy>),
+    /// A ClusterNetworkPolicy, as it stands there: what it has that nobody knows must be seen.
+    ClusterNetworkPolicy(Box<DynamicObject>),
 }
 
 impl Object {
@@ -130,6 +150,8 @@ impl Object {
             Self::Namespace(object) => (Kind::Namespace, &object.metadata),
             Self::Pod(object) => (Kind::Pod, &object.metadata),
             Self::ServiceCidr(object) => (Kind::ServiceCidr, &object.metadata),
+            Self::NetworkPolicy(object) => (Kind::NetworkPolicy, &object.metadata),
+            Self::ClusterNetworkPolicy(object) => (Kind::ClusterNetworkPolicy, &object.metadata),
         };
         let name = metadata.name.clone().filter(|name| !name.is_empty())?;
         let namespace = match (kind.is_namespaced(), &metadata.namespace) {

@@ -63,7 +63,7 @@ impl Stage {
         fs::create_dir(&cgroup_root).expect("a cgroup needs root");
         let bpf_root = PathBuf::from("/sys/fs/bpf").join(&name);
         let run_root = std::env::temp_dir().join(&name);
-        let sizes = Sizes { frontends: 1_000, backends: 4_000, flows: 1_000, tunnels: 1 };
+        let sizes = Sizes { frontends: 1_000, backends: 4_000, flows: 1_000, ..Sizes::DEFAULT };
         let settings = Settings {
             bpf_root,
             cgroup_root,

@@ -218,6 +218,7 @@ impl KubeProxy {
             Kind::Service => &self.services,
             Kind::EndpointSlice => &self.endpoints,
             Kind::Node | Kind::Namespace | Kind::Pod | Kind::ServiceCidr => return,
+            Kind::NetworkPolicy | Kind::ClusterNetworkPolicy => return,
         };
         changes.pending.inc();
         changes.total.inc();

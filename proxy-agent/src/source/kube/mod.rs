@@ -2,29 +2,34 @@
 //!
 //! Objects are reduced to facts as they are decoded; only their names are kept, to tell what a relist lacks.
 //! Services and slices that are marked as headless never leave the server (item 2), and of the Nodes only this
-//! one does.
+//! one does unless a policy speaks of others. Pods and Namespaces are asked for once there is a policy.
 
 mod contact;
 mod strategy;
 #[cfg(test)]
 mod tests;
+mod wants;
 mod watch;
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::task::JoinSet;
 
 use self::contact::Contacts;
+use self::wants::Wants;
 use self::watch::Watch;
-use crate::source::{Closed, Feed, Kind, Object, Update};
+use crate::source::{Closed, Feed, Kind, Object};
 
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const SLICES: &str = "!service.kubernetes.io/headless";
+/// Policy item 44: who has ended is nobody's peer, and its address may be another pod's.
+const PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// There is no way to the API server: it is not known where it is, or as whom to speak to it.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,17 @@ pub struct Watching {
     pub node_name: String,
     /// Value of the label whose Services are served; `None`: those without it (item 1).
     pub service_proxy_name: Option<String>,
+    /// Whether policies are read, and what they are about.
+    pub policies: Policies,
+}
+
+/// Whether policies are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policies {
+    /// They are.
+    Read,
+    /// They are not, and neither are Pods and Namespaces.
+    Left,
 }
 
 impl Watching {
@@ -110,26 +126,27 @@ impl Cluster {
         let Self { client, watching } = self;
         let contacts = Contacts::new(client.clone(), feed.clone());
         let mut tasks = JoinSet::new();
-        let services = Watch::new(Kind::Service, feed.clone(), contacts.clone()).labels(&watching.services());
+        let watch = |kind: Kind| Watch::new(kind, feed.clone(), contacts.clone());
+        let services = watch(Kind::Service).labels(&watching.services());
         tasks.spawn(
             services.run(Api::<Service>::all(client.clone()), |object| Object::Service(object.into())),
         );
-        let slices = Watch::new(Kind::EndpointSlice, feed.clone(), contacts.clone()).labels(SLICES);
+        let slices = watch(Kind::EndpointSlice).labels(SLICES);
         tasks.spawn(
             slices.run(Api::<EndpointSlice>::all(client.clone()), |object| {
                 Object::EndpointSlice(object.into())
             }),
         );
-        let nodes = Watch::new(Kind::Node, feed.clone(), contacts.clone())
-            .fields(&format!("metadata.name={}", watching.node_name));
+        let nodes = watch(Kind::Node).fields(&format!("metadata.name={}", watching.node_name));
         tasks.spawn(nodes.run(Api::<Node>::all(client.clone()), |object| Object::Node(object.into())));
-        let ranges = Watch::new(Kind::ServiceCidr, feed.clone(), contacts.clone()).optional();
-        tasks.spawn(ranges.run(Api::<ServiceCIDR>::all(client), |object| Object::ServiceCidr(object.into())));
-        // Nothing is planned from these two, so nothing is asked for.
-        for kind in [Kind::Namespace, Kind::Pod] {
-            feed.send(Update::Synced(kind)).await?;
+        let ranges = watch(Kind::ServiceCidr).optional();
+        tasks.spawn(
+            ranges.run(Api::<ServiceCIDR>::all(client.clone()), |object| Object::ServiceCidr(object.into())),
+        );
+        if watching.policies == Policies::Read {
+            follow_policies(&mut tasks, &client, &watching.node_name, &watch);
         }
-        tasks.spawn(contacts.probe());
+        tasks.spawn(contacts.clone().probe());
         while let Some(ended) = tasks.join_next().await {
             match ended {
                 Ok(result) => result?,
@@ -138,4 +155,45 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Watches policies, and once there is one, whom they may be about.
+fn follow_policies(
+    tasks: &mut JoinSet<Result<(), Closed>>,
+    client: &Client,
+    node_name: &str,
+    watch: &impl Fn(Kind) -> Watch,
+) {
+    let wants = Wants::new();
+    let policies = watch(Kind::NetworkPolicy).wanting(&wants);
+    tasks.spawn(
+        policies
+            .run(Api::<NetworkPolicy>::all(client.clone()), |object| Object::NetworkPolicy(object.into())),
+    );
+    let kind = GroupVersionKind::gvk("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "clusternetworkpolicies");
+    let policies = watch(Kind::ClusterNetworkPolicy).optional().wanting(&wants);
+    tasks.spawn(policies.run(Api::<DynamicObject>::all_with(client.clone(), &resource), |object| {
+        Object::ClusterNetworkPolicy(object.into())
+    }));
+    let namespaces = watch(Kind::Namespace);
+    let pods = watch(Kind::Pod).fields(PODS);
+    // Those that the other watch of nodes does not bring.
+    let nodes = watch(Kind::Node).fields(&format!("metadata.name!={node_name}")).bringing_nodes(&wants);
+    let (api, wanted) = (Api::<Node>::all(client.clone()), wants.clone());
+    tasks.spawn(async move {
+        wanted.nodes().await;
+        tracing::info!("a policy speaks of nodes: asking for all of them");
+        nodes.run(api, |object| Object::Node(object.into())).await
+    });
+    let client = client.clone();
+    tasks.spawn(async move {
+        wants.pods().await;
+        tracing::info!("there are policies: asking for pods and namespaces");
+        tokio::try_join!(
+            namespaces.run(Api::<Namespace>::all(client.clone()), |object| Object::Namespace(object.into())),
+            pods.run(Api::<Pod>::all(client), |object| Object::Pod(object.into())),
+        )
+        .map(drop)
+    });
 }

@@ -10,6 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::contact::{Contacts, Waited};
 use super::strategy::{Backoff, Listing, status};
+use super::wants::Wants;
 use crate::observe::causes;
 use crate::source::{Closed, Feed, Key, Kind, Object, Update};
 
@@ -24,6 +25,15 @@ enum Need {
     Optional,
 }
 
+/// What the watch has to do with others.
+enum Tie {
+    None,
+    /// What it tells makes others necessary.
+    Wants(Wants),
+    /// It is one of those, and brings the other nodes.
+    Nodes(Wants),
+}
+
 /// The watch of one kind.
 pub(super) struct Watch {
     kind: Kind,
@@ -31,6 +41,7 @@ pub(super) struct Watch {
     contacts: Contacts,
     config: watcher::Config,
     need: Need,
+    tie: Tie,
     known: Known,
 }
 
@@ -88,7 +99,7 @@ impl Known {
 impl Watch {
     pub(super) fn new(kind: Kind, feed: Feed, contacts: Contacts) -> Self {
         let config = watcher::Config::default();
-        Self { kind, feed, contacts, config, need: Need::Required, known: Known::default() }
+        Self { kind, feed, contacts, config, need: Need::Required, tie: Tie::None, known: Known::default() }
     }
 
     pub(super) fn labels(mut self, selector: &str) -> Self {
@@ -103,6 +114,18 @@ impl Watch {
 
     pub(super) fn optional(mut self) -> Self {
         self.need = Need::Optional;
+        self
+    }
+
+    /// Whatever is told makes other kinds necessary.
+    pub(super) fn wanting(mut self, wants: &Wants) -> Self {
+        self.tie = Tie::Wants(wants.clone());
+        self
+    }
+
+    /// These are the nodes that others want.
+    pub(super) fn bringing_nodes(mut self, wants: &Wants) -> Self {
+        self.tie = Tie::Nodes(wants.clone());
         self
     }
 
@@ -152,13 +175,24 @@ impl Watch {
     {
         let (event, value) = self.named(event);
         match (self.known.step(&event), value) {
-            (Step::Put(key), Some(value)) => self.feed.put(key, &object(value)).await,
+            (Step::Put(key), Some(value)) => {
+                let object = object(value);
+                if let Tie::Wants(wants) = &self.tie {
+                    wants.look_at(&object);
+                }
+                self.feed.put(key, &object).await
+            }
             (Step::Delete(key), _) => self.feed.send(Update::Delete(key)).await,
             (Step::Complete(lacking), _) => {
                 for key in lacking {
                     self.feed.send(Update::Delete(key)).await?;
                 }
                 tracing::debug!(kind = self.kind.name(), objects = self.known.told.len(), "listed");
+                match &self.tie {
+                    Tie::None => {}
+                    Tie::Wants(wants) => wants.complete().await,
+                    Tie::Nodes(wants) => wants.nodes_listed(),
+                }
                 self.feed.send(Update::Synced(self.kind)).await
             }
             (Step::Nothing | Step::Put(_), _) => Ok(()),

@@ -194,6 +194,8 @@ fn decode(kind: Kind, value: Value) -> Result<Object, (Option<String>, String)> 
         Kind::Namespace => Object::Namespace(typed(value)?),
         Kind::Pod => Object::Pod(typed(value)?),
         Kind::ServiceCidr => Object::ServiceCidr(typed(value)?),
+        Kind::NetworkPolicy => Object::NetworkPolicy(typed(value)?),
+        Kind::ClusterNetworkPolicy => Object::ClusterNetworkPolicy(typed(value)?),
     })
 }
 
