@@ -170,7 +170,12 @@ async fn follow<D: Dataplane>(
             _ = interrupt.recv() => break,
             () = due(next, earliest) => {
                 let began = Instant::now();
+                let starts = engine.last_write().is_none();
                 next = engine.sync(began);
+                if starts && engine.last_write().is_some() {
+                    // Whoever asks right after a start is told that the start is over.
+                    note = began;
+                }
                 // Counted from the last write: a look at sources that are not there yet delays nothing.
                 earliest = engine.last_write().map_or(earliest, |at| at + min_sync_period);
             }
