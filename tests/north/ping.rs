@@ -11,6 +11,9 @@ use crate::stage::{FAR, OWN, PATIENCE, Stage, WEB, cluster_ips};
 /// A pod, the node's own processes, a host outside with a route to the cluster addresses.
 const CLIENTS: [&str; 3] = ["client", "node-1", "laptop"];
 
+/// `ENOBUFS`: what a node's own sender hears of a packet that is dropped on its way out, over IPv4.
+const UNSENT: &str = "errno 105";
+
 /// What became of a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Said {
@@ -37,6 +40,7 @@ fn hear(stage: &Stage, to: &[IpAddr]) -> Vec<(&'static str, Vec<Said>)> {
             None if tally.answers() == 1 => Said::Reply,
             Some(Failure::Refused) => Said::Unreachable,
             Some(Failure::Timeout) => Said::Silence,
+            Some(Failure::Errno(errno)) if errno == UNSENT => Said::Silence,
             _ => Said::Other,
         });
         (client, said.collect())
