@@ -10,7 +10,21 @@
 //! Names are digests of what they stand for, so a plan depends on nothing but the facts (decision 0020). Nothing here
 //! knows a Service.
 
+mod class;
+mod compile;
+mod digest;
+mod maps;
+mod member;
+mod model;
+mod networks;
+mod pages;
+mod peers;
 mod planner;
+mod room;
+mod rules;
+mod selector;
+mod subject;
+mod verdict;
 mod write;
 
 pub use planner::PolicyPlanner;

@@ -1,60 +1,278 @@
-//! Makes plans, and remembers what they did.
+//! Makes plans, and remembers what they did. The order of the writes is decided here (decision 0020).
+//!
+//! ```text
+//! pages ─► blocks, their flags ─► peers ─► policed ─► epoch ─► deletions of pages that have rested
+//! ```
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proxy_common::policy::{PeerClass, Policed, PolicyFlags, PolicyState, RuleSetId};
+
+use super::maps::{Entry, Maps};
+use super::model::Model;
+use super::pages::{Missing, Pages};
+use super::room;
+use super::verdict::verdicts;
 use super::write::{
     PolicyActual, PolicyCapacity, PolicyNames, PolicyPlan, PolicyRefusal, PolicyUsage, PolicyWrite,
 };
 use crate::plan::Tick;
-use crate::world::World;
+use crate::world::{Touched, World};
 
 /// Plans the maps of policies; beside [`crate::Planner`], over the same world.
 #[derive(Debug)]
 pub struct PolicyPlanner {
     capacity: PolicyCapacity,
+    model: Model,
+    pages: Pages,
+    /// What the kernel holds.
+    actual: Maps,
+    state: PolicyState,
+    /// Entries that a write failed for: what they are is not known.
+    doubtful: BTreeSet<Entry>,
+    /// The entry of `policy` is not known.
+    state_doubtful: bool,
+    /// The next plan looks at everything.
+    whole: bool,
+    refusals: Vec<PolicyRefusal>,
+    policies: u32,
+    named: BTreeSet<RuleSetId>,
+    version: u64,
 }
 
 impl PolicyPlanner {
     /// A planner for empty maps.
     pub fn new(capacity: PolicyCapacity) -> Self {
-        Self { capacity }
+        Self {
+            capacity,
+            model: Model::default(),
+            pages: Pages::default(),
+            actual: Maps::default(),
+            state: PolicyState::default(),
+            doubtful: BTreeSet::new(),
+            state_doubtful: false,
+            whole: true,
+            refusals: Vec::new(),
+            policies: 0,
+            named: BTreeSet::new(),
+            version: 0,
+        }
     }
 
     /// Takes what the kernel holds as the state that plans start from: after a restart, and whenever there is doubt
     /// about it. Writes that are still running must have ended.
-    pub fn adopt(&mut self, _actual: PolicyActual) {}
+    pub fn adopt(&mut self, actual: PolicyActual) {
+        let PolicyActual { v4, v6, verdicts, state } = actual;
+        self.pages = Pages::adopt(verdicts);
+        self.actual = Maps::default();
+        self.actual.add(v4);
+        self.actual.add(v6);
+        let own = PolicyFlags::BLOCKS4.with(PolicyFlags::BLOCKS6);
+        self.state = PolicyState { epoch: state.epoch, flags: PolicyFlags(state.flags.0 & own.0) };
+        self.doubtful.clear();
+        self.state_doubtful = false;
+        self.whole = true;
+    }
 
     /// What must be written so that the kernel judges by this world. Empty until [`World::is_guarded`]: what was
     /// adopted stays as it is until then.
-    pub fn plan(&mut self, world: &mut World, _now: Tick) -> PolicyPlan {
-        let _ = world.take_touched();
-        let _ = self.capacity;
-        PolicyPlan::default()
+    pub fn plan(&mut self, world: &mut World, now: Tick) -> PolicyPlan {
+        if !world.is_guarded() {
+            return PolicyPlan::default();
+        }
+        let mut touched = world.take_touched();
+        touched.whole |= std::mem::take(&mut self.whole);
+        self.policies = count(world.network_policies().count() + world.cluster_policies().count());
+        if !self.is_in_doubt() {
+            self.pages.release(now);
+        }
+        if touched.whole {
+            self.model.moved.extend(self.actual.peers.keys());
+        }
+        self.update(world, &touched, now);
+        let mut missing = self.pages.missing(&self.model);
+        let mut refused = Vec::new();
+        if !self.refusals.is_empty() || !self.has_room_for(&missing) {
+            refused = self.find_room(world, now);
+            missing = self.pages.missing(&self.model);
+        }
+        PolicyPlan { refused, ..self.write(missing, now) }
+    }
+
+    fn update(&mut self, world: &World, touched: &Touched, now: Tick) {
+        self.model.update(world, touched, self.pages.known_sets());
+        self.pages.rest(&self.model, now);
+    }
+
+    fn has_room_for(&self, missing: &[Missing]) -> bool {
+        let more: usize = missing.iter().map(|missing| missing.pages.len()).sum();
+        self.pages.entries() + more <= self.capacity.verdicts as usize
+            && room::lacking_entries(&self.model, self.capacity).is_none()
+    }
+
+    /// Refuses policies if there is no room for all; returns the refusals that are new.
+    fn find_room(&mut self, world: &World, now: Tick) -> Vec<PolicyRefusal> {
+        let refusals = room::refusals(world, self.capacity);
+        let refused = refusals.iter().map(|refusal| refusal.policy.clone()).collect();
+        if self.model.refused != refused {
+            self.model.refused = refused;
+            self.update(world, &Touched { whole: true, ..Touched::default() }, now);
+        }
+        let before = std::mem::replace(&mut self.refusals, refusals);
+        self.refusals.iter().filter(|refusal| !before.contains(refusal)).cloned().collect()
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        !self.doubtful.is_empty() || self.state_doubtful
+    }
+
+    /// The writes from what is held to what is wanted.
+    fn write(&mut self, missing: Vec<Missing>, now: Tick) -> PolicyPlan {
+        let mut writes = self.pages.fill(&self.model, missing);
+        let is_full = self.pages.entries() > self.capacity.verdicts as usize;
+        if is_full {
+            // No room for old and new side by side: the old go first, and what they allowed is denied for a moment.
+            self.pages.release(Tick(u64::MAX));
+            let mut first = self.pages.sweep(&self.model);
+            first.extend(writes.into_iter().filter(|write| self.pages.still_wants(write)));
+            writes = first;
+        }
+        let moved = std::mem::take(&mut self.model.moved);
+        let wanted = &self.model.maps;
+        let blocks = self.doubted(self.actual.changed_blocks(wanted), |e| matches!(e, Entry::Block(_)));
+        let peers = self.doubted(self.actual.changed_peers(wanted, &moved), |e| matches!(e, Entry::Peer(_)));
+        let policed = self.doubted(self.actual.changed_policed(wanted), |e| matches!(e, Entry::Policed(_)));
+        let judged_anew = !self.doubtful.is_empty() || self.changes_a_verdict([&blocks, &peers, &policed]);
+        self.doubtful.clear();
+        self.write_entries(blocks, &mut writes);
+        self.write_state(self.state.epoch, self.state.flags.with(self.model.maps.flags()), &mut writes);
+        self.write_entries(peers, &mut writes);
+        self.write_entries(policed, &mut writes);
+        let epoch = if judged_anew { next_epoch(self.state.epoch) } else { self.state.epoch };
+        self.write_state(epoch, self.model.maps.flags(), &mut writes);
+        writes.append(&mut self.pages.sweep(&self.model));
+        self.model.forget(&self.pages.resting_sets, &self.pages.resting_classes);
+        self.count_names();
+        // What was released early has not been forgotten in the classes yet.
+        let next_release = if is_full { Some(now) } else { self.pages.next_release() };
+        PolicyPlan { writes, refused: Vec::new(), next_release }
+    }
+
+    /// These entries, and those of a kind that a write failed for.
+    fn doubted(&self, mut entries: Vec<Entry>, is_kind: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let more = self.doubtful.iter().filter(|entry| is_kind(entry) && !entries.contains(entry));
+        entries.extend(more.copied().collect::<Vec<_>>());
+        entries
+    }
+
+    fn write_entries(&mut self, entries: Vec<Entry>, writes: &mut Vec<PolicyWrite>) {
+        for entry in entries {
+            writes.extend(self.model.maps.write(entry));
+            self.actual.take(entry, &self.model.maps);
+        }
+    }
+
+    fn write_state(&mut self, epoch: u32, flags: PolicyFlags, writes: &mut Vec<PolicyWrite>) {
+        let state = PolicyState { epoch, flags };
+        if state != self.state || std::mem::take(&mut self.state_doubtful) {
+            self.state = state;
+            writes.push(PolicyWrite::State(state));
+        }
+    }
+
+    /// Some connection may be judged otherwise once these are written: blocks, peers, policed.
+    fn changes_a_verdict(&self, [blocks, peers, policed]: [&[Entry]; 3]) -> bool {
+        let wanted = &self.model.maps;
+        if self.actual.policed.is_empty() && wanted.policed.is_empty() {
+            return false;
+        }
+        let rules = |maps: &Maps, entry: &Entry| match entry {
+            Entry::Policed(addr) => maps.policed.get(addr).map(|value| (value.egress, value.ingress)),
+            Entry::Peer(_) | Entry::Block(_) => None,
+        };
+        let mut alike = BTreeMap::new();
+        policed.iter().any(|entry| rules(&self.actual, entry) != rules(wanted, entry))
+            || blocks.iter().chain(peers).any(|entry| {
+                let pair = (self.actual.class(*entry), wanted.class(*entry));
+                !*alike.entry(pair).or_insert_with(|| self.are_alike(pair))
+            })
+    }
+
+    /// No rule set that is in use tells the two classes apart.
+    fn are_alike(&self, (one, other): (PeerClass, PeerClass)) -> bool {
+        let (Some(one), Some(other)) = (self.model.class(one), self.model.class(other)) else { return false };
+        let sets = self.model.live_sets();
+        one == other
+            || sets
+                .iter()
+                .filter_map(|id| self.model.sets.get(id.0))
+                .all(|set| verdicts(set, &one).agrees_with(&verdicts(set, &other)))
     }
 
     /// A write of the last plan was not made. It is tried again by the next plan.
-    pub fn failed(&mut self, _write: &PolicyWrite) {}
+    pub fn failed(&mut self, write: &PolicyWrite) {
+        match write {
+            PolicyWrite::PutVerdict { key, .. } => self.pages.put_failed(*key),
+            PolicyWrite::DeleteVerdict { key } => self.pages.deletion_failed(*key),
+            PolicyWrite::State(_) => self.state_doubtful = true,
+            PolicyWrite::V4(_) | PolicyWrite::V6(_) => self.doubtful.extend(Entry::of(write)),
+        }
+    }
+
+    fn count_names(&mut self) {
+        let named = self.model.sets.iter().map(|(id, _)| RuleSetId(id)).collect();
+        if self.named != named {
+            self.named = named;
+            self.version += 1;
+        }
+    }
 
     /// What the ids in the maps stand for.
     pub fn names(&self) -> PolicyNames {
-        PolicyNames::default()
+        let mut rules = BTreeMap::new();
+        let mut rule_sets = Vec::new();
+        for (id, set) in self.model.sets.iter() {
+            rule_sets.push((RuleSetId(id), set.policies.clone()));
+            rules.extend(set.rules().map(|rule| (rule.id, rule.name.clone())));
+        }
+        PolicyNames { rules: rules.into_iter().collect(), rule_sets }
     }
 
     /// Counts the changes of [`PolicyPlanner::names`]: write them down again when it differs.
     pub fn names_version(&self) -> u64 {
-        0
+        self.version
     }
 
     /// Everything that is refused now.
     pub fn refusals(&self) -> impl Iterator<Item = &PolicyRefusal> {
-        std::iter::empty()
+        self.refusals.iter()
     }
 
     /// How much there is, for metrics.
     pub fn usage(&self) -> PolicyUsage {
-        PolicyUsage::default()
+        PolicyUsage {
+            policies: self.policies,
+            rule_sets: count(self.model.live_sets().len()),
+            classes: count(self.model.live_classes().len()),
+            verdicts: count(self.pages.entries()),
+            policed: count(self.actual.policed.len()),
+            peers: count(self.actual.peers.len()),
+            blocks: count(self.actual.blocks.len()),
+        }
     }
 
-    /// Devices of pods under a policy, which need the hooks of the packet road.
-    pub fn devices(&self) -> std::collections::BTreeSet<u32> {
-        std::collections::BTreeSet::new()
+    /// Addresses that are judged, as far as the kernel was told; each with the device that needs the hooks for it.
+    pub fn policed(&self) -> &BTreeMap<IpAddr, Policed> {
+        &self.actual.policed
     }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Zero is never come back to: a connection of an earlier epoch could take it for its own.
+fn next_epoch(epoch: u32) -> u32 {
+    epoch.checked_add(1).unwrap_or(1)
 }

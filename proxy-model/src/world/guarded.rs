@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{Changed, One, World, each, store};
-use crate::fact::{Change, ClusterPolicy, Kind, Name, Namespace, NetworkPolicy, Object, ObjectKey, Pod};
+use crate::fact::{
+    Change, ClusterPolicy, Kind, Name, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod,
+};
 
 /// Facts that only policies are made of, and which of all facts that they depend on were touched.
 #[derive(Debug, Default)]
@@ -60,6 +62,11 @@ impl World {
     /// One Pod.
     pub fn pod_at(&self, key: &ObjectKey) -> Option<&Pod> {
         self.pods.get(key)
+    }
+
+    /// One Node.
+    pub fn node_at(&self, name: &Name) -> Option<&Node> {
+        self.nodes.get(&ObjectKey::cluster_wide(name.clone()))
     }
 
     /// One Namespace.

@@ -1,0 +1,247 @@
+//! Which pages of verdicts there are: for every rule set and every class that something names, or named a moment ago.
+//!
+//! A page never changes: its key is a digest of what it is made from. So it is written before anything names it, and goes
+//! a while after nothing does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy_common::policy::{PeerClass, RuleSetId, VerdictKey, VerdictPage};
+
+use super::class::Class;
+use super::model::Model;
+use super::rules::RuleSet;
+use super::verdict::verdicts;
+use super::write::PolicyWrite;
+use crate::plan::{GRACE_MILLIS, Tick};
+
+/// A rule set and a class.
+pub(super) type Pair = (RuleSetId, PeerClass);
+
+/// What is known about the pages in the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// Pages that there are.
+    held: BTreeMap<Pair, u16>,
+    /// Keys without the first page: of a life that ended between two writes.
+    strays: BTreeSet<VerdictKey>,
+    /// Rule sets and classes of which every pair has been looked at.
+    sets: BTreeSet<RuleSetId>,
+    classes: BTreeSet<PeerClass>,
+    /// Pairs that a write failed for.
+    doubtful: BTreeSet<Pair>,
+    /// Until when nothing that named them may still be under way.
+    pub(super) resting_sets: BTreeMap<RuleSetId, Tick>,
+    pub(super) resting_classes: BTreeMap<PeerClass, Tick>,
+    entries: usize,
+}
+
+impl Pages {
+    /// Takes what the kernel holds.
+    pub(super) fn adopt(verdicts: Vec<(VerdictKey, u16)>) -> Self {
+        let mut all: BTreeMap<Pair, BTreeMap<u32, u16>> = BTreeMap::new();
+        for (key, pages) in verdicts {
+            all.entry((key.rules, key.peer)).or_default().insert(key.page, pages);
+        }
+        let mut adopted = Self::default();
+        for ((rules, peer), pages) in all {
+            let wanted = pages.get(&0).copied().unwrap_or_default();
+            let is_whole = wanted > 0
+                && pages.len() == usize::from(wanted)
+                && pages.keys().all(|page| *page < u32::from(wanted));
+            if is_whole {
+                adopted.held.insert((rules, peer), wanted);
+                adopted.entries += pages.len();
+            } else {
+                adopted.strays.extend(pages.keys().map(|page| VerdictKey::new(rules, peer, *page)));
+            }
+        }
+        adopted
+    }
+
+    /// Entries of the map.
+    pub(super) fn entries(&self) -> usize {
+        self.entries + self.strays.len()
+    }
+
+    /// What nothing names any more rests from now on; what is named again does not.
+    pub(super) fn rest(&mut self, model: &Model, now: Tick) {
+        let (sets, classes) = (model.live_sets(), model.live_classes());
+        let until = now.after(GRACE_MILLIS);
+        let held_sets = self.held.keys().map(|(set, _)| *set).filter(|set| !sets.contains(set));
+        let known_sets = self.sets.iter().copied().filter(|set| !sets.contains(set));
+        for set in held_sets.chain(known_sets) {
+            self.resting_sets.entry(set).or_insert(until);
+        }
+        let held_classes = self.held.keys().map(|(_, class)| *class).filter(|class| !classes.contains(class));
+        let known_classes = self.classes.iter().copied().filter(|class| !classes.contains(class));
+        for class in held_classes.chain(known_classes) {
+            self.resting_classes.entry(class).or_insert(until);
+        }
+        self.resting_sets.retain(|set, _| !sets.contains(set));
+        self.resting_classes.retain(|class, _| !classes.contains(class));
+    }
+
+    /// What has rested long enough is forgotten; its pages are in [`Pages::sweep`] then.
+    pub(super) fn release(&mut self, now: Tick) {
+        let Self { sets, classes, resting_sets, resting_classes, .. } = self;
+        resting_sets.retain(|set, until| {
+            let rests = *until > now;
+            if !rests {
+                sets.remove(set);
+            }
+            rests
+        });
+        resting_classes.retain(|class, until| {
+            let rests = *until > now;
+            if !rests {
+                classes.remove(class);
+            }
+            rests
+        });
+    }
+
+    /// The next moment at which something has rested long enough.
+    pub(super) fn next_release(&self) -> Option<Tick> {
+        self.resting_sets.values().chain(self.resting_classes.values()).min().copied()
+    }
+
+    /// Rule sets that live, or did a moment ago: they still want to be asked.
+    pub(super) fn known_sets(&self) -> &BTreeSet<RuleSetId> {
+        &self.sets
+    }
+
+    /// Pages that are not there yet, for all that is named or rests.
+    pub(super) fn missing(&self, model: &Model) -> Vec<Missing> {
+        let sets: BTreeSet<_> =
+            model.live_sets().into_iter().chain(self.resting_sets.keys().copied()).collect();
+        let classes = self.all_classes(model);
+        let mut missing = Vec::new();
+        for id in sets {
+            let Some(set) = model.sets.get(id.0) else { continue };
+            let asked = Asked::of(set);
+            let is_known = self.sets.contains(&id);
+            for (class_id, class) in &classes {
+                let pair = (id, *class_id);
+                let is_known = is_known && self.classes.contains(class_id) && !self.doubtful.contains(&pair);
+                if is_known || !asked.may_say_something_about(class) {
+                    continue;
+                }
+                let pages = verdicts(set, class).pages();
+                let count = u16::try_from(pages.len()).unwrap_or(u16::MAX);
+                if count > 0 && self.held.get(&pair) != Some(&count) {
+                    missing.push(Missing { pair, pages });
+                }
+            }
+        }
+        missing
+    }
+
+    fn all_classes(&self, model: &Model) -> Vec<(PeerClass, Class)> {
+        let ids = model.live_classes().into_iter().chain(self.resting_classes.keys().copied());
+        let ids: BTreeSet<_> = ids.collect();
+        ids.into_iter().filter_map(|id| Some((id, model.class(id)?))).collect()
+    }
+
+    /// Writes the pages that are missing. Nothing names them before the plan's later writes.
+    pub(super) fn fill(&mut self, model: &Model, missing: Vec<Missing>) -> Vec<PolicyWrite> {
+        let mut writes = Vec::new();
+        for Missing { pair, pages } in missing {
+            // The first page last: whoever finds it finds all.
+            for (number, page) in pages.iter().enumerate().rev() {
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                let key = VerdictKey::new(pair.0, pair.1, number);
+                self.strays.remove(&key);
+                writes.push(PolicyWrite::PutVerdict { key, page: Box::new(*page) });
+            }
+            let count = u16::try_from(pages.len()).unwrap_or(u16::MAX);
+            let before = self.held.insert(pair, count).unwrap_or_default();
+            self.entries = (self.entries + pages.len()).saturating_sub(usize::from(before));
+        }
+        self.sets = model.live_sets().into_iter().chain(self.resting_sets.keys().copied()).collect();
+        self.classes = self.all_classes(model).into_iter().map(|(id, _)| id).collect();
+        self.doubtful.clear();
+        writes
+    }
+
+    /// Deletes pages that nothing names or named a while ago.
+    pub(super) fn sweep(&mut self, model: &Model) -> Vec<PolicyWrite> {
+        let (sets, classes) = (model.live_sets(), model.live_classes());
+        let stays = |(set, class): &Pair| {
+            (sets.contains(set) || self.resting_sets.contains_key(set))
+                && (classes.contains(class) || self.resting_classes.contains_key(class))
+        };
+        let gone: Vec<_> = self.held.iter().filter(|(pair, _)| !stays(pair)).map(|(k, v)| (*k, *v)).collect();
+        let mut writes = Vec::new();
+        for ((set, class), count) in gone {
+            self.held.remove(&(set, class));
+            self.entries = self.entries.saturating_sub(usize::from(count));
+            // The first page first: without it the others are not looked for.
+            let keys = (0..u32::from(count)).map(|page| VerdictKey::new(set, class, page));
+            writes.extend(keys.map(|key| PolicyWrite::DeleteVerdict { key }));
+        }
+        let strays = std::mem::take(&mut self.strays);
+        writes.extend(strays.into_iter().map(|key| PolicyWrite::DeleteVerdict { key }));
+        writes
+    }
+
+    /// It is no page, or one that is still held.
+    pub(super) fn still_wants(&self, write: &PolicyWrite) -> bool {
+        match write {
+            PolicyWrite::PutVerdict { key, .. } => self.held.contains_key(&(key.rules, key.peer)),
+            PolicyWrite::DeleteVerdict { .. }
+            | PolicyWrite::State(_)
+            | PolicyWrite::V4(_)
+            | PolicyWrite::V6(_) => true,
+        }
+    }
+
+    /// A write of a page failed.
+    pub(super) fn put_failed(&mut self, key: VerdictKey) {
+        let pair = (key.rules, key.peer);
+        if let Some(count) = self.held.remove(&pair) {
+            self.entries = self.entries.saturating_sub(usize::from(count));
+            self.strays.extend((0..u32::from(count)).map(|page| VerdictKey::new(key.rules, key.peer, page)));
+        }
+        self.doubtful.insert(pair);
+    }
+
+    /// A deletion failed.
+    pub(super) fn deletion_failed(&mut self, key: VerdictKey) {
+        self.strays.insert(key);
+    }
+}
+
+/// Pages that a pair needs.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pair: Pair,
+    pub(super) pages: Vec<VerdictPage>,
+}
+
+/// What a rule set asks about a class before it says something else than "no".
+struct Asked {
+    everybody: bool,
+    peers: BTreeSet<super::peers::PeersId>,
+}
+
+impl Asked {
+    fn of(set: &RuleSet) -> Self {
+        Self { everybody: set.is_for_everybody(), peers: set.peers() }
+    }
+
+    fn may_say_something_about(&self, class: &Class) -> bool {
+        self.everybody || class.peers.iter().any(|id| self.peers.contains(id))
+    }
+}
+
+/// Pages that the rule sets and classes of a model need, without any that rest.
+pub(super) fn demand(model: &Model) -> usize {
+    let classes: Vec<_> = model.live_classes().into_iter().filter_map(|id| model.class(id)).collect();
+    let sets = model.live_sets();
+    let of = |set: &RuleSet| -> usize {
+        let asked = Asked::of(set);
+        let about = classes.iter().filter(|class| asked.may_say_something_about(class));
+        about.map(|class| verdicts(set, class).pages().len()).sum()
+    };
+    sets.iter().filter_map(|id| model.sets.get(id.0)).map(|set| of(set)).sum()
+}
