@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use regex::Regex;
 use tests::cluster::binary::ClusterBinary;
 use tests::cluster::kube_proxy::Mode;
 use tests::cluster::{Implementation, Road};
+use tests::upstream::conformance::{Conformance, Verdict};
 use tests::upstream::ledger::{Entry, Ledger};
 use tests::upstream::spec::{self, Choice, Company, Outcome, Spec};
 use tests::upstream::table::{self, Column};
@@ -32,15 +34,24 @@ enum Way {
     Packet,
 }
 
+/// Whose tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Kubernetes' sig-network specs
+    Network,
+    /// The conformance tests of ClusterNetworkPolicy; --focus and --skip are for their names
+    Cnp,
+}
+
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask e2e", about = "Runs Kubernetes' own sig-network specs in the lab")]
 struct Options {
-    /// Only specs whose name matches this regular expression
-    #[arg(
-        long,
-        default_value = "sig-network.*(Services|Networking|EndpointSlice|Traffic Distribution|Conntrack|KubeProxy|HostPort|Dual)"
-    )]
-    focus: String,
+    /// Whose tests
+    #[arg(long, value_enum, default_value = "network")]
+    suite: Suite,
+    /// Only specs whose name matches this regular expression [default: all about Services, or all of another suite]
+    #[arg(long)]
+    focus: Option<String>,
     /// No specs whose name matches this one
     #[arg(long)]
     skip: Option<String>,
@@ -73,6 +84,10 @@ struct Options {
     hold: bool,
 }
 
+/// What is run of sig-network's specs if nothing else is asked for.
+const SERVICES: &str =
+    "sig-network.*(Services|Networking|EndpointSlice|Traffic Distribution|Conntrack|KubeProxy|HostPort|Dual)";
+
 const COLUMNS: [(&str, &str); 3] = [
     ("Sluice, sockets", "sluice-socket"),
     ("Sluice, packets", "sluice-packet"),
@@ -80,6 +95,11 @@ const COLUMNS: [(&str, &str); 3] = [
 ];
 
 impl Options {
+    /// Whether a test is still to be run.
+    fn due(&self, ledger: &Ledger, name: &str) -> bool {
+        self.again || ledger.get(name).is_none_or(|entry| failed(&entry.outcome))
+    }
+
     fn implementation(&self) -> (Implementation, &'static str) {
         match (self.implementation, self.road) {
             (Server::Sluice, Way::Socket) => (Implementation::Sluice(Road::Socket), COLUMNS[0].1),
@@ -107,7 +127,11 @@ fn run(options: &Options) -> Result<bool> {
     if options.table {
         return write_table(&folder).map(|()| true);
     }
-    let choice = Choice { focus: Some(options.focus.clone()), skip: options.skip.clone() };
+    if options.suite == Suite::Cnp {
+        return conformance(options, &folder);
+    }
+    let focus = options.focus.clone().unwrap_or_else(|| SERVICES.to_owned());
+    let choice = Choice { focus: Some(focus), skip: options.skip.clone() };
     let specs = spec::list(&ClusterBinary::build_suite()?, &choice, &folder)?;
     if specs.is_empty() {
         bail!("no spec is called like that");
@@ -118,15 +142,13 @@ fn run(options: &Options) -> Result<bool> {
     }
     let (implementation, column) = options.implementation();
     let mut ledger = Ledger::open(&folder.join(format!("{column}.jsonl")))?;
-    let due =
-        |spec: &&Spec| options.again || ledger.get(&spec.name).is_none_or(|entry| failed(&entry.outcome));
-    let due: Vec<Spec> = specs.iter().filter(due).cloned().collect();
+    let due: Vec<Spec> = specs.iter().filter(|spec| options.due(&ledger, &spec.name)).cloned().collect();
     println!("{} specs, {} of them to run", specs.len(), due.len());
     if !due.is_empty() || options.hold {
         let logs = folder.join(column);
         fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
         let begin = Instant::now();
-        let upstream = Upstream::up(implementation, NodeCount::new(options.nodes)?)?;
+        let upstream = Upstream::up(implementation, NodeCount::new(options.nodes)?, None)?;
         println!(
             "{:6.1}s the cluster is up; its logs are in {}",
             begin.elapsed().as_secs_f64(),
@@ -134,15 +156,67 @@ fn run(options: &Options) -> Result<bool> {
         );
         let result = play(&upstream, due, &mut ledger, options, &logs);
         if options.hold {
-            println!("KUBECONFIG={}; Enter ends it", upstream.kubeconfig().display());
-            std::io::stdin().read_line(&mut String::new())?;
+            wait_for_enter(&upstream)?;
         }
         keep_logs(&upstream, &logs);
         upstream.down()?;
         result?;
     }
     write_table(&folder)?;
-    Ok(report(&specs, &ledger))
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    Ok(report(&names, &ledger))
+}
+
+/// The conformance tests of ClusterNetworkPolicy, in one process: they share their pods. Answers whether none failed.
+fn conformance(options: &Options, folder: &Path) -> Result<bool> {
+    let suite = Conformance::build()?;
+    let wanted = |expression: &Option<String>| expression.as_deref().map(Regex::new).transpose();
+    let (focus, skip) = (wanted(&options.focus)?, wanted(&options.skip)?);
+    let mut names = suite.list()?;
+    names.retain(|name| focus.as_ref().is_none_or(|focus| focus.is_match(name)));
+    names.retain(|name| !skip.as_ref().is_some_and(|skip| skip.is_match(name)));
+    if options.list {
+        names.iter().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
+    let (implementation, column) = options.implementation();
+    let mut ledger = Ledger::open(&folder.join(format!("{column}.jsonl")))?;
+    let due: Vec<String> = names.iter().filter(|name| options.due(&ledger, name)).cloned().collect();
+    println!("{} tests, {} of them to run", names.len(), due.len());
+    if !due.is_empty() || options.hold {
+        let logs = folder.join(column);
+        fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
+        let nodes = NodeCount::new(options.nodes)?;
+        let upstream = Upstream::up(implementation, nodes, Some(&suite.definition()?))?;
+        let deadline = options.deadline * u32::try_from(due.len())?;
+        let log = logs.join("cluster-network-policy.log");
+        let verdicts = suite.run(&upstream, &due, deadline, &log);
+        if options.hold {
+            wait_for_enter(&upstream)?;
+        }
+        keep_logs(&upstream, &logs);
+        upstream.down()?;
+        for (name, Verdict { outcome, took }) in verdicts? {
+            println!("{name} ({:.0} s) {}", took.as_secs_f64(), told(&outcome, &log));
+            ledger.enter(&name, Entry { outcome, took })?;
+        }
+    }
+    write_table(folder)?;
+    Ok(report(&names, &ledger))
+}
+
+fn wait_for_enter(upstream: &Upstream) -> Result<()> {
+    println!("KUBECONFIG={}; Enter ends it", upstream.kubeconfig().display());
+    std::io::stdin().read_line(&mut String::new()).map(drop).context("waiting for Enter")
+}
+
+fn told(outcome: &Outcome, log: &Path) -> String {
+    match outcome {
+        Outcome::Passed => "passed".to_owned(),
+        Outcome::Skipped(why) => format!("skipped: {why}"),
+        Outcome::Failed(why) => format!("FAILED: {why}\n        {}", log.display()),
+        Outcome::TimedOut => format!("TIMED OUT\n        {}", log.display()),
+    }
 }
 
 fn failed(outcome: &Outcome) -> bool {
@@ -212,12 +286,7 @@ impl Stage<'_> {
         let took = begin.elapsed();
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.done += 1;
-        let told = match &outcome {
-            Outcome::Passed => "passed".to_owned(),
-            Outcome::Skipped(why) => format!("skipped: {why}"),
-            Outcome::Failed(why) => format!("FAILED: {why}\n        {}", log.display()),
-            Outcome::TimedOut => format!("TIMED OUT\n        {}", log.display()),
-        };
+        let told = told(&outcome, &log);
         println!(
             "{:6.0}s {}/{} {} ({:.0} s) {told}",
             self.begin.elapsed().as_secs_f64(),
@@ -259,9 +328,9 @@ fn write_table(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn report(specs: &[Spec], ledger: &Ledger) -> bool {
+fn report(names: &[impl AsRef<str>], ledger: &Ledger) -> bool {
     let count = |wanted: fn(&Outcome) -> bool| {
-        let outcomes = specs.iter().filter_map(|spec| ledger.get(&spec.name));
+        let outcomes = names.iter().filter_map(|name| ledger.get(name.as_ref()));
         outcomes.filter(|entry| wanted(&entry.outcome)).count()
     };
     let (passed, lost) = (count(|outcome| *outcome == Outcome::Passed), count(failed));

@@ -13,6 +13,7 @@
 //!
 //! It knows how these are put together and how a spec is run; what a spec asks, only upstream knows.
 
+pub mod conformance;
 mod dns;
 mod kubelet;
 pub mod ledger;
@@ -21,7 +22,7 @@ pub mod spec;
 pub mod table;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,11 +91,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Brings up nodes, control plane, kubelets, on every node the implementation, and DNS.
+    /// Brings up nodes, control plane, kubelets, on every node the implementation, and DNS. The objects of `before` are there
+    /// before the implementation is.
     ///
     /// # Errors
     /// Says which step failed; what was made until then goes again.
-    pub fn up(implementation: Implementation, nodes: NodeCount) -> Result<Self> {
+    pub fn up(implementation: Implementation, nodes: NodeCount, before: Option<&str>) -> Result<Self> {
         let (binary, suite) = (ClusterBinary::build()?, ClusterBinary::build_suite()?);
         programs::build(Package::Lab)?;
         programs::build(Package::Agent)?;
@@ -110,6 +112,9 @@ impl Upstream {
         // kubectl runs here, outside of the lab.
         let kubectl = Self::kubectl_of(&lab, &control)?;
         kubectl.apply(&node::objects(&topology).to_string()).context("making the Nodes")?;
+        if let Some(objects) = before {
+            kubectl.apply(objects)?;
+        }
         let landlord = Landlord::start(Arc::clone(&lab))?;
         let kubelets = Kubelet::start_all(&lab, &suite, &control, landlord.socket())?;
         // It waits for its Node's addresses, which the kubelet reports.
@@ -147,7 +152,12 @@ impl Upstream {
     /// # Errors
     /// The lab is gone.
     pub fn suite(&self, name: &str) -> Result<Command> {
-        let mut command = self.lab.place(CONTROL)?.command(&self.suite.program(name).to_string_lossy())?;
+        self.beside_control(&self.suite.program(name))
+    }
+
+    /// Any other program likewise.
+    fn beside_control(&self, program: &Path) -> Result<Command> {
+        let mut command = self.lab.place(CONTROL)?.command(&program.to_string_lossy())?;
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.binary.folder().display()));
         command.env("KUBECONFIG", self.control.kubeconfig(User::Admin));

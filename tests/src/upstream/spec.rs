@@ -122,7 +122,7 @@ impl Spec {
 }
 
 /// Kills the child and its own children when time is up.
-fn ends_within(child: &mut Child, patience: Duration) -> Result<bool> {
+pub(super) fn ends_within(child: &mut Child, patience: Duration) -> Result<bool> {
     let end = Instant::now() + patience;
     while Instant::now() < end {
         if child.try_wait().context("waiting for the suite")?.is_some() {

@@ -18,6 +18,7 @@ func agentRole() *rbacv1.ClusterRole {
 			{APIGroups: []string{""}, Verbs: read, Resources: []string{"services", "nodes", "namespaces", "pods"}},
 			{APIGroups: []string{"discovery.k8s.io"}, Verbs: read, Resources: []string{"endpointslices"}},
 			{APIGroups: []string{"networking.k8s.io"}, Verbs: read, Resources: []string{"networkpolicies", "servicecidrs"}},
+			{APIGroups: []string{"policy.networking.k8s.io"}, Verbs: read, Resources: []string{"clusternetworkpolicies"}},
 			{APIGroups: []string{"events.k8s.io"}, Verbs: []string{"create"}, Resources: []string{"events"}},
 		},
 	}
