@@ -351,8 +351,8 @@ specs! {
         "agent" => "kernel, proxyctl", "the same for IPv6";
     "verdicts" SparseHash Both VERDICT_KEY => VERDICT_PAGE, limits::VERDICTS,
         "agent" => "kernel, proxyctl", "rule set and class → what the rules say about ports; never changes under its key";
-    "policy" Array Both plain!(u32) => POLICY_STATE, 1,
-        "agent" => "kernel, proxyctl", "the epoch of the policies and what of these maps is in use";
+    "policy" MappedArray Both plain!(u32) => POLICY_STATE, 1,
+        "agent; proxyctl, through memory (who listens)" => "kernel, proxyctl", "the epoch of the policies and what of these maps is in use";
     "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
         "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
     "notices" Ring Both NONE => NOTICE, limits::NOTICES,

@@ -1,7 +1,7 @@
 //! The maps of policies. Knows layouts, nothing of rules or packets.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuHashMap, RingBuf},
 };
@@ -37,9 +37,9 @@ static BLOCKS6: LpmTrie<Prefix<Addr6>, PeerClass> =
 pub static VERDICTS: HashMap<VerdictKey, VerdictPage> =
     HashMap::with_max_entries(limits::VERDICTS, BPF_F_NO_PREALLOC);
 
-/// The epoch of the policies: one entry.
+/// The epoch of the policies: one entry. Who listens sets its flag in memory, so that no write of the agent is undone.
 #[map(name = "policy")]
-pub static POLICY: Array<PolicyState> = Array::with_max_entries(1, 0);
+pub static POLICY: Array<PolicyState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Packets denied by each rule.
 #[map(name = "denials")]
