@@ -7,6 +7,7 @@ mod dump;
 mod explain;
 mod flow;
 mod map;
+mod monitor;
 mod output;
 mod policy;
 mod reader;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use explain::{ExplainArgs, ProtoArg};
+pub use monitor::MonitorArgs;
 pub use output::Format;
 
 use reader::Reader;
@@ -70,6 +72,8 @@ pub enum Command {
     Policy(PolicyCommand),
     /// What the policies make of a connection, and which rule decides
     Explain(ExplainArgs),
+    /// What becomes of packets and new connections from now on, until interrupted
+    Monitor(MonitorArgs),
     /// What became of packets and socket calls, and why
     #[command(subcommand, visible_alias = "counters")]
     Counter(CounterCommand),
@@ -165,6 +169,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
         Command::Policy(PolicyCommand::List) => output.rows(&policy::list(&reader)?),
         Command::Policy(PolicyCommand::Get { policy }) => output.one(&policy::get(&reader, policy)?),
         Command::Explain(args) => explain::run(&reader, args, *output),
+        Command::Monitor(args) => monitor::run(&reader, args, *output).map(|()| String::new()),
         Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader)?),
         Command::Map(MapCommand::List) => output.rows(&map::list(&reader)?),
         Command::Map(MapCommand::Dump { name }) => output.one(&dump::dump(&reader, name)?),

@@ -7,7 +7,7 @@ use std::{
     ops::Range,
     os::fd::{AsRawFd, BorrowedFd},
     ptr::NonNull,
-    sync::atomic::{Ordering, fence},
+    sync::atomic::{AtomicU32, Ordering, fence},
 };
 
 use proxy_common::maps::{MapType, stride};
@@ -106,6 +106,20 @@ impl<T: Copy> Slots<T> {
             unsafe { self.base.add(slot * step).cast::<T>().write_volatile(*value) };
         }
         Ok(())
+    }
+
+    /// A word of a slot that others write too; `None` outside of the slots, or off a word's border.
+    ///
+    /// # Panics
+    /// When the array was mapped for reading.
+    #[must_use]
+    pub fn word(&self, slot: u32, offset: usize) -> Option<&AtomicU32> {
+        assert_eq!(self.access, Access::Write, "mapped for reading");
+        let inside = slot < self.count && offset + size_of::<u32>() <= size_of::<T>();
+        let at = slot as usize * stride(size_of::<T>()) + offset;
+        // SAFETY: `inside` keeps the word in the mapping, which lives as long as `self`; it is aligned, and others
+        // write it in one piece.
+        (inside && offset.is_multiple_of(4)).then(|| unsafe { self.base.add(at).cast().as_ref() })
     }
 
     /// All slots written so far are visible to every CPU before anything that is done after this.

@@ -38,6 +38,7 @@ pub mod object;
 pub mod pins;
 pub mod preflight;
 pub mod record;
+pub mod ring;
 pub mod settings;
 pub mod shape;
 pub mod sources;
@@ -45,6 +46,7 @@ pub mod stale;
 pub mod sys;
 pub mod topology;
 pub mod verdicts;
+pub mod watch;
 
 use std::{
     net::IpAddr,

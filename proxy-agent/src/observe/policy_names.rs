@@ -105,6 +105,18 @@ pub struct PolicyName {
     pub name: String,
 }
 
+impl PolicyName {
+    /// It is what somebody means who writes `NAMESPACE/NAME`; a name alone is of no namespace, or in `default`.
+    #[must_use]
+    pub fn is_called(&self, text: &str) -> bool {
+        match (text.split_once('/'), self.namespace.as_deref()) {
+            (Some((namespace, name)), own) => own == Some(namespace) && self.name == name,
+            (None, None | Some("default")) => self.name == text,
+            (None, Some(_)) => false,
+        }
+    }
+}
+
 impl fmt::Display for PolicyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {

@@ -131,19 +131,10 @@ fn rules(maps: &InForce, names: &Names, policy: &PolicyName) -> Vec<RuleRow> {
 }
 
 fn page(maps: &InForce, names: &Names, name: &str) -> anyhow::Result<PolicyPage> {
-    let (namespace, short) = match name.split_once('/') {
-        Some((namespace, short)) => (Some(namespace), short),
-        None => (None, name),
-    };
-    let exact =
-        |line: &&PolicyLine| line.policy.name == short && line.policy.namespace.as_deref() == namespace;
-    // A name alone is of a ClusterNetworkPolicy, or else in `default`.
-    let in_default = |line: &&PolicyLine| {
-        namespace.is_none()
-            && line.policy.name == short
-            && line.policy.namespace.as_deref() == Some("default")
-    };
-    let found = names.policies.iter().find(exact).or_else(|| names.policies.iter().find(in_default));
+    // A name alone is of a ClusterNetworkPolicy first, and then of a policy in `default`.
+    let mut called: Vec<_> = names.policies.iter().filter(|line| line.policy.is_called(name)).collect();
+    called.sort_by_key(|line| line.policy.namespace.is_some());
+    let found = called.first().copied();
     let Some(line) = found else {
         if names.node.is_none() {
             bail!(
