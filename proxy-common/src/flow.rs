@@ -177,6 +177,20 @@ impl<A: Copy> Flow<A> {
 }
 
 impl<A: Copy + Default> Flow<A> {
+    /// The forward entry of a connection that is only judged; its key is `key`, and its packets stay as they are.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain(key: &FlowKey<A>) -> Self {
+        Self {
+            src: key.src,
+            dst: key.dst,
+            sport: key.sport,
+            dport: key.dport,
+            flags: FlowFlags::PLAIN,
+            ..Self::default()
+        }
+    }
+
     /// The other direction's entry as it was when the flow began; `key` is the key of this one.
     #[inline(always)]
     #[must_use]
@@ -188,11 +202,12 @@ impl<A: Copy + Default> Flow<A> {
             sport: key.dport,
             dport: key.sport,
             // In one's complement arithmetic the complement is the negative. Zero stays zero: unchanged ports.
-            addr_delta: !self.addr_delta,
+            addr_delta: if self.flags.has(FlowFlags::PLAIN) { 0 } else { !self.addr_delta },
             port_delta: if self.port_delta == 0 { 0 } else { !self.port_delta },
             service: self.service,
             generation: self.generation,
             seen: self.seen,
+            epoch: self.epoch,
             flags: FlowFlags(direction | self.flags.0 & (FlowFlags::MASQUERADED.0 | FlowFlags::PLAIN.0)),
             ..Self::default()
         }

@@ -53,12 +53,15 @@ impl DeviceKind {
     /// Set beside one of the above: whoever sends through it is a pod, whatever its address, because the operator
     /// tells pods by their devices (item 62).
     pub const PODS_ONLY: Self = Self(1 << 8);
+    /// Set beside [`Self::POD`]: the pod is under a policy, so what comes by the device has one of the pod's addresses as
+    /// its source, or is forged.
+    pub const POLICED: Self = Self(1 << 9);
 
     /// What the device is, without what is said of its clients.
     #[inline(always)]
     #[must_use]
     pub const fn role(self) -> Self {
-        Self(self.0 & !Self::PODS_ONLY.0)
+        Self(self.0 & !(Self::PODS_ONLY.0 | Self::POLICED.0))
     }
 }
 

@@ -18,8 +18,9 @@ use crate::packet::cursor::Access as _;
 use crate::packet::driver::DriverFrame;
 use crate::packet::ethernet::{self, Ethernet, Mac};
 use crate::packet::{self, Packet};
+use crate::police;
 use crate::rewrite;
-use crate::road::{self, Direction, Hook, Service};
+use crate::road::{self, Direction, Hook, Service, Side};
 use crate::tally::tally;
 use crate::verified::Verified;
 
@@ -36,7 +37,7 @@ pub enum Fate {
 /// Handles a packet in the driver of an uplink.
 pub struct Early;
 
-const HOOK: Hook = Hook { direction: Direction::Ingress, service: Service::Served };
+const HOOK: Hook = Hook { side: Side::Wire, direction: Direction::Ingress, service: Service::Served };
 
 impl Road for Early {
     type Frame = DriverFrame;
@@ -72,6 +73,10 @@ impl Road for Early {
 fn carry<F: Wired>(frame: &mut DriverFrame, packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Fate {
     let Some(link) = frame.read::<Ethernet>(0) else { return Fate::Passed };
     // A SYN may begin the connection anew. A frame for somebody else, overheard, must not touch the entry.
+    // What the rules of now have not judged is left to those who can, and so is what is not translated.
+    if police::is_due(flow, police::epoch(), frame, HOOK) || flow.flags.has(FlowFlags::PLAIN) {
+        return Fate::Passed;
+    }
     if packet.tcp.opens() || !returns(frame, flow) || link.destination != Mac::new(flow.eth_src) {
         return Fate::Passed;
     }

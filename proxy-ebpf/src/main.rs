@@ -20,6 +20,7 @@ mod hook;
 mod lookup;
 mod maps;
 mod packet;
+mod police;
 mod reject;
 mod related;
 mod rewrite;

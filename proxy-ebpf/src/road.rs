@@ -21,6 +21,7 @@ use crate::flow::{self, Entry};
 use crate::maps::constant;
 use crate::packet::cursor::{Access, Frame};
 use crate::packet::{self, Packet};
+use crate::police;
 use crate::related::{self, Outcome as Unported, Size};
 use crate::verified::Verified;
 use crate::{rewrite, route, tunnel};
@@ -47,17 +48,44 @@ pub enum Service {
     FlowsOnly,
 }
 
+/// What is behind a hook's device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A pod.
+    Pod,
+    /// Other hosts.
+    Wire,
+}
+
 /// What is special about a hook.
 #[derive(Clone, Copy)]
 pub struct Hook {
+    /// What is behind the device.
+    pub side: Side,
     /// Which way packets pass.
     pub direction: Direction,
     /// Whether frontends are looked up.
     pub service: Service,
 }
 
+impl Hook {
+    /// Packets here were just sent by a pod.
+    #[inline(always)]
+    pub fn is_from_pod(self) -> bool {
+        self.side == Side::Pod && self.direction == Direction::Ingress
+    }
+
+    /// What a flow's entry notes of the device that its packets come in by: nothing, if it is no pod's.
+    #[inline(always)]
+    pub fn origin(self, device: u32) -> u32 {
+        if self.is_from_pod() { device } else { 0 }
+    }
+}
+
 /// One of the hooks: what may happen there.
 pub trait Place {
+    /// What is behind the device.
+    const SIDE: Side;
     /// Which way packets pass.
     const DIRECTION: Direction;
     /// Whether frontends are looked up; constant after loading.
@@ -89,7 +117,7 @@ impl<P: Place> Road for Packets<P> {
             return Verdict::of(Reason::NotIp);
         }
         let mut packet = Packet::default();
-        let mut hook = Hook { direction: P::DIRECTION, service: P::service() };
+        let mut hook = Hook { side: P::SIDE, direction: P::DIRECTION, service: P::service() };
         let mut along = false;
         let mut unusual = packet::parse::<F>(frame, &mut packet);
         if P::TUNNELS && unusual == Some(Reason::NoPorts) && tunnel::is_one::<F>(&packet) {
@@ -101,7 +129,12 @@ impl<P: Place> Road for Packets<P> {
         }
         if let Some(reason) = unusual {
             match F::judge_unusual(frame, &mut packet, reason, hook) {
-                Unported::Ends(verdict) => return verdict,
+                Unported::Ends(verdict) => {
+                    if !police::concerns_portless(hook, verdict.reason) {
+                        return verdict;
+                    }
+                    return Verdict::of(F::judge_portless(frame, &mut packet, hook, verdict.reason));
+                }
                 // A datagram in fragments is translated: its later ones would not be known for it behind a tunnel.
                 Unported::HasPorts if P::TUNNELS => hook.service = Service::Served,
                 Unported::HasPorts => {}
@@ -140,6 +173,9 @@ fn carry<F: Verified>(
     let leaves = note::<F>(frame, packet, flow, hook);
     if tunnel::begins(hook) && flow.flags.has(FlowFlags::TUNNEL) && !flow.flags.has(FlowFlags::REPLY) {
         return F::wrap(frame, packet, flow, reason);
+    }
+    if flow.flags.has(FlowFlags::PLAIN) {
+        return Verdict::of(reason);
     }
     let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
     if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
@@ -184,6 +220,9 @@ pub fn note<F: Wired>(
 /// At an egress hook the packet is on its way already: only a request of the node itself needs another one.
 #[inline(always)]
 fn leaves_directly(hook: Hook, flags: FlowFlags) -> bool {
+    if flags.has(FlowFlags::PLAIN) {
+        return false;
+    }
     match hook.direction {
         Direction::Ingress => true,
         Direction::Egress => hook.service == Service::Served && !flags.has(FlowFlags::REPLY),

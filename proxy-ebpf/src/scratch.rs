@@ -25,6 +25,8 @@ pub enum Area {
     Fragment,
     /// What came in by a tunnel, and where that led.
     Tunnel,
+    /// What policies are asked about.
+    Case,
 }
 
 /// Plain numbers of whole words or smaller: every bit pattern is a value.

@@ -3,6 +3,7 @@
 //!
 //! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
 
+pub mod police;
 mod tunnel;
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
@@ -15,11 +16,11 @@ use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::reject;
 use crate::related::{self, Outcome, Size};
-use crate::road::{Direction, Hook, Service};
+use crate::road::{Direction, Hook, Service, Side};
 pub use tunnel::Tunnels;
 
 /// The parts of the packet road that are verified on their own.
-pub trait Verified: Unusual + Tunnels {
+pub trait Verified: Unusual + Tunnels + police::Judging {
     /// [`related::judge_unusual`]: what the parser has given `why` for.
     fn judge_unusual(frame: &mut Frame, packet: &mut Packet<Self::Addr>, why: Reason, hook: Hook) -> Outcome;
     /// [`related::judge`].
@@ -268,6 +269,7 @@ const EGRESS: u32 = 1;
 const SERVED: u32 = 2;
 const GATEWAY: u32 = 4;
 const UNWRAPPED: u32 = 8;
+const POD: u32 = 16;
 
 #[inline(always)]
 fn pack_direction(direction: Direction) -> u32 {
@@ -285,12 +287,17 @@ fn pack_hook(hook: Hook) -> u32 {
         Service::Unwrapped => UNWRAPPED,
         Service::FlowsOnly => 0,
     };
-    pack_direction(hook.direction) | service
+    let side = match hook.side {
+        Side::Pod => POD,
+        Side::Wire => 0,
+    };
+    pack_direction(hook.direction) | service | side
 }
 
 #[inline(always)]
 fn unpack_hook(word: u32) -> Hook {
     Hook {
+        side: if word & POD != 0 { Side::Pod } else { Side::Wire },
         direction: if word & EGRESS != 0 { Direction::Egress } else { Direction::Ingress },
         service: match word & (SERVED | GATEWAY | UNWRAPPED) {
             SERVED => Service::Served,

@@ -15,6 +15,7 @@ mod forward;
 mod fragment;
 mod live;
 mod parse;
+mod policy;
 mod programs;
 mod range;
 mod refuse;

@@ -228,10 +228,15 @@ impl Dataplane {
     }
 
     /// Runs a program on a frame that passes a device.
+    pub fn run_on(&mut self, program: &str, device: u32, bytes: &[u8]) -> Run {
+        self.run_at(program, Hook { device, arrived_by: 0 }, bytes)
+    }
+
+    /// Runs a program on a frame that passes a device, and has come in by another.
     ///
     /// # Panics
     /// If the kernel refuses, or the program did not count exactly one reason.
-    pub fn run_on(&mut self, program: &str, device: u32, bytes: &[u8]) -> Run {
+    pub fn run_at(&mut self, program: &str, hook: Hook, bytes: &[u8]) -> Run {
         let before = object::counters(&self.object);
         let mut out = vec![0; bytes.len() + 256];
         let result = self
@@ -239,7 +244,7 @@ impl Dataplane {
             .test_run(TestRunOptions {
                 data_in: Some(bytes),
                 data_out: Some(&mut out),
-                ctx_in: Some(&context(device)),
+                ctx_in: Some(&context(hook)),
                 ..TestRunOptions::default()
             })
             .unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -261,7 +266,7 @@ impl Dataplane {
     pub fn time(&mut self, program: &str, device: u32, bytes: &[u8], repeat: u32) -> Duration {
         let options = TestRunOptions {
             data_in: Some(bytes),
-            ctx_in: Some(&context(device)),
+            ctx_in: Some(&context(Hook { device, arrived_by: 0 })),
             repeat,
             ..TestRunOptions::default()
         };
@@ -353,11 +358,22 @@ fn describe<A: Address>(key: &FlowKey<A>, flow: &Flow<A>) -> String {
     )
 }
 
-/// `struct __sk_buff` with nothing but the device; the kernel refuses fields that it does not take.
-fn context(device: u32) -> [u8; 192] {
+/// Where a frame is when a program sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hook {
+    /// Index of the program's device; it must exist.
+    pub device: u32,
+    /// Index of the device that the frame has come in by; zero: a process of the node has sent it.
+    pub arrived_by: u32,
+}
+
+/// `struct __sk_buff` with nothing but the devices; the kernel refuses fields that it does not take.
+fn context(hook: Hook) -> [u8; 192] {
+    const INGRESS_IFINDEX: usize = 36;
     const IFINDEX: usize = 40;
     let mut context = [0; 192];
-    context[IFINDEX..IFINDEX + 4].copy_from_slice(&device.to_ne_bytes());
+    context[INGRESS_IFINDEX..INGRESS_IFINDEX + 4].copy_from_slice(&hook.arrived_by.to_ne_bytes());
+    context[IFINDEX..IFINDEX + 4].copy_from_slice(&hook.device.to_ne_bytes());
     context
 }
 

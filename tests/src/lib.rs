@@ -9,6 +9,7 @@ mod named;
 pub mod object;
 pub mod packet;
 pub mod peer;
+pub mod policy;
 pub mod programs;
 pub mod tunnel;
 pub mod upstream;

@@ -24,6 +24,12 @@ pub trait Named: Family {
     const SOURCES: &'static str;
     /// Source ranges.
     const RANGES: &'static str;
+    /// Local pods under a policy.
+    const POLICED: &'static str;
+    /// Classes of addresses.
+    const PEERS: &'static str;
+    /// Classes of prefixes.
+    const BLOCKS: &'static str;
 }
 
 macro_rules! named {
@@ -39,6 +45,9 @@ macro_rules! named {
             const NETS: &'static str = concat!("nets", $number);
             const SOURCES: &'static str = concat!("sources", $number);
             const RANGES: &'static str = concat!("ranges", $number);
+            const POLICED: &'static str = concat!("policed", $number);
+            const PEERS: &'static str = concat!("peers", $number);
+            const BLOCKS: &'static str = concat!("blocks", $number);
         }
     };
 }

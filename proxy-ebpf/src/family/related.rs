@@ -17,6 +17,8 @@ pub trait Unusual: Wired {
 
     /// The message reports that a packet did not arrive, and quotes it.
     fn is_error(kind: u8) -> bool;
+    /// Neighbours, routers and groups are found by the message: no policy is about it (policy item 31).
+    fn is_vital(kind: u8) -> bool;
     /// Reads the network header of a packet that an ICMP error quotes at `at`, as [`Wired::read`] does. `None`: it tells
     /// too little, or the part of the packet that it quotes has no transport header.
     fn quoted(frame: &Frame, at: usize, packet: &mut Packet<Self::Addr>) -> Option<()>;
@@ -52,6 +54,12 @@ impl Unusual for V4 {
         const TIME_EXCEEDED: u8 = 11;
         const PARAMETER_PROBLEM: u8 = 12;
         matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
+    }
+
+    #[inline(always)]
+    fn is_vital(_kind: u8) -> bool {
+        // ARP and IGMP are protocols of their own.
+        false
     }
 
     #[inline(always)]
@@ -105,6 +113,17 @@ impl Unusual for V6 {
         const UNREACHABLE: u8 = 1;
         const PARAMETER_PROBLEM: u8 = 4;
         matches!(kind, UNREACHABLE..=PARAMETER_PROBLEM)
+    }
+
+    #[inline(always)]
+    fn is_vital(kind: u8) -> bool {
+        // RFC 2710, RFC 4861, RFC 3810.
+        const LISTENER_QUERY: u8 = 130;
+        const LISTENER_DONE: u8 = 132;
+        const ROUTER_SOLICITATION: u8 = 133;
+        const REDIRECT: u8 = 137;
+        const LISTENER_REPORT: u8 = 143;
+        matches!(kind, LISTENER_QUERY..=LISTENER_DONE | ROUTER_SOLICITATION..=REDIRECT | LISTENER_REPORT)
     }
 
     #[inline(always)]

@@ -1,12 +1,14 @@
 //! Flows: finds the entry of a packet, or makes one for a packet that opens a connection.
 
 mod open;
+mod plain;
 mod plan;
 mod table;
 
 pub use open::open;
+pub use plain::{Begin, remember};
 pub use plan::{Plan, UNWRAPPED, admit};
-pub use table::answered;
+pub use table::{answered, forget_all};
 
 use proxy_common::{Flow, FlowFlags, FlowKey, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 
@@ -14,7 +16,8 @@ use crate::family::Wired;
 use crate::lookup;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::{self, Packet};
-use crate::road::{Direction, Hook, Service};
+use crate::police;
+use crate::road::{Direction, Hook, Service, Side, is_stale, jiffies};
 use crate::scratch::{self, Area};
 use crate::tally::tally;
 use crate::tunnel;
@@ -56,13 +59,15 @@ pub fn find<F: Verified>(
     packet: &Packet<F::Addr>,
     hook: Hook,
 ) -> Result<Entry<F::Addr>, Reason> {
+    let epoch = police::epoch();
     if let Some(flow) = table::answered::<F>(&packet.key) {
         if !applies(frame, hook, flow.flags) {
-            return Err(Reason::NotAService);
-        }
-        if !packet.tcp.opens() || !table::forget_if_over::<F>(&packet.key, flow) {
+            if epoch == 0 || hook.side == Side::Wire {
+                return Err(Reason::NotAService);
+            }
+        } else if !packet.tcp.opens() || !table::forget_if_over::<F>(&packet.key, flow) {
             let reason = reason_of(flow.flags);
-            return Ok(Entry { flow, reason });
+            return still_allowed::<F>(frame, packet, hook, epoch, Entry { flow, reason });
         }
     }
     if tunnel::begins(hook)
@@ -70,18 +75,29 @@ pub fn find<F: Verified>(
     {
         return Ok(Entry { flow, reason: Reason::FlowForward });
     }
-    if packet.key.proto == Proto::TCP
+    let is_late = packet.key.proto == Proto::TCP
         && !packet.tcp.concerns_setup()
-        && !(tunnel::begins(hook) && F::is_agreed_on(packet))
-    {
-        return doubted::<F>(frame, packet).ok_or(mid_stream(hook));
+        && !(tunnel::begins(hook) && F::is_agreed_on(packet));
+    if is_late {
+        if let Some(entry) = doubted::<F>(frame, packet) {
+            return Ok(entry);
+        }
+        if epoch == 0 || hook.side == Side::Wire {
+            return Err(mid_stream(hook));
+        }
     }
     if !packet::is_whole::<F>(frame, packet) {
         return Err(Reason::Malformed);
     }
     let plan = scratch::take::<Plan<F::Addr>>(Area::Plan).ok_or(Reason::FlowTableFull)?;
-    plan.service = ServiceId::NONE;
-    let found = match F::set_up(frame, packet, hook, plan) {
+    (plan.service, plan.epoch, plan.origin) = (ServiceId::NONE, epoch, hook.origin(frame.device()));
+    let found = if is_late { Err(mid_stream(hook)) } else { F::set_up(frame, packet, hook, plan) };
+    let found = if epoch != 0 && police::concerns(hook, &found) {
+        F::police(frame, packet, hook, plan, found)
+    } else {
+        found
+    };
+    let found = match found {
         Ok(Found { table: Table::Neither, reason }) => F::open(frame, packet, plan, reason),
         found => found,
     };
@@ -99,7 +115,28 @@ pub fn find<F: Verified>(
         Table::Tunnel | Table::Neither => None,
     };
     let flow = flow.ok_or(Reason::FlowTableFull)?;
-    Ok(Entry { flow, reason })
+    // The backend's node judges what goes there in a tunnel.
+    if table == Table::Tunnel {
+        return Ok(Entry { flow, reason });
+    }
+    still_allowed::<F>(frame, packet, hook, epoch, Entry { flow, reason })
+}
+
+/// The entry, unless the rules have changed and deny its connection now.
+#[inline(always)]
+fn still_allowed<F: Verified>(
+    frame: &mut Frame,
+    packet: &Packet<F::Addr>,
+    hook: Hook,
+    epoch: u32,
+    entry: Entry<F::Addr>,
+) -> Result<Entry<F::Addr>, Reason> {
+    if police::is_due(entry.flow, epoch, frame, hook)
+        && let Some(reason) = F::judge_again(frame, packet, hook)
+    {
+        return Err(reason);
+    }
+    Ok(entry)
 }
 
 /// The entry of an unanswered connection of which the backend says that it still has an earlier one of these ports: by a
@@ -114,7 +151,7 @@ fn doubted<F: Wired>(frame: &Frame, packet: &Packet<F::Addr>) -> Option<Entry<F:
     }
     let flow = table::unanswered::<F>(&packet.key)?;
     let reason = reason_of(flow.flags);
-    (reason == Reason::FlowReply).then_some(Entry { flow, reason })
+    flow.flags.has(FlowFlags::REPLY).then_some(Entry { flow, reason })
 }
 
 /// The entry of the packets with this tuple, answered or not. Nothing changes by the question.
@@ -126,19 +163,43 @@ pub fn known<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Ad
     }
 }
 
+/// The entry of a packet that needs no translation; one of an answer moves to the answered ones.
+#[inline(always)]
+pub fn note_answer<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+    if let Some(flow) = table::answered::<F>(key) {
+        let now = jiffies();
+        if is_stale(now, flow.seen) {
+            flow.seen = now;
+        }
+        return Some(flow);
+    }
+    let flow = table::unanswered::<F>(key)?;
+    flow.seen = jiffies();
+    if flow.flags.has(FlowFlags::REPLY) && table::promote::<F>(key, flow) {
+        return table::answered::<F>(key);
+    }
+    Some(flow)
+}
+
 /// What packets of a flow count as.
 #[inline(always)]
 pub fn reason_of(flags: FlowFlags) -> Reason {
-    if flags.has(FlowFlags::REPLY) { Reason::FlowReply } else { Reason::FlowForward }
+    if flags.has(FlowFlags::PLAIN) {
+        Reason::JudgedFlow
+    } else if flags.has(FlowFlags::REPLY) {
+        Reason::FlowReply
+    } else {
+        Reason::FlowForward
+    }
 }
 
 /// Packets that were translated where they came in pass an egress hook, too, and may then look like the node's
-/// own requests: only what has come in by no device is one.
+/// own requests: only what has come in by no device is one. Those of plain entries are the same everywhere.
 #[inline(always)]
 pub fn applies(frame: &Frame, hook: Hook, flags: FlowFlags) -> bool {
     match hook.direction {
         Direction::Ingress => true,
-        Direction::Egress => flags.has(FlowFlags::REPLY) || frame.is_from_here(),
+        Direction::Egress => flags.0 & (FlowFlags::REPLY.0 | FlowFlags::PLAIN.0) != 0 || frame.is_from_here(),
     }
 }
 
@@ -152,7 +213,7 @@ pub fn set_up<F: Wired>(
 ) -> Result<Found, Reason> {
     if let Some(flow) = table::unanswered::<F>(&packet.key) {
         let reason = reason_of(flow.flags);
-        if reason == Reason::FlowReply {
+        if flow.flags.has(FlowFlags::REPLY) {
             return answer::<F>(packet, flow);
         }
         if applies(frame, hook, flow.flags) {
@@ -193,7 +254,7 @@ fn mid_stream(hook: Hook) -> Reason {
 /// The backend's first packet: the connection is answered, unless it says no.
 #[inline(always)]
 fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Result<Found, Reason> {
-    let reason = Reason::FlowReply;
+    let reason = reason_of(flow.flags);
     if packet.tcp.any(TcpFlags::RST) {
         table::abort_unanswered::<F>(&packet.key, flow);
         return Ok(Found { table: Table::Unanswered, reason });
@@ -204,6 +265,9 @@ fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Resul
     }
     if table::promote::<F>(&packet.key, flow) {
         Ok(Found { table: Table::Answered, reason })
+    } else if flow.flags.has(FlowFlags::PLAIN) {
+        // What need not be translated need not be remembered either.
+        Ok(Found { table: Table::Unanswered, reason })
     } else {
         Err(Reason::FlowTableFull)
     }

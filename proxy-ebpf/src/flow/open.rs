@@ -149,7 +149,7 @@ fn enter_reply<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: P
     *flow = translation.reply();
     // Without a branch, which would take room on the stack: the bit is the flag (see `UNWRAPPED`).
     flow.flags = FlowFlags(flow.flags.0 | connection.plan.source as u8 & FlowFlags::TUNNEL.0);
-    flow.seen = jiffies();
+    (flow.seen, flow.epoch) = (jiffies(), connection.plan.epoch);
     table::enter_reply::<F>(connection.key, key, flow)
 }
 
@@ -158,6 +158,7 @@ fn enter<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -
     let Some(Draft { flow, .. }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else { return false };
     *flow = connection.translation(addr, port).forward();
     flow.seen = jiffies();
+    (flow.epoch, flow.origin) = (connection.plan.epoch, connection.plan.origin);
     table::enter_forward::<F>(connection.key, flow)
 }
 

@@ -29,6 +29,10 @@ pub struct Plan<A> {
     pub generation: u32,
     /// [`KEPT`], [`MASQUERADED`], [`TOLD_APART`], [`TUNNELLED`] or [`UNWRAPPED`].
     pub source: u32,
+    /// [`proxy_common::PolicyState::epoch`] at which it is judged.
+    pub epoch: u32,
+    /// Index of the pod's device that its first packet comes by; zero: not by a pod's.
+    pub origin: u32,
 }
 
 /// The backend sees the client's own address and port.
@@ -59,9 +63,12 @@ pub fn plan<F: Wired>(
     if hook.service == Service::FlowsOnly {
         return match hook.direction {
             // Nobody here opens translated connections but by a range; entries may be left from a time when the road
-            // was another. TCP pays for that question once per connection; each datagram would.
+            // was another. TCP pays for that question once per connection; each datagram would, unless it gets an
+            // entry of its own because policies are in use.
             Direction::Ingress => match plan_by_range::<F>(key, hook, device, plan) {
-                Err(Reason::NotAService) if key.proto == Proto::TCP => direct::<F>(key, plan),
+                Err(Reason::NotAService) if key.proto == Proto::TCP || plan.epoch != 0 => {
+                    direct::<F>(key, plan)
+                }
                 planned => planned,
             },
             // The node's own ports are shared with masqueraded connections.
@@ -147,6 +154,8 @@ fn serve<F: Wired>(
         source => source,
     };
     *plan = Plan {
+        epoch: plan.epoch,
+        origin: plan.origin,
         backend,
         service: frontend.service,
         generation: frontend.generation,
@@ -185,7 +194,7 @@ fn is_on_host<F: Wired>(backend: &Backend<F::Addr>) -> bool {
 fn direct<F: Wired>(key: &FlowKey<F::Addr>, plan: &mut Plan<F::Addr>) -> Result<Reason, Reason> {
     let answers = key.reversed();
     if let Some(old) = table::answered::<F>(&answers) {
-        if !old.flags.has(FlowFlags::REPLY) || table::forget_if_over::<F>(&answers, old) {
+        if !is_translated(old.flags) || table::forget_if_over::<F>(&answers, old) {
             return Err(Reason::NotAService);
         }
         return tell_apart(key, plan);
@@ -193,12 +202,18 @@ fn direct<F: Wired>(key: &FlowKey<F::Addr>, plan: &mut Plan<F::Addr>) -> Result<
     if key.proto == Proto::TCP
         && let Some(old) = table::unanswered::<F>(&answers)
     {
-        if !old.flags.has(FlowFlags::REPLY) || table::forget_if_refused::<F>(&answers, old) {
+        if !is_translated(old.flags) || table::forget_if_refused::<F>(&answers, old) {
             return Err(Reason::NotAService);
         }
         return tell_apart(key, plan);
     }
     Err(Reason::NotAService)
+}
+
+/// The entry is of the answers of a translated connection.
+#[inline(always)]
+fn is_translated(flags: FlowFlags) -> bool {
+    flags.has(FlowFlags::REPLY) && !flags.has(FlowFlags::PLAIN)
 }
 
 #[inline(always)]

@@ -49,7 +49,7 @@ pub fn answered<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F:
 
 /// Deletes the entry of an answered connection; gone already, if another packet was faster.
 #[inline(always)]
-fn forget<F: Wired>(key: &FlowKey<F::Addr>) {
+pub fn forget<F: Wired>(key: &FlowKey<F::Addr>) {
     let _ = F::flows().remove(key);
     if constant!(two_tables) != 0 {
         let _ = F::spare_flows().remove(key);
@@ -140,6 +140,24 @@ pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool 
     let _ = F::half_open().remove(forward_key);
     let _ = F::half_open().remove(key);
     true
+}
+
+/// Deletes both entries of a connection, answered or not.
+#[inline(never)]
+pub fn forget_all<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) {
+    let Some(other_key) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return };
+    *other_key = flow.other(key.proto);
+    let other_key = &*other_key;
+    for key in [other_key, key] {
+        forget::<F>(key);
+        let _ = F::half_open().remove(key);
+    }
+}
+
+/// Writes an entry of a connection that needs no answer to be one. False: there is no room.
+#[inline(always)]
+pub fn enter_answered<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+    F::flows().insert(key, flow, ANY).is_ok()
 }
 
 /// Whether the tuple `key` of the answers can be had by the connection whose client sends `packet`.

@@ -11,7 +11,7 @@ use crate::count::count;
 use crate::family::dispatch;
 use crate::maps::constant;
 use crate::packet::cursor::{Access as _, Frame};
-use crate::road::{Direction, Packets, Place, Service};
+use crate::road::{Direction, Packets, Place, Service, Side};
 
 /// Packets that a pod sends.
 #[classifier]
@@ -71,6 +71,7 @@ struct FromWire;
 struct ToWire;
 
 impl Place for FromPod {
+    const SIDE: Side = Side::Pod;
     const DIRECTION: Direction = Direction::Ingress;
     #[inline(always)]
     fn service() -> Service {
@@ -79,6 +80,7 @@ impl Place for FromPod {
 }
 
 impl Place for ToPod {
+    const SIDE: Side = Side::Pod;
     const DIRECTION: Direction = Direction::Egress;
     #[inline(always)]
     fn service() -> Service {
@@ -87,6 +89,7 @@ impl Place for ToPod {
 }
 
 impl Place for FromWire {
+    const SIDE: Side = Side::Wire;
     const DIRECTION: Direction = Direction::Ingress;
     const TUNNELS: bool = true;
     #[inline(always)]
@@ -100,6 +103,7 @@ impl Place for FromWire {
 }
 
 impl Place for ToWire {
+    const SIDE: Side = Side::Wire;
     const DIRECTION: Direction = Direction::Egress;
     #[inline(always)]
     fn service() -> Service {

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Addr4, Addr6, Family, PeerClass, Policed, PolicyState, V4, V6, VerdictKey, VerdictPage, limits,
-    policy::DenialKey,
+    policy::{DenialKey, PolicyFlags},
 };
 
 use super::Prefix;
@@ -56,13 +56,16 @@ pub trait PolicyTables: Family {
     fn policed() -> &'static HashMap<Self::Addr, Policed>;
     /// Classes of pods and nodes.
     fn peers() -> &'static HashMap<Self::Addr, PeerClass>;
+    /// Says that there are any of the latter.
+    const BLOCKS: PolicyFlags;
     /// Classes of prefixes.
     fn blocks() -> &'static LpmTrie<Prefix<Self::Addr>, PeerClass>;
 }
 
 macro_rules! policy_tables {
-    ($family:ty, $policed:ident, $peers:ident, $blocks:ident) => {
+    ($family:ty, $policed:ident, $peers:ident, $blocks:ident, $flag:ident) => {
         impl PolicyTables for $family {
+            const BLOCKS: PolicyFlags = PolicyFlags::$flag;
             #[inline(always)]
             fn policed() -> &'static HashMap<Self::Addr, Policed> {
                 &$policed
@@ -79,5 +82,5 @@ macro_rules! policy_tables {
     };
 }
 
-policy_tables!(V4, POLICED4, PEERS4, BLOCKS4);
-policy_tables!(V6, POLICED6, PEERS6, BLOCKS6);
+policy_tables!(V4, POLICED4, PEERS4, BLOCKS4, BLOCKS4);
+policy_tables!(V6, POLICED6, PEERS6, BLOCKS6, BLOCKS6);

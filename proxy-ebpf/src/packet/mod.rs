@@ -6,9 +6,10 @@ pub mod ethernet;
 pub mod icmp;
 pub mod l4;
 
-use proxy_common::{FlowKey, Reason, decide, tcp::TcpFlags};
+use proxy_common::{Address, FlowKey, Reason, decide, tcp::TcpFlags};
 
 use crate::family::Wired;
+use crate::scratch::Plain;
 use cursor::{Access, Frame};
 
 /// What the headers say. Filled in place: a copy of an IPv6 tuple costs as much as a lookup's hash.
@@ -21,6 +22,9 @@ pub struct Packet<A> {
     /// Empty unless TCP.
     pub tcp: TcpFlags,
 }
+
+// SAFETY: addresses and numbers.
+unsafe impl<A: Address> Plain for Packet<A> {}
 
 /// Reads the headers of an IP packet into `packet`; `Some` says why it cannot be ours: [`Reason::NoPorts`] for
 /// what has none, [`Reason::Malformed`] if the packet ends too early.

@@ -6,7 +6,7 @@
 //! says what becomes of it. As with netfilter, the address of a router in between is replaced, too, where the flow
 //! replaces the source: the sender may have no way back to it.
 
-use proxy_common::{Address, Flow, FlowKey, Proto, Reason, Route, checksum, decide};
+use proxy_common::{Address, Flow, FlowFlags, FlowKey, Proto, Reason, Route, checksum, decide};
 
 use super::{Outcome, entry, way};
 use crate::action::{Action, Verdict};
@@ -60,6 +60,9 @@ pub fn translate<F: Unusual>(
     let Some(flow) = entry::<F>(frame, key, hook) else {
         return if tunnel::begins(hook) && tunnel::is_known::<F>(key) { Outcome::ByTunnel } else { stranger };
     };
+    if flow.flags.has(FlowFlags::PLAIN) {
+        return Outcome::Ends(Verdict::of(Reason::JudgedFlow));
+    }
     let route = way::<F>(frame, quote.key.proto, flow, hook);
     let source = if flow.src == key.src { packet.key.src } else { flow.src };
     Outcome::Ends(match rewrite::<F>(frame, packet, quote, at, error, flow, source, route) {

@@ -19,6 +19,7 @@ use super::{Outcome, entry, way};
 use crate::action::Verdict;
 use crate::family::related::{Piece, Unusual};
 use crate::family::{Hop, Wired};
+use crate::flow;
 use crate::maps::HELD_SCRATCH;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::ethernet::{self, Ethernet, Mac};
@@ -46,13 +47,13 @@ pub fn handle<F: Unusual>(frame: &mut Frame, packet: &mut Packet<F::Addr>, hook:
         return stranger;
     }
     let Piece { id, offset, proto, start } = piece;
+    packet.key.proto = proto;
     // SCTP's checksum is over the whole packet, of which nobody has the length before the last fragment; its senders
     // cut messages and not packets.
     if !decide::has_ports(proto) || proto == Proto::SCTP {
         return stranger;
     }
     *key = FragmentKey { src: packet.key.src, dst: packet.key.dst, id, proto, number: 0, pad: [0; 2] };
-    packet.key.proto = proto;
     packet.transport = start;
     if offset == 0 {
         return first::<F>(frame, packet, key);
@@ -106,7 +107,10 @@ fn later<F: Unusual>(
     let Some(ports) = ports::<F>(key) else { return stranger };
     (packet.key.sport, packet.key.dport) = (ports.sport, ports.dport);
     let Some(flow) = entry::<F>(frame, &packet.key, hook) else { return stranger };
-    let reason = if flow.flags.has(FlowFlags::REPLY) { Reason::FlowReply } else { Reason::FlowForward };
+    let reason = flow::reason_of(flow.flags);
+    if flow.flags.has(FlowFlags::PLAIN) {
+        return Verdict::of(reason);
+    }
     let route = match way::<F>(frame, packet.key.proto, flow, hook) {
         // The stack cuts it once more.
         _ if flow.mtu != 0 && frame.length() > flow.mtu as usize + ethernet::LENGTH => Route::STACK,

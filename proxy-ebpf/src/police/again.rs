@@ -1,0 +1,50 @@
+//! Connections that were judged by other rules, or before there were any: once per connection and change.
+
+use proxy_common::{FlowFlags, FlowKey, Reason, decide::Ownership};
+
+use super::{
+    case::{self, tell},
+    source,
+};
+use crate::flow;
+use crate::lookup::owner;
+use crate::packet::cursor::{Access as _, Frame};
+use crate::road::Hook;
+use crate::verified::police::Judging;
+
+/// Judges the connection of the entry of `key` by who began it, and notes that in the entry. A connection that is denied
+/// now is forgotten, so that nothing of it is translated any more. `Some` says why the packet does not pass.
+#[inline(always)]
+pub fn judge_again<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, hook: Hook) -> Option<Reason> {
+    let flow = flow::known::<F>(key)?;
+    let case = case::take::<F>()?;
+    case.key = if flow.flags.has(FlowFlags::REPLY) {
+        FlowKey::new(flow.dst, flow.dport, key.src, key.sport, key.proto)
+    } else {
+        FlowKey::new(key.src, key.sport, flow.dst, flow.dport, key.proto)
+    };
+    let epoch = super::epoch();
+    if epoch != 0 {
+        if hook.is_from_pod() && source::is_forged::<F>(&key.src, frame.device()) {
+            // Whoever's connection it is keeps it.
+            tell::<F>(frame, case, Reason::ForgedSource);
+            return Some(Reason::ForgedSource);
+        }
+        // The node's own connections pass everywhere (policy item 34).
+        if flow.epoch != epoch && owner::ownership::<F>(case.key.src) == Ownership::Other {
+            match F::judge(case) {
+                Reason::Judged | Reason::NotAService => {}
+                reason => {
+                    tell::<F>(frame, case, reason);
+                    flow::forget_all::<F>(key, flow);
+                    return Some(reason);
+                }
+            }
+        }
+    }
+    flow.epoch = epoch;
+    if hook.is_from_pod() {
+        flow.origin = frame.device();
+    }
+    None
+}

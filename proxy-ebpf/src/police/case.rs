@@ -1,0 +1,80 @@
+//! What is judged, and who decided: outside of the stack, because it passes several functions.
+
+use proxy_common::{
+    Address, FlowKey, Reason, RuleId, RuleSetId,
+    policy::{DenialKey, Notice, PolicyFlags},
+};
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+
+use super::state;
+use crate::count::add;
+use crate::family::Wired;
+use crate::maps::policy::{DENIALS, NOTICES};
+use crate::packet::cursor::{Access as _, Frame};
+use crate::scratch::{self, Area, Plain};
+
+/// A connection as the rules see it.
+#[repr(C)]
+pub struct Case<A> {
+    /// From the client, to the backend that serves it, with the port that the backend listens on.
+    pub key: FlowKey<A>,
+    /// The rules that decided; [`RuleSetId::OPEN`] if none were asked.
+    pub rules: RuleSetId,
+    /// The rule.
+    pub by: RuleId,
+}
+
+// SAFETY: addresses, ports and numbers.
+unsafe impl<A: Address> Plain for Case<A> {}
+
+/// The place where a case is made.
+#[inline(always)]
+pub fn take<F: Wired>() -> Option<&'static mut Case<F::Addr>> {
+    let case = scratch::take::<Case<F::Addr>>(Area::Case)?;
+    (case.rules, case.by) = (RuleSetId::OPEN, RuleId::NONE);
+    Some(case)
+}
+
+/// Counts a denial under its rule.
+#[inline(always)]
+pub fn count_denial<A>(case: &Case<A>) {
+    /// `BPF_NOEXIST`: another processor may be the one that makes the entry.
+    const NOEXIST: u64 = 1;
+    let key = DenialKey { rules: case.rules, by: case.by };
+    let mut slot = DENIALS.get_ptr_mut(key);
+    if slot.is_none() {
+        let _ = DENIALS.insert(key, 0, NOEXIST);
+        slot = DENIALS.get_ptr_mut(key);
+    }
+    if let Some(slot) = slot {
+        add(slot, 1);
+    }
+}
+
+/// Tells whoever listens.
+#[inline(always)]
+pub fn tell<F: Wired>(frame: &Frame, case: &Case<F::Addr>, reason: Reason) {
+    if !state().flags.has(PolicyFlags::WATCHED) {
+        return;
+    }
+    // Without room nobody is told; the ring counts nothing, its reader sees the gap in the counters.
+    let Some(mut entry) = NOTICES.reserve::<Notice>(0) else { return };
+    entry.write(Notice {
+        // SAFETY: a helper without arguments.
+        at: unsafe { bpf_ktime_get_boot_ns() },
+        rules: case.rules,
+        by: case.by,
+        src: case.key.src.to_words(),
+        dst: case.key.dst.to_words(),
+        device: frame.device(),
+        sport: case.key.sport,
+        dport: case.key.dport,
+        proto: case.key.proto,
+        reason: reason.index() as u8,
+        family: if F::Addr::WORDS == 1 { 4 } else { 6 },
+        pad: 0,
+        length: frame.length() as u32,
+    });
+    entry.submit(0);
+}

@@ -1,0 +1,163 @@
+//! Packets without ports at a pod's hook: what the network needs passes, what belongs to a known connection goes with it,
+//! a ping is a connection of its own, and everything else is judged packet by packet, by the rules that name no port
+//! (policy items 31, 57, 59).
+
+use proxy_common::{Port, Reason, decide};
+
+use super::{
+    Case,
+    case::{self, tell},
+    connection::is_translated,
+    source,
+};
+use crate::family::related::Unusual;
+use crate::flow::{self, Begin};
+use crate::packet::Packet;
+use crate::packet::cursor::{Access as _, Frame};
+use crate::packet::icmp::IcmpError;
+use crate::packet::l4::Ports;
+use crate::road::{Direction, Hook};
+use crate::scratch::{self, Area};
+use crate::verified::police::Judging;
+
+/// Judges a packet that is of no translated flow; `why` is [`Reason::NoPorts`] or [`Reason::Fragment`], and comes back if
+/// policies have nothing to say. Of a fragment the ports stand in the tuple if its datagram's first has come.
+#[inline(always)]
+pub fn judge_portless<F: Judging>(
+    frame: &mut Frame,
+    packet: &mut Packet<F::Addr>,
+    hook: Hook,
+    why: Reason,
+) -> Reason {
+    let mut icmp = Kind::Other;
+    if why == Reason::NoPorts && packet.key.proto == F::ICMP {
+        // What the message quotes may lie in fragments of memory.
+        frame.linearise();
+        icmp = kind::<F>(frame, packet);
+        if icmp == Kind::Vital {
+            return why;
+        }
+    }
+    let Some(case) = case::take::<F>() else { return Reason::FlowTableFull };
+    case.key = packet.key;
+    if hook.is_from_pod() && source::is_forged::<F>(&packet.key.src, frame.device()) {
+        tell::<F>(frame, case, Reason::ForgedSource);
+        return Reason::ForgedSource;
+    }
+    if icmp == Kind::Error && quotes_known::<F>(frame, packet) {
+        return Reason::JudgedFlow;
+    }
+    if icmp == Kind::Request || icmp == Kind::Reply {
+        if let Some(reason) = known::<F>(frame, packet, hook) {
+            return reason;
+        }
+        case.key = packet.key;
+    } else if why == Reason::Fragment && decide::has_ports(packet.key.proto) {
+        // The first of them was judged with its ports; without it only rules about all ports can let the others pass.
+        if flow::known::<F>(&packet.key).is_some() || is_translated::<F>(&packet.key) {
+            return why;
+        }
+    }
+    let reason = judge::<F>(frame, case, hook);
+    if reason == Reason::NotAService {
+        return why;
+    }
+    tell::<F>(frame, case, reason);
+    if reason == Reason::Judged && icmp == Kind::Request {
+        // Without room its reply is judged on its own.
+        flow::remember::<F>(&packet.key, Begin::Unanswered, super::epoch(), hook.origin(frame.device()));
+    }
+    reason
+}
+
+/// What the rules that name no port say.
+#[inline(always)]
+fn judge<F: Judging>(frame: &Frame, case: &mut Case<F::Addr>, hook: Hook) -> Reason {
+    if hook.direction == Direction::Egress && frame.is_from_here() {
+        // The node's own, which no pod refuses (policy item 34).
+        // SAFETY: an element without preallocation is freed only after the program is done.
+        return match unsafe { F::policed().get(&case.key.dst) } {
+            Some(_) => Reason::Judged,
+            None => Reason::NotAService,
+        };
+    }
+    case.key.dport = Port::NONE;
+    F::judge(case)
+}
+
+/// What an ICMP message is to policies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Kind {
+    Other,
+    /// Neighbours and multicast groups are found by it: never blocked.
+    Vital,
+    Error,
+    Request,
+    Reply,
+}
+
+/// Reads the kind of message; of a ping the identifier, too, as the port of whoever asks.
+#[inline(always)]
+fn kind<F: Unusual>(frame: &Frame, packet: &mut Packet<F::Addr>) -> Kind {
+    let Some(header) = frame.read::<IcmpError>(packet.transport) else { return Kind::Other };
+    if F::is_vital(header.kind[0]) {
+        return Kind::Vital;
+    }
+    if F::is_error(header.kind[0]) {
+        return Kind::Error;
+    }
+    if header.kind[0] == F::ECHO.0 {
+        packet.key.sport = identifier(header);
+        return Kind::Request;
+    }
+    if header.kind[0] == F::ECHO.1 {
+        packet.key.dport = identifier(header);
+        return Kind::Reply;
+    }
+    Kind::Other
+}
+
+/// What tells the pings of one host apart (RFC 792, RFC 4443 section 4.1).
+#[inline(always)]
+fn identifier(header: IcmpError) -> Port {
+    let [a, b, _, _] = header.size.to_ne_bytes();
+    Port::from_wire(u16::from_ne_bytes([a, b]))
+}
+
+/// The entry of a ping, if there is one: it is brought up to date, and the first reply answers it.
+#[inline(always)]
+fn known<F: Judging>(frame: &mut Frame, packet: &Packet<F::Addr>, hook: Hook) -> Option<Reason> {
+    let found = flow::note_answer::<F>(&packet.key)?;
+    if super::is_due(found, super::epoch(), frame, hook)
+        && let Some(reason) = F::judge_again(frame, packet, hook)
+    {
+        return Some(reason);
+    }
+    Some(Reason::JudgedFlow)
+}
+
+/// An error quotes a packet of a connection that passes, as either end knows it.
+#[inline(always)]
+fn quotes_known<F: Judging>(frame: &Frame, packet: &Packet<F::Addr>) -> bool {
+    let Some(quote) = scratch::take::<Packet<F::Addr>>(Area::Quote) else { return false };
+    *quote = Packet::default();
+    if F::quoted(frame, packet.transport + size_of::<IcmpError>(), quote).is_none() {
+        return false;
+    }
+    // Who did not send the quoted packet has no business with the error.
+    if quote.key.src != packet.key.dst {
+        return false;
+    }
+    let at = quote.transport;
+    if quote.key.proto == F::ICMP {
+        let Some(header) = frame.read::<IcmpError>(at) else { return false };
+        quote.key.sport = identifier(header);
+    } else if decide::has_ports(quote.key.proto) {
+        let Some(ports) = frame.read::<Ports>(at) else { return false };
+        (quote.key.sport, quote.key.dport) = (ports.source, ports.destination);
+    } else {
+        return false;
+    }
+    flow::known::<F>(&quote.key).is_some() || is_translated::<F>(&quote.key)
+}

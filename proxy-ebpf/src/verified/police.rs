@@ -1,0 +1,140 @@
+//! The parts of [`crate::police`] that are verified on their own.
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use proxy_common::{Addr4, Addr6, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect};
+
+use super::{opaque, pack_found, pack_hook, unpack_found, unpack_hook, unpack_reason};
+use crate::family::related::Unusual;
+use crate::flow::{Found, Plan};
+use crate::packet::Packet;
+use crate::packet::cursor::Frame;
+use crate::police::{self, Case};
+use crate::road::Hook;
+
+/// The parts of the packet road that ask policies.
+pub trait Judging: Unusual {
+    /// [`police::police`].
+    fn police(
+        frame: &mut Frame,
+        packet: &Packet<Self::Addr>,
+        hook: Hook,
+        plan: &Plan<Self::Addr>,
+        found: Result<Found, Reason>,
+    ) -> Result<Found, Reason>;
+    /// [`police::judge_again`].
+    fn judge_again(frame: &mut Frame, packet: &Packet<Self::Addr>, hook: Hook) -> Option<Reason>;
+    /// [`police::judge_portless`].
+    fn judge_portless(frame: &mut Frame, packet: &mut Packet<Self::Addr>, hook: Hook, why: Reason) -> Reason;
+    /// [`police::judge`].
+    fn judge(case: &mut Case<Self::Addr>) -> Reason;
+    /// [`police::weigh`]: what the rules say about the case's port, if its other end is of this class. They are noted in
+    /// the case.
+    #[inline(always)]
+    fn weigh(case: &mut Case<Self::Addr>, rules: RuleSetId, peer: PeerClass) -> Effect {
+        case.rules = rules;
+        let what = (case.key.proto.0 as u32) << 16 | case.key.dport.number() as u32;
+        Effect(opaque(weigh(rules.0, peer.0, what, &mut case.by)) as u8)
+    }
+}
+
+/// No reason.
+const NONE: u32 = u32::MAX;
+
+macro_rules! judging {
+    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $judge:ident) => {
+        impl Judging for $family {
+            #[inline(always)]
+            fn police(
+                frame: &mut Frame,
+                packet: &Packet<$addr>,
+                hook: Hook,
+                plan: &Plan<$addr>,
+                found: Result<Found, Reason>,
+            ) -> Result<Found, Reason> {
+                unpack_found(opaque($police(frame.skb(), packet, pack_hook(hook), plan, pack_found(found))))
+            }
+            #[inline(always)]
+            fn judge_again(frame: &mut Frame, packet: &Packet<$addr>, hook: Hook) -> Option<Reason> {
+                match opaque($again(frame.skb(), packet, pack_hook(hook))) {
+                    NONE => None,
+                    reason => Some(unpack_reason(reason)),
+                }
+            }
+            #[inline(always)]
+            fn judge_portless(
+                frame: &mut Frame,
+                packet: &mut Packet<$addr>,
+                hook: Hook,
+                why: Reason,
+            ) -> Reason {
+                unpack_reason($portless(frame.skb(), packet, pack_hook(hook), why.index()))
+            }
+            #[inline(always)]
+            fn judge(case: &mut Case<$addr>) -> Reason {
+                unpack_reason($judge(case))
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $police(
+            skb: *mut __sk_buff,
+            packet: *const Packet<$addr>,
+            hook: u32,
+            plan: *const Plan<$addr>,
+            found: u32,
+        ) -> u32 {
+            // SAFETY: the verifier has seen the callers: pointers to whole values, each of its own, or null for all that
+            // it knows here.
+            let (Some(packet), Some(plan)) = (unsafe { (packet.as_ref(), plan.as_ref()) }) else {
+                return pack_found(Err(Reason::Malformed));
+            };
+            let frame = Frame::new(TcContext::new(skb));
+            pack_found(police::police::<$family>(
+                &frame,
+                packet,
+                unpack_hook(hook),
+                plan,
+                unpack_found(found),
+            ))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $again(skb: *mut __sk_buff, packet: *const Packet<$addr>, hook: u32) -> u32 {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed.index() };
+            let frame = Frame::new(TcContext::new(skb));
+            match police::judge_again::<$family>(&frame, &packet.key, unpack_hook(hook)) {
+                Some(reason) => reason.index(),
+                None => NONE,
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $portless(skb: *mut __sk_buff, packet: *mut Packet<$addr>, hook: u32, why: u32) -> u32 {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_mut() }) else { return Reason::Malformed.index() };
+            let mut frame = Frame::new(TcContext::new(skb));
+            police::judge_portless::<$family>(&mut frame, packet, unpack_hook(hook), unpack_reason(why))
+                .index()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $judge(case: *mut Case<$addr>) -> u32 {
+            // SAFETY: as above; the case is in the scratch map.
+            let Some(case) = (unsafe { case.as_mut() }) else { return Reason::Malformed.index() };
+            police::judge::<$family>(case).index()
+        }
+    };
+}
+
+judging!(V4, Addr4, police4, again4, portless4, judge4);
+judging!(V6, Addr6, police6, again6, portless6, judge6);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn weigh(rules: u64, peer: u64, what: u32, by: *mut RuleId) -> u32 {
+    // SAFETY: the verifier has seen the callers: a whole value in the scratch map, or null for all that it knows here.
+    let Some(by) = (unsafe { by.as_mut() }) else { return Effect::DENY.0 as u32 };
+    let (proto, port) = (Proto((what >> 16) as u8), what as u16);
+    police::weigh(RuleSetId(rules), PeerClass(peer), proto, port, by).0 as u32
+}

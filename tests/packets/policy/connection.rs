@@ -1,0 +1,242 @@
+//! New connections that are not translated.
+
+use std::collections::BTreeMap;
+
+use proxy_common::{
+    Reason, RuleSetId,
+    policy::{Effect, PolicyFlags},
+};
+use tests::packet::{Packet, Transport, flags};
+
+use super::{
+    FRIENDS, NOBODY, OTHER, OTHER_RULES, POD, RULES, enter, enter_from_node, friends, host, leave,
+    plain_entries, world,
+};
+use crate::family::{FAMILIES, dropped, next};
+
+fn opening(from: &str, to: &str) -> [(Packet, &'static str); 3] {
+    [
+        (Packet::tcp(flags::SYN, from, to), "TCP"),
+        (Packet::udp(from, to), "UDP"),
+        (Packet::new(Transport::Sctp, from, to), "SCTP"),
+    ]
+}
+
+fn answer(packet: &Packet) -> Packet {
+    let (from, to) = (packet.to.to_string(), packet.from.to_string());
+    match packet.transport {
+        Transport::Tcp(_) => Packet::tcp(flags::SYN_ACK, &from, &to),
+        Transport::Udp
+        | Transport::UdpUnsummed
+        | Transport::Sctp
+        | Transport::SctpUnsummed
+        | Transport::UdpRest
+        | Transport::Echo
+        | Transport::EchoReply => packet.between(&from, &to),
+    }
+}
+
+#[test]
+fn policy_items_2_and_6_what_an_isolated_pod_may_send_passes_with_its_answers_and_nothing_else_does() {
+    for n in &FAMILIES {
+        for (packet, proto) in opening(n.client, n.backend) {
+            let mut dataplane = friends(n);
+            assert_eq!(leave(&mut dataplane, &packet.bytes()), next(Reason::Judged, &packet));
+            assert_eq!(dataplane.half_open(), plain_entries(n.client, n.backend, proto));
+            let again = leave(&mut dataplane, &packet.bytes());
+            assert_eq!(again, next(Reason::JudgedFlow, &packet), "a packet more is not judged");
+            let answer = answer(&packet);
+            assert_eq!(enter(&mut dataplane, &answer.bytes()), next(Reason::JudgedFlow, &answer));
+            assert_eq!(dataplane.half_open(), [""; 0]);
+            assert_eq!(dataplane.flows(), plain_entries(n.client, n.backend, proto));
+            for packet in [&packet, &answer] {
+                let hook = if packet.from == answer.from { enter } else { leave };
+                assert_eq!(hook(&mut dataplane, &packet.bytes()), next(Reason::JudgedFlow, packet));
+            }
+            assert_eq!(dataplane.denials(), BTreeMap::new());
+        }
+        for to in [n.other_backend, n.stranger, &n.backend.replace("8080", "8091")] {
+            let mut dataplane = friends(n);
+            for (packet, _) in opening(n.client, to) {
+                assert_eq!(leave(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedEgress, &packet));
+            }
+            assert_eq!(dataplane.denials(), BTreeMap::from([((RULES, 0), 3)]));
+            assert_eq!(dataplane.half_open(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn policy_items_2_and_6_what_an_isolated_pod_may_get_passes_with_its_answers_and_nothing_else_does() {
+    for n in &FAMILIES {
+        let (friend, enemy) = (n.backend, n.stranger);
+        for (packet, proto) in opening(friend, n.own_backend) {
+            let mut dataplane = friends(n);
+            assert_eq!(enter(&mut dataplane, &packet.bytes()), next(Reason::Judged, &packet));
+            assert_eq!(dataplane.half_open(), plain_entries(friend, n.own_backend, proto));
+            let answer = answer(&packet);
+            assert_eq!(leave(&mut dataplane, &answer.bytes()), next(Reason::JudgedFlow, &answer));
+            assert_eq!(dataplane.flows(), plain_entries(friend, n.own_backend, proto));
+            assert_eq!(enter(&mut dataplane, &packet.bytes()), next(Reason::JudgedFlow, &packet));
+        }
+        let mut dataplane = friends(n);
+        for (packet, _) in opening(enemy, n.own_backend) {
+            assert_eq!(enter(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedIngress, &packet));
+        }
+        assert_eq!(dataplane.denials(), BTreeMap::from([((OTHER_RULES, 0), 3)]));
+        assert_eq!(dataplane.half_open(), [""; 0]);
+    }
+}
+
+#[test]
+fn policy_item_36_what_a_pod_may_send_nobody_may_send_back_on_his_own() {
+    for n in &FAMILIES {
+        let mut dataplane = world();
+        dataplane.put_under(&host(n.client), RuleSetId::OPEN, RULES, POD);
+        dataplane.say(RULES, 0, &[], NOBODY);
+        dataplane.enforce(1, PolicyFlags::default());
+        for (packet, _) in opening(n.client, n.backend) {
+            assert_eq!(leave(&mut dataplane, &packet.bytes()), next(Reason::Judged, &packet));
+        }
+        let from = n.backend.replace("8080", "8081");
+        for (packet, _) in opening(&from, n.client) {
+            assert_eq!(enter(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedIngress, &packet));
+        }
+    }
+}
+
+#[test]
+fn both_ends_on_one_node_are_judged_where_the_packet_is_sent() {
+    let cases = [
+        (RuleSetId::OPEN, RuleSetId::OPEN, Reason::Judged),
+        (RULES, RuleSetId::OPEN, Reason::Judged),
+        (RuleSetId::OPEN, RULES, Reason::Judged),
+        (RULES, RULES, Reason::Judged),
+        (RuleSetId::CLOSED, RULES, Reason::DeniedEgress),
+        (RULES, RuleSetId::CLOSED, Reason::DeniedIngress),
+        (RuleSetId::CLOSED, RuleSetId::CLOSED, Reason::DeniedEgress),
+    ];
+    for n in &FAMILIES {
+        for (egress, ingress, expected) in cases {
+            let mut dataplane = friends(n);
+            dataplane.class(&host(n.client), FRIENDS);
+            dataplane.put_under(&host(n.client), egress, RuleSetId::CLOSED, POD);
+            dataplane.put_under(&host(n.backend), RuleSetId::CLOSED, ingress, OTHER);
+            for (packet, _) in opening(n.client, n.backend) {
+                let want = if expected == Reason::Judged {
+                    next(expected, &packet)
+                } else {
+                    dropped(expected, &packet)
+                };
+                assert_eq!(leave(&mut dataplane, &packet.bytes()), want, "{egress:?} {ingress:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn policy_item_34_the_node_reaches_its_pods_and_is_answered_whatever_the_policies_say() {
+    for n in &FAMILIES {
+        let mut dataplane = world();
+        dataplane.put_under(&host(n.client), RuleSetId::CLOSED, RuleSetId::CLOSED, POD);
+        dataplane.enforce(1, PolicyFlags::default());
+        for (packet, _) in opening(n.node, n.own_backend) {
+            assert_eq!(enter_from_node(&mut dataplane, &packet.bytes()).code, -1);
+            let answer = answer(&packet);
+            assert_eq!(leave(&mut dataplane, &answer.bytes()), next(Reason::JudgedFlow, &answer));
+            assert_eq!(enter_from_node(&mut dataplane, &packet.bytes()), next(Reason::JudgedFlow, &packet));
+            // The same from another host.
+            let from = n.node.replace(":40000", ":40001");
+            let packet = packet.between(&from, n.own_backend);
+            assert_eq!(enter(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedIngress, &packet));
+            // And to the node: it is a peer as any.
+            let packet = packet.between(n.client, n.host_backend);
+            assert_eq!(leave(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedEgress, &packet));
+        }
+    }
+}
+
+#[test]
+fn a_pod_sends_with_its_own_address_or_not_at_all() {
+    for n in &FAMILIES {
+        let mut dataplane = friends(n);
+        dataplane.put_under(&host(n.other_backend), RuleSetId::OPEN, RuleSetId::OPEN, OTHER);
+        for (packet, _) in
+            opening(n.other_backend, n.backend).into_iter().chain(opening(n.stranger, n.backend))
+        {
+            assert_eq!(leave(&mut dataplane, &packet.bytes()), dropped(Reason::ForgedSource, &packet));
+        }
+        // Nor does a pod without a policy send with the address of one that has one.
+        for (packet, _) in opening(n.client, n.backend) {
+            let run = dataplane.run_on("from_pod", 1, &packet.bytes());
+            assert_eq!(run, dropped(Reason::ForgedSource, &packet));
+            assert_eq!(leave(&mut dataplane, &packet.bytes()), next(Reason::Judged, &packet));
+            let run = dataplane.run_on("from_pod", 1, &packet.bytes());
+            assert_eq!(run, dropped(Reason::ForgedSource, &packet), "in a connection that is known");
+        }
+        assert_eq!(dataplane.half_open().len(), 6, "whoever's connection it is keeps it");
+    }
+}
+
+#[test]
+fn policy_item_52_a_rule_that_denies_is_counted_under_its_name_and_pages_are_searched() {
+    use proxy_common::Proto;
+    use tests::policy::{allow, deny};
+    for n in &FAMILIES {
+        let mut dataplane = friends(n);
+        // Forty intervals: six pages.
+        let says: Vec<_> = (0..40_u16)
+            .map(|i| {
+                if i % 2 == 0 {
+                    deny(Proto::TCP, i * 10, i * 10 + 3, 100 + u64::from(i))
+                } else {
+                    allow(Proto::TCP, i * 10, i * 10, 200)
+                }
+            })
+            .collect();
+        dataplane.say(RULES, FRIENDS, &says, (Effect::ALLOW, 7));
+        for port in 1..=402_u16 {
+            let packet = Packet::tcp(flags::SYN, n.client, &n.backend.replace("8080", &port.to_string()));
+            let (interval, offset) = (port / 10, port % 10);
+            let denied = interval < 40 && interval % 2 == 0 && offset <= 3;
+            let want =
+                if denied { dropped(Reason::DeniedEgress, &packet) } else { next(Reason::Judged, &packet) };
+            assert_eq!(leave(&mut dataplane, &packet.bytes()), want, "{port}");
+        }
+        let counted: Vec<_> = dataplane.denials().into_values().collect();
+        assert_eq!(counted, [vec![3], vec![4; 19]].concat());
+    }
+}
+
+#[test]
+fn policy_items_20_to_22_the_longest_prefix_says_who_an_address_is_unless_it_has_a_class_of_its_own() {
+    for (n, (wide, narrow)) in
+        FAMILIES.iter().zip([("10.0.0.0/8", "10.244.2.4/32"), ("fd00::/8", "fd00:244:2::4/128")])
+    {
+        let mut dataplane = friends(n);
+        dataplane.class(&host(n.backend), 0);
+        dataplane.block(wide, FRIENDS);
+        dataplane.block(narrow, 0);
+        for flags in [PolicyFlags::BLOCKS4.with(PolicyFlags::BLOCKS6), PolicyFlags::default()] {
+            dataplane.enforce(1, flags);
+            for (to, in_block) in
+                [(n.backend, false), (n.other_backend, false), (n.own_backend, true), (n.host_backend, false)]
+            {
+                let to = to.replace("10.244.1.2", "10.244.3.9").replace("fd00:244:1::2", "fd00:244:3::9");
+                // One port per run, so that no entry answers for the rules.
+                let from = n
+                    .client
+                    .replace("40000", if flags == PolicyFlags::default() { "40001" } else { "40000" });
+                let packet = Packet::udp(&from, &to);
+                let passes = in_block && flags != PolicyFlags::default()
+                    || to.starts_with("[fd00:168") && flags != PolicyFlags::default();
+                let want = if passes {
+                    next(Reason::Judged, &packet)
+                } else {
+                    dropped(Reason::DeniedEgress, &packet)
+                };
+                assert_eq!(leave(&mut dataplane, &packet.bytes()), want, "{to}");
+            }
+        }
+    }
+}

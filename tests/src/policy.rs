@@ -1,0 +1,164 @@
+//! Policies for the packet programs of a test: rule sets, classes and pods by number and address, as an agent would write
+//! them.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{PerCpuHashMap, RingBuf};
+use proxy_common::{
+    DeviceKind, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, V4, V6, VerdictKey, VerdictPage,
+    limits,
+    maps::MapType,
+    policy::{DenialKey, Effect, Interval, Notice, PolicyFlags},
+};
+
+use crate::dataplane::Dataplane;
+use crate::named::{Named, family_addr, prefix_key};
+use crate::object::{self, Cell};
+
+/// What a rule set says about some ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Says {
+    /// Protocol.
+    pub proto: Proto,
+    /// First and last port.
+    pub ports: (u16, u16),
+    /// What.
+    pub effect: Effect,
+    /// Which rule.
+    pub by: u64,
+}
+
+/// A rule allows these ports.
+#[must_use]
+pub fn allow(proto: Proto, first: u16, last: u16, by: u64) -> Says {
+    Says { proto, ports: (first, last), effect: Effect::ALLOW, by }
+}
+
+/// A rule denies these ports.
+#[must_use]
+pub fn deny(proto: Proto, first: u16, last: u16, by: u64) -> Says {
+    Says { effect: Effect::DENY, ..allow(proto, first, last, by) }
+}
+
+impl Dataplane {
+    /// Puts the pod with this address under rule sets; `device` is its veth's index, zero if it is not known.
+    ///
+    /// # Panics
+    /// If the address is none.
+    pub fn put_under(&mut self, pod: &str, egress: RuleSetId, ingress: RuleSetId, device: u32) {
+        let value = Policed { egress, ingress, device, pad: 0 };
+        if pod.contains(':') {
+            self.put::<V6, _>(V6::POLICED, pod, value);
+        } else {
+            self.put::<V4, _>(V4::POLICED, pod, value);
+        }
+        if device != 0 {
+            self.add_device(device, DeviceKind::POD.with(DeviceKind::POLICED));
+        }
+    }
+
+    /// Puts an address into a class.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn class(&mut self, peer: &str, class: u64) {
+        if peer.contains(':') {
+            self.put::<V6, _>(V6::PEERS, peer, PeerClass(class));
+        } else {
+            self.put::<V4, _>(V4::PEERS, peer, PeerClass(class));
+        }
+    }
+
+    /// Puts a prefix into a class.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn block(&mut self, prefix: &str, class: u64) {
+        if prefix.contains(':') {
+            let key = prefix_key::<V6>(0, prefix);
+            object::add_prefix(self.object(), V6::BLOCKS, key, PeerClass(class));
+        } else {
+            let key = prefix_key::<V4>(0, prefix);
+            object::add_prefix(self.object(), V4::BLOCKS, key, PeerClass(class));
+        }
+    }
+
+    fn put<F: Named, V: MapType>(&mut self, map: &str, addr: &str, value: V)
+    where
+        F::Addr: MapType,
+    {
+        let mut map = object::hash::<F::Addr, V>(self.object(), map);
+        map.insert(Cell(family_addr::<F>(addr)), Cell(value), 0).expect("an address fits");
+    }
+
+    /// Says what a rule set says about a class: `says` in the order of protocol and port, and `otherwise` about the rest.
+    ///
+    /// # Panics
+    /// If the map is full.
+    pub fn say(&mut self, rules: RuleSetId, class: u64, says: &[Says], otherwise: (Effect, u64)) {
+        let chunks: Vec<&[Says]> =
+            if says.is_empty() { vec![&[]] } else { says.chunks(limits::PAGE_INTERVALS).collect() };
+        let pages = u16::try_from(chunks.len()).expect("few pages");
+        for (number, chunk) in (0..).zip(&chunks) {
+            let mut page = VerdictPage {
+                otherwise: RuleId(otherwise.1),
+                pages,
+                count: u8::try_from(chunk.len()).expect("a page of them"),
+                effect: otherwise.0,
+                ..VerdictPage::default()
+            };
+            for (slot, Says { proto, ports: (first, last), effect, by }) in
+                page.intervals.iter_mut().zip(*chunk)
+            {
+                *slot = Interval {
+                    by: RuleId(*by),
+                    first: *first,
+                    last: *last,
+                    proto: *proto,
+                    effect: *effect,
+                    pad: [0; 2],
+                };
+            }
+            let mut verdicts = object::hash::<VerdictKey, VerdictPage>(self.object(), "verdicts");
+            let key = VerdictKey::new(rules, PeerClass(class), number);
+            verdicts.insert(Cell(key), Cell(page), 0).expect("a page fits");
+        }
+    }
+
+    /// Sets the epoch: from now on policies are in use, and what was judged by another is judged again.
+    ///
+    /// # Panics
+    /// If the map is another.
+    pub fn enforce(&mut self, epoch: u32, flags: PolicyFlags) {
+        let mut policy = object::array::<PolicyState>(self.object(), "policy");
+        policy.set(0, Cell(PolicyState { epoch, flags }), 0).expect("the state has an entry");
+    }
+
+    /// Packets denied so far, by rule set and rule.
+    ///
+    /// # Panics
+    /// If the map is another.
+    pub fn denials(&mut self) -> BTreeMap<(RuleSetId, u64), u64> {
+        let map = self.object().map_mut("denials").expect("the map of the table");
+        let map: PerCpuHashMap<_, Cell<DenialKey>, u64> = map.try_into().expect("a per-CPU hash");
+        map.iter()
+            .map(|entry| entry.expect("denials can be listed"))
+            .map(|(Cell(key), counts)| ((key.rules, key.by.0), counts.iter().sum()))
+            .collect()
+    }
+
+    /// What the programs have told since the last question.
+    ///
+    /// # Panics
+    /// If the map is another.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        use zerocopy::FromBytes as _;
+        let map = self.object().map_mut("notices").expect("the map of the table");
+        let mut ring = RingBuf::try_from(map).expect("a ring");
+        let mut notices = Vec::new();
+        while let Some(item) = ring.next() {
+            notices.push(Notice::read_from_bytes(&item).expect("a notice"));
+        }
+        notices
+    }
+}
