@@ -106,20 +106,28 @@ pub fn find<F: Verified>(
         Ok(Found { reason, .. }) | Err(reason) => tally(plan.service, *reason),
     }
     let Found { table, reason } = found?;
-    // Looked up again: a function that is verified on its own cannot hand over a place in a map. For the first
-    // packets of a connection only.
-    let flow = match table {
-        Table::Answered => table::answered::<F>(&packet.key),
-        Table::Unanswered => table::unanswered::<F>(&packet.key),
-        Table::Tunnel if tunnel::begins(hook) => tunnel::entry::<F>(&packet.key),
-        Table::Tunnel | Table::Neither => None,
-    };
-    let flow = flow.ok_or(Reason::FlowTableFull)?;
+    let flow = entry_in::<F>(table, &packet.key, hook).ok_or(Reason::FlowTableFull)?;
     // The backend's node judges what goes there in a tunnel.
     if table == Table::Tunnel {
         return Ok(Entry { flow, reason });
     }
     still_allowed::<F>(frame, packet, hook, epoch, Entry { flow, reason })
+}
+
+/// The entry of a packet, looked up again: a function that is verified on its own cannot hand over a place in a map. For
+/// the first packets of a connection only.
+#[inline(always)]
+fn entry_in<F: Verified>(
+    table: Table,
+    key: &FlowKey<F::Addr>,
+    hook: Hook,
+) -> Option<&'static mut Flow<F::Addr>> {
+    match table {
+        Table::Answered => table::answered::<F>(key),
+        Table::Unanswered => table::unanswered::<F>(key),
+        Table::Tunnel if tunnel::begins(hook) => tunnel::entry::<F>(key),
+        Table::Tunnel | Table::Neither => None,
+    }
 }
 
 /// The entry, unless the rules have changed and deny its connection now.
