@@ -121,6 +121,10 @@ pub struct RunArgs {
     /// Show a client's own address to backends of this node under externalTrafficPolicy Cluster, too
     #[arg(long, env = "SLUICE_PRESERVE_LOCAL_SOURCE")]
     pub preserve_local_source: bool,
+    /// Send packets from outside to backends of other nodes in tunnels, which answer the clients directly; on every node
+    /// alike. The annotation sluice.dev/dsr: "false" leaves a Service out
+    #[arg(long, env = "SLUICE_DSR", value_enum, default_value_t = DsrArg::Off)]
+    pub dsr: DsrArg,
     /// How a backend is chosen where the annotation sluice.dev/algorithm says nothing
     #[arg(
         long,
@@ -260,6 +264,15 @@ pub enum PolicyChangeArg {
     All,
     /// New ones; what was allowed once goes on
     NewFlows,
+}
+
+/// How packets from outside reach backends of other nodes.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DsrArg {
+    /// Translated and masqueraded; answers come back by this node
+    Off,
+    /// Each inside of another IP header of its family; answers go directly to the client
+    Ipip,
 }
 
 /// Whether uplinks are served in their drivers.

@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use proxy_common::Algorithm;
 use proxy_model::{TableSize, settings::LocalSource};
 
-use crate::cli::{IpFamilyArg, PolicyArgs, RootArgs, SocketLbArg, Switch, XdpArg};
-use crate::source::kube::{Policies, Watching};
+use crate::cli::{DsrArg, IpFamilyArg, PolicyArgs, RootArgs, SocketLbArg, Switch, XdpArg};
+use crate::source::kube::{Nodes, Policies, Watching};
 use file::FileError;
 
 pub use watched::Watched;
@@ -44,6 +44,8 @@ pub struct Config {
     pub masquerade: Masquerade,
     /// What a backend of this node sees of an external client.
     pub local_source: LocalSource,
+    /// How packets from outside reach backends of other nodes.
+    pub dsr: DsrArg,
     /// How a backend is chosen for a Service that does not say.
     pub algorithm: Algorithm,
     /// How long Maglev tables are.
@@ -259,6 +261,10 @@ impl Config {
             policies: match self.policy.network_policy {
                 Switch::On => Policies::Read,
                 Switch::Off => Policies::Left,
+            },
+            nodes: match self.dsr {
+                DsrArg::Off => Nodes::Own,
+                DsrArg::Ipip => Nodes::All,
             },
         }
     }

@@ -130,6 +130,16 @@ impl Candidate<'_> {
         self.serving
     }
 
+    /// Its slice names its node.
+    pub fn has_node(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// It is on this node, and another node may have chosen it, which may know its state earlier or later.
+    pub fn may_be_served(&self) -> bool {
+        self.locality == Locality::Local && (self.serving || self.state == State::Ready)
+    }
+
     /// How much it should get.
     pub fn weight(&self, addr: std::net::IpAddr, weights: &Weights) -> Weight {
         weights.of(addr, self.node, self.zone)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use proxy_common::{Address, Algorithm, Port, Proto};
 
+use crate::settings::Serving;
 use crate::weight::Weights;
 
 mod policy;
@@ -108,6 +109,8 @@ pub struct Service {
     pub affinity: Option<u32>,
     /// Annotation `sluice.dev/algorithm`.
     pub algorithm: Option<Algorithm>,
+    /// Annotation `sluice.dev/dsr`.
+    pub direct_return: Option<Serving>,
     /// Annotation `sluice.dev/weights`.
     pub weights: Weights,
     /// Value of the label `service.kubernetes.io/service-proxy-name` (item 1).
@@ -134,6 +137,7 @@ impl Service {
             external_policy: TrafficPolicy::Cluster,
             affinity: None,
             algorithm: None,
+            direct_return: None,
             weights: Weights::default(),
             proxy_name: None,
             headless_label: Label::Absent,

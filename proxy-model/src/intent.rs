@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proxy_common::{
-    Address, Algorithm, Backend, BackendFlags, ClientRule, Family, FrontendFlags, FrontendKey, Proto,
+    Address, Algorithm, Backend, BackendFlags, ClientRule, Family, ForwardingMode, FrontendFlags,
+    FrontendKey, Proto,
 };
 
 use crate::endpoint::{self, Candidates, Choice, Locality, Needs, State, Viewpoint};
@@ -59,6 +60,10 @@ pub struct PortIntent<F: Family> {
     pub affinity: u32,
     /// How one of the backends is chosen.
     pub algorithm: Algorithm,
+    /// How packets of clients from outside reach backends of other nodes, by way of the frontends for which that works.
+    pub forwarding: ForwardingMode,
+    /// Endpoints of this node that may be at the end of a tunnel.
+    pub ends: Backends<F>,
     /// Backends for Cluster policy.
     pub cluster: Backends<F>,
     /// Backends for Local policy.
@@ -110,6 +115,15 @@ impl<F: Family> PortIntent<F> {
             Exposure::LoadBalancer | Exposure::ExternalIp | Exposure::NodePort | Exposure::Localhost => {
                 self.external
             }
+        }
+    }
+
+    /// How packets of clients from outside reach backends of other nodes by way of a frontend. A tunnel leads from an
+    /// address that every node serves: a node port is the address of one, and a ClusterIP is nobody's outside.
+    pub fn mode(&self, exposure: Exposure) -> ForwardingMode {
+        match exposure {
+            Exposure::LoadBalancer | Exposure::ExternalIp => self.forwarding,
+            Exposure::ClusterIp | Exposure::NodePort | Exposure::Localhost => ForwardingMode::NAT,
         }
     }
 
@@ -209,12 +223,13 @@ impl<F: Served> Chosen<'_, F> {
     fn backends(
         &self,
         weights: &Weights,
+        forwarding: ForwardingMode,
         is_member: impl Fn(&endpoint::Candidate<'_>) -> bool,
     ) -> Backends<F> {
         let members = self.candidates.iter().filter(|(_, candidate)| is_member(candidate));
         let backend = |((addr, port), candidate): (&(F::Addr, _), &endpoint::Candidate<'_>)| Backend {
             weight: candidate.weight(addr.to_ip(), weights),
-            ..Backend::new(*addr, *port, flags(candidate))
+            ..Backend::new(*addr, *port, flags(candidate, forwarding))
         };
         members.map(backend).collect()
     }
@@ -229,9 +244,13 @@ impl<F: Served> Chosen<'_, F> {
     }
 }
 
-fn flags(candidate: &endpoint::Candidate<'_>) -> BackendFlags {
+fn flags(candidate: &endpoint::Candidate<'_>, forwarding: ForwardingMode) -> BackendFlags {
     let place = match candidate.locality() {
         Locality::Local => BackendFlags::LOCAL,
+        // One that is on no node is behind nobody who would take its packets out of a tunnel.
+        Locality::Remote if forwarding == ForwardingMode::TUNNEL && candidate.has_node() => {
+            BackendFlags::UNWRAPS
+        }
         Locality::Remote => BackendFlags::REMOTE,
     };
     match candidate.state() {
@@ -248,14 +267,21 @@ fn port_intent<F: Served>(
     cluster_ip: F::Addr,
 ) -> PortIntent<F> {
     let chosen = chosen(world, around, service, port);
-    let cluster = chosen.backends(&service.weights, |candidate| chosen.in_cluster(candidate, around));
-    let local = chosen.backends(&service.weights, |candidate| chosen.choice.in_local(candidate));
+    let forwarding = forwarding(around.settings, service, port);
+    let weights = &service.weights;
+    let cluster = chosen.backends(weights, forwarding, |candidate| chosen.in_cluster(candidate, around));
+    let local = chosen.backends(weights, forwarding, |candidate| chosen.choice.in_local(candidate));
+    let ends = chosen.backends(weights, forwarding, |candidate| {
+        forwarding == ForwardingMode::TUNNEL && candidate.may_be_served()
+    });
     let anywhere = chosen.choice.anywhere;
     PortIntent {
         name: port.name.clone(),
         proto: port.proto,
         affinity: service.affinity.unwrap_or(0),
         algorithm: service.algorithm.unwrap_or(around.settings.algorithm),
+        forwarding,
+        ends,
         // One list where both are equal: they share one segment.
         local: if cluster == local { cluster.clone() } else { local },
         cluster,
@@ -275,6 +301,15 @@ fn port_intent<F: Served>(
         frontends: frontends(around, service, port, cluster_ip),
         ranges: ranges(around, service),
     }
+}
+
+/// A Local policy keeps the client's address without a tunnel, and only connections of these protocols are known by what
+/// is in a packet.
+fn forwarding(settings: &Settings, service: &Service, port: &ServicePort) -> ForwardingMode {
+    let wanted = settings.direct_return == Serving::On && service.direct_return != Some(Serving::Off);
+    let can = service.external_policy == TrafficPolicy::Cluster
+        && (port.proto == Proto::TCP || port.proto == Proto::UDP);
+    if wanted && can { ForwardingMode::TUNNEL } else { ForwardingMode::NAT }
 }
 
 /// Items 22, 81. A range that holds the node's own address admits the load balancer's addresses as well: where such

@@ -8,8 +8,8 @@ use proxy_common::{Address, Cidr, NetKind, NodeConfig, NodeFlags, PrefixKey, lim
 use crate::fact::Prefix;
 use crate::family::Served;
 use crate::rule::Detector;
-use crate::settings::DetectLocal;
-use crate::world::World;
+use crate::settings::{DetectLocal, Serving};
+use crate::world::{Changed, World};
 
 /// The node's entry and what belongs to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct NodeFacts<A: Address> {
     pub config: NodeConfig<A>,
     /// Content of the `nets` map.
     pub nets: BTreeSet<PrefixKey<A>>,
+    /// Content of the `nodes` map.
+    pub nodes: BTreeSet<A>,
 }
 
 /// There is no room for another range.
@@ -71,6 +73,25 @@ impl World {
         if is_told { Detector::Present } else { Detector::Absent }
     }
 
+    /// The addresses that tunnels are taken from: of all nodes, as they stand in their status.
+    fn tunnel_sources<F: Served>(&self) -> BTreeSet<F::Addr> {
+        match self.settings().direct_return {
+            Serving::Off => BTreeSet::new(),
+            Serving::On => {
+                let addresses = self.nodes().flat_map(|node| &node.addresses);
+                addresses.filter_map(|ip| F::Addr::from_ip(*ip)).collect()
+            }
+        }
+    }
+
+    /// Whether another node counts here.
+    pub(crate) fn tunnels_changed(&self) -> Changed {
+        match self.settings().direct_return {
+            Serving::Off => Changed::No,
+            Serving::On => Changed::Yes,
+        }
+    }
+
     /// What the kernel programs must know about the node.
     ///
     /// # Errors
@@ -79,6 +100,7 @@ impl World {
         let mut facts = NodeFacts::default();
         facts.config.address = self.primary_address::<F>().unwrap_or_default();
         facts.config.ranges = u32::from(self.has_ranges());
+        facts.nodes = self.tunnel_sources::<F>();
         if self.settings().detector == DetectLocal::Devices {
             facts.config.flags = NodeFlags::PODS_BY_DEVICE;
         }

@@ -22,6 +22,9 @@ pub struct Settings {
     pub masquerade: Masquerade,
     /// Whether external clients of a Cluster policy are masqueraded for backends of this node, too.
     pub local_source: LocalSource,
+    /// Whether packets may go to backends' nodes in tunnels, so that these answer the clients directly, for Services that
+    /// do not say; off: for none.
+    pub direct_return: Serving,
     /// How backends are chosen for a Service that does not say.
     pub algorithm: Algorithm,
     /// How long Maglev tables are.
@@ -50,6 +53,7 @@ impl Settings {
             service_cidrs: Vec::new(),
             masquerade: Masquerade::Needed,
             local_source: LocalSource::Masqueraded,
+            direct_return: Serving::Off,
             algorithm: Algorithm::RANDOM,
             table_size: TableSize::Fitting,
             node_port_addresses: NodePortAddresses::Primary,

@@ -279,7 +279,7 @@ impl World {
         if change.key().name != self.settings.node_name {
             // Of Services, other nodes decide nothing: zones and node names stand in the slices.
             return match store(&mut self.nodes, change) {
-                Changed::Yes => self.nodes_changed(),
+                Changed::Yes => self.nodes_changed().or(self.tunnels_changed()),
                 Changed::No => Changed::No,
             };
         }

@@ -13,4 +13,5 @@ mod ping;
 mod reuse;
 mod shapes;
 mod stage;
+mod tunnel;
 mod uplinks;

@@ -35,7 +35,6 @@ impl Config {
         let (mode, section) = file.section();
         let of_mode = |field: &str| format!("{mode}.{field}");
 
-        let kubeconfig = args.kubeconfig.or_else(|| kubeconfig(&file));
         let name = file.or("node-name", args.node_name, "hostnameOverride", text(&fields.hostname_override));
         let bound = args.bind_address.map(|ip| ip.to_string());
         let address = file.or("bind-address", bound, "bindAddress", text(&fields.bind_address));
@@ -59,13 +58,14 @@ impl Config {
             node_name: node_name(name)?,
             bind_address: address,
             service_proxy_name: args.service_proxy_name,
-            source: source(args.manifests, kubeconfig)?,
+            source: source(args.manifests, args.kubeconfig.or_else(|| kubeconfig(&file)))?,
             roots: Roots::from_args(args.roots)?,
             socket_lb: args.socket_lb.into(),
             detect_local,
             cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| known_cidrs(&given))?,
             masquerade: if masquerade_all { Masquerade::All } else { Masquerade::WhereNeeded },
             local_source: local_source(args.preserve_local_source),
+            dsr: args.dsr,
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
             table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
             service_metrics: args.service_metrics,

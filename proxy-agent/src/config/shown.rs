@@ -49,6 +49,7 @@ impl Config {
                 "bpfRoot": self.roots.bpf.display().to_string(),
                 "cgroupRoot": self.roots.cgroup.display().to_string(),
                 "config": self.file.as_ref().map(|file| file.path().display().to_string()),
+                "dsr": format!("{:?}", self.dsr).to_lowercase(),
                 "ipFamily": family(self.families),
                 "maglevTableSize": match self.table_size {
                     TableSize::Fitting => json!("auto"),

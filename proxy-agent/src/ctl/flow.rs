@@ -57,6 +57,7 @@ pub(super) fn list(reader: &Reader, service: Option<&str>) -> anyhow::Result<Vec
 fn family<F: MapFamily>(reader: &Reader, maps: &Maps<F>, only: &Only<'_>) -> anyhow::Result<Vec<FlowRow>> {
     let mut rows = table(reader, &maps.flows, "established", only)?;
     rows.extend(table(reader, &maps.half_open, "half-open", only)?);
+    rows.extend(table(reader, &maps.tunnels, "tunnelled", only)?);
     Ok(rows)
 }
 
@@ -78,7 +79,12 @@ fn row<A: Address>(reader: &Reader, key: &FlowKey<A>, flow: &Flow<A>, state: &'s
         state,
         client: SocketAddr::new(key.src.to_ip(), key.sport.number()),
         frontend: SocketAddr::new(key.dst.to_ip(), key.dport.number()),
-        source: SocketAddr::new(flow.src.to_ip(), flow.sport.number()),
+        // In a tunnel the packet is as the client sent it.
+        source: if flow.flags.has(FlowFlags::TUNNEL) {
+            SocketAddr::new(key.src.to_ip(), key.sport.number())
+        } else {
+            SocketAddr::new(flow.src.to_ip(), flow.sport.number())
+        },
         backend: SocketAddr::new(flow.dst.to_ip(), flow.dport.number()),
         masqueraded: flow.flags.has(FlowFlags::MASQUERADED),
         closing: flow.flags.has(FlowFlags::FIN) || flow.flags.has(FlowFlags::RST),

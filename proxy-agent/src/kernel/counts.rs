@@ -113,7 +113,7 @@ fn look_at<F: MapFamily>(
         }
     }
     let services: BTreeSet<ServiceId> = of_backends.iter().map(|frontend| frontend.service).collect();
-    for table in [&maps.flows, &maps.half_open] {
+    for table in [&maps.flows, &maps.half_open, &maps.tunnels] {
         table.scan(|_, flows| {
             let theirs = flows.iter().filter(|flow| services.contains(&flow.service));
             for key in theirs.filter_map(load) {

@@ -180,6 +180,7 @@ pub fn set_node<F: MapFamily>(maps: &Maps<F>, wanted: &NodeFacts<F::Addr>) -> Re
     if maps.nets.raw().max_entries() <= 1 {
         return put_node(maps, &wanted.config);
     }
+    sync(&maps.nodes, F::NAMES.nodes, &wanted.nodes.iter().map(|addr| (*addr, IN_RANGE)).collect())?;
     let known: BTreeSet<_> = maps.nets.entries().map_err(failed)?.into_iter().map(|(key, _)| key).collect();
     for key in wanted.nets.difference(&known) {
         maps.nets.put(key, &IN_RANGE).map_err(failed)?;

@@ -10,7 +10,7 @@ use proxy_common::{
 use super::{error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access};
 use std::os::fd::AsFd;
 
-/// Value of every entry of `ranges` and `nets`.
+/// Value of every entry of `ranges`, `nets` and `nodes`.
 pub const IN_RANGE: u32 = 1;
 
 /// All maps of one family.
@@ -28,6 +28,10 @@ pub struct Maps<F: Family> {
     pub half_open: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
     /// Addresses of this node.
     pub local_addrs: Table<F::Addr, u32>,
+    /// Addresses of the cluster's nodes; the value is always [`IN_RANGE`].
+    pub nodes: Table<F::Addr, u32>,
+    /// Connections whose packets leave in tunnels.
+    pub tunnels: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
     /// The node's address and ranges.
     pub node: Table<u32, NodeConfig<F::Addr>>,
     /// Ranges that the node's entry has no room for; the value is always [`IN_RANGE`].
@@ -57,6 +61,10 @@ pub struct Names {
     pub half_open: &'static str,
     /// See [`Maps::local_addrs`].
     pub local_addrs: &'static str,
+    /// See [`Maps::nodes`].
+    pub nodes: &'static str,
+    /// See [`Maps::tunnels`].
+    pub tunnels: &'static str,
     /// See [`Maps::node`].
     pub node: &'static str,
     /// See [`Maps::nets`].
@@ -92,6 +100,8 @@ impl MapFamily for V4 {
         flows: "flows4",
         half_open: "halfopen4",
         local_addrs: "localaddrs4",
+        nodes: "nodes4",
+        tunnels: "tunnels4",
         node: "node4",
         nets: "nets4",
         sources: "sources4",
@@ -117,6 +127,8 @@ impl MapFamily for V6 {
         flows: "flows6",
         half_open: "halfopen6",
         local_addrs: "localaddrs6",
+        nodes: "nodes6",
+        tunnels: "tunnels6",
         node: "node6",
         nets: "nets6",
         sources: "sources6",
@@ -161,6 +173,8 @@ where
         flows: table(pins, names.flows, access)?,
         half_open: table(pins, names.half_open, access)?,
         local_addrs: table(pins, names.local_addrs, access)?,
+        nodes: table(pins, names.nodes, access)?,
+        tunnels: table(pins, names.tunnels, access)?,
         node: table(pins, names.node, access)?,
         nets: table(pins, names.nets, access)?,
         sources: table(pins, names.sources, access)?,

@@ -55,7 +55,7 @@ pub enum Stage {
 /// How many entries were removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Collected {
-    /// Answered flows, both directions counted.
+    /// Answered flows, both directions counted, and tunnelled ones.
     pub flows: usize,
     /// Flows that never had an answer, both directions counted.
     pub half_open: usize,
@@ -94,9 +94,16 @@ pub fn is_over<A>(proto: Proto, stage: Stage, flow: &Flow<A>, other: Option<&Flo
     match other {
         // What its client sends goes elsewhere, under the same key as before perhaps, so that says nothing.
         _ if flow.flags.has(FlowFlags::LEFT) => age >= timeout::LAST_WORDS,
+        // The answers pass elsewhere: nobody knows whether the other side has closed, too.
+        None if is_tunnelled(flow) => age >= timeout(proto, stage, flow.flags, FlowFlags::default()),
         None => age >= timeout::SINGLE,
         Some(other) => age.min(now.since(other.seen)) >= timeout(proto, stage, flow.flags, other.flags),
     }
+}
+
+/// The entry stands alone, in a `tunnels` map.
+fn is_tunnelled<A>(flow: &Flow<A>) -> bool {
+    flow.flags.has(FlowFlags::TUNNEL) && !flow.flags.has(FlowFlags::REPLY)
 }
 
 /// Whether an affinity is over: its Service has no affinity any more, or its time-out (item 97) has passed.
@@ -144,6 +151,8 @@ fn collect_family<F: MapFamily>(
     }
     let unanswered = collect_flows::<F>(&maps.half_open, half_open, now, |_, _| {});
     collected.half_open += unanswered.map_err(failed(F::NAMES.half_open))?.0;
+    let tunnelled = collect_flows::<F>(&maps.tunnels, answered, now, |_, _| {});
+    collected.flows += tunnelled.map_err(failed(F::NAMES.tunnels))?.0;
     Ok(())
 }
 
@@ -305,6 +314,26 @@ mod tests {
     fn half_a_flow_lives_only_as_long_as_its_other_half_may_be_on_the_way() {
         let half = |age| is_over(Proto::TCP, Stage::Answered, &seen(age, FlowFlags::default()), None, NOW);
         assert!(half(10) && !half(9));
+    }
+
+    #[test]
+    fn an_entry_that_stands_alone_because_answers_pass_elsewhere_has_the_time_of_a_whole_flow() {
+        let cases = [
+            (Proto::TCP, FlowFlags::default(), 86_400),
+            (Proto::TCP, FlowFlags::FIN, 3_600),
+            (Proto::TCP, FlowFlags::RST, 10),
+            (Proto::UDP, FlowFlags::default(), 120),
+        ];
+        for (proto, flags, after) in cases {
+            let over = |age| {
+                let alone = seen(age, flags.with(FlowFlags::TUNNEL));
+                is_doubtful(proto, Stage::Answered, &alone, NOW)
+                    && is_over(proto, Stage::Answered, &alone, None, NOW)
+            };
+            assert!(over(after) && !over(after - 1), "{proto} {flags:?}");
+        }
+        let answers = FlowFlags::TUNNEL.with(FlowFlags::REPLY);
+        assert!(is_over(Proto::TCP, Stage::Answered, &seen(10, answers), None, NOW), "half of a flow");
     }
 
     /// Both entries of the client's connection to a backend.

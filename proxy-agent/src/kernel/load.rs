@@ -21,7 +21,7 @@ use super::{
     migrate::Tables,
     object,
     pins::Pins,
-    settings::{Settings, SocketRoad, Tallies},
+    settings::{Settings, SocketRoad, Tallies, Tunnels},
     shape,
 };
 
@@ -165,6 +165,7 @@ fn constants(settings: &Settings, road: SocketRoad, host_netns: u64) -> Datapath
         pod_packets: u8::from(matches!(road, SocketRoad::Host | SocketRoad::Off)),
         node_packets: u8::from(road == SocketRoad::Off),
         tallies: u8::from(settings.tallies == Tallies::Kept),
+        tunnels: u8::from(settings.tunnels == Tunnels::Ipip),
         mptcp: u8::from(std::path::Path::new(MPTCP).exists()),
         ..DatapathConfig::default()
     }
@@ -225,11 +226,15 @@ mod tests {
             uplinks: Uplinks::Auto,
             driver: super::super::settings::DriverRoad::Off,
             tallies: Tallies::Off,
+            tunnels: Tunnels::Off,
             pods: super::super::settings::PodDevices::Unnamed,
         };
         let counting = Settings { tallies: Tallies::Kept, ..settings.clone() };
         let tallies = [&settings, &counting].map(|settings| constants(settings, SocketRoad::On, 7).tallies);
         assert_eq!(tallies, [0, 1]);
+        let tunnelling = Settings { tunnels: Tunnels::Ipip, ..settings.clone() };
+        let tunnels = [&settings, &tunnelling].map(|settings| constants(settings, SocketRoad::On, 7).tunnels);
+        assert_eq!(tunnels, [0, 1]);
         let of = |road| {
             let c = constants(&settings, road, 7);
             [c.ipv4, c.ipv6, c.host_sockets_only, c.pod_packets, c.node_packets]

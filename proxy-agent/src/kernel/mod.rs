@@ -65,7 +65,9 @@ pub use gc::Collected;
 pub use moved::LetGo;
 pub use pins::{Occupancy, Pinned};
 pub use record::{Record, State};
-pub use settings::{DriverRoad, Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks};
+pub use settings::{
+    DriverRoad, Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Tunnels, Uplinks,
+};
 pub use topology::Topology;
 
 use devices::Devices;

@@ -23,6 +23,8 @@ pub struct Settings {
     pub uplinks: Uplinks,
     /// Whether new connections are counted by Service port.
     pub tallies: Tallies,
+    /// Whether packets go to backends' nodes in tunnels.
+    pub tunnels: Tunnels,
     /// Behind which devices all clients are pods.
     pub pods: PodDevices,
     /// Whether packets are served in the uplinks' drivers.
@@ -36,6 +38,15 @@ pub enum Tallies {
     Kept,
     /// They are not: that saves one lookup for each.
     Off,
+}
+
+/// Whether packets go to backends' nodes in tunnels, and are taken from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnels {
+    /// They do not.
+    Off,
+    /// Inside of another IP header of their family.
+    Ipip,
 }
 
 /// Behind which devices all clients are pods, whatever their address (item 62).

@@ -5,6 +5,7 @@
 //! sluice.dev/algorithm: random | maglev | mh | rr | wrr | lc | wlc | sh
 //! sluice.dev/weights:   rule { "," rule }      rule:   who "=" weight        weight: 0 to 255
 //!                                              who:    IP address | "node/" NAME | "zone/" NAME | "*"
+//! sluice.dev/dsr:       true | false
 //! ```
 //! The narrowest rule decides: address, node, zone, all others; nothing said is the weight of one.
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use proxy_common::{Algorithm, Weight};
 use proxy_model::Weights;
+use proxy_model::settings::Serving;
 
 use super::Fault;
 use super::address::address;
@@ -20,6 +22,8 @@ use super::address::address;
 pub(super) const ALGORITHM: &str = "sluice.dev/algorithm";
 /// How much each backend should get.
 pub(super) const WEIGHTS: &str = "sluice.dev/weights";
+/// Whether packets may go to backends' nodes in tunnels.
+pub(super) const DSR: &str = "sluice.dev/dsr";
 
 /// Where an annotation stands in an object.
 pub(super) fn path(annotation: &str) -> String {
@@ -29,6 +33,15 @@ pub(super) fn path(annotation: &str) -> String {
 pub(super) fn algorithm(text: Option<&String>) -> Result<Option<Algorithm>, Fault> {
     let Some(text) = text.map(|text| text.trim()).filter(|text| !text.is_empty()) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| Fault::NotAnAlgorithm { value: text.to_owned() })
+}
+
+pub(super) fn direct_return(text: Option<&String>) -> Result<Option<Serving>, Fault> {
+    match text.map_or("", |text| text.trim()) {
+        "" => Ok(None),
+        "true" => Ok(Some(Serving::On)),
+        "false" => Ok(Some(Serving::Off)),
+        other => Err(Fault::NotTrueOrFalse { value: other.to_owned() }),
+    }
 }
 
 pub(super) fn weights(text: Option<&String>) -> Result<Weights, Fault> {
@@ -110,6 +123,17 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(Fault::NotWeights { part: part.to_owned(), wrong }), "{text}");
         }
+    }
+
+    #[test]
+    fn direct_server_return_is_true_or_false_and_nothing_else() {
+        let read = |text: &str| direct_return(Some(&text.to_owned()));
+        assert_eq!([read("true"), read(" false ")], [Ok(Some(Serving::On)), Ok(Some(Serving::Off))]);
+        assert_eq!([read(""), direct_return(None)], [Ok(None), Ok(None)]);
+        assert_eq!(
+            read("yes").map_err(|fault| fault.to_string()),
+            Err("\"yes\" is neither true nor false; --dsr decides".to_owned())
+        );
     }
 
     #[test]

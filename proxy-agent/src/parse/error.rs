@@ -50,6 +50,12 @@ pub enum Fault {
         /// What stands there.
         value: String,
     },
+    /// Neither of the two.
+    #[error("{value:?} is neither true nor false; --dsr decides")]
+    NotTrueOrFalse {
+        /// What stands there.
+        value: String,
+    },
     /// Not a list of weights.
     #[error("{part:?} is {wrong}; all weights are one")]
     NotWeights {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, Serv
 use proxy_model::fact::{self, Label, ServiceKind, TrafficPolicy};
 
 use super::address::{address, prefix};
-use super::annotation::{self, ALGORITHM, WEIGHTS};
+use super::annotation::{self, ALGORITHM, DSR, WEIGHTS};
 use super::port::{optional_port, port, protocol};
 use super::{Fault, Report, created};
 
@@ -21,6 +21,7 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let labels = object.metadata.labels.as_ref();
     let annotations = object.metadata.annotations.as_ref();
+    let said = |annotation: &str| annotations.and_then(|all| all.get(annotation));
     let ingress = object
         .status
         .as_ref()
@@ -55,16 +56,11 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
         ),
         affinity: affinity(spec, report),
         algorithm: report
-            .keep(
-                || annotation::path(ALGORITHM),
-                annotation::algorithm(annotations.and_then(|all| all.get(ALGORITHM))),
-            )
+            .keep(|| annotation::path(ALGORITHM), annotation::algorithm(said(ALGORITHM)))
             .flatten(),
+        direct_return: report.keep(|| annotation::path(DSR), annotation::direct_return(said(DSR))).flatten(),
         weights: report
-            .keep(
-                || annotation::path(WEIGHTS),
-                annotation::weights(annotations.and_then(|all| all.get(WEIGHTS))),
-            )
+            .keep(|| annotation::path(WEIGHTS), annotation::weights(said(WEIGHTS)))
             .unwrap_or_default(),
         proxy_name: labels.and_then(|labels| labels.get(PROXY_NAME)).map(|name| name.as_str().into()),
         headless_label: label(labels.is_some_and(|labels| labels.contains_key(HEADLESS))),

@@ -63,8 +63,7 @@ fn a_whole_service_is_reduced_to_what_the_proxy_uses() {
             "selector": {"app": "web"}, "publishNotReadyAddresses": true,
             "ports": [
                 {"name": "http", "port": 80, "targetPort": "web", "nodePort": 30080, "appProtocol": "h2c"},
-                {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 0},
-            ],
+                {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 0}],
             "externalIPs": ["192.0.2.1"], "loadBalancerSourceRanges": [" 198.51.100.0/24 ", "fd01::/64"],
             "internalTrafficPolicy": "Cluster", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000,
             "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
@@ -108,6 +107,7 @@ fn a_whole_service_is_reduced_to_what_the_proxy_uses() {
             external_policy: TrafficPolicy::Local,
             affinity: Some(60),
             algorithm: None,
+            direct_return: None,
             weights: Weights::default(),
             proxy_name: Some("other".into()),
             headless_label: Label::Absent,

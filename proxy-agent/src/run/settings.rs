@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use proxy_common::limits;
 use proxy_model::fact::Prefix;
 use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving, Settings};
 
-use crate::cli::{Switch, XdpArg};
+use crate::cli::{DsrArg, Switch, XdpArg};
 use crate::config::{self, Config};
 use crate::kernel::{
-    self, DriverRoad, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Topology, Uplinks, record,
+    self, DriverRoad, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Topology, Tunnels, Uplinks,
+    record,
 };
 use crate::observe::report::About;
 
@@ -43,6 +45,7 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
             config::Masquerade::All => Masquerade::All,
         },
         local_source: config.local_source,
+        direct_return: serving(config.dsr == DsrArg::Ipip),
         algorithm: config.algorithm,
         table_size: config.table_size,
         node_port_addresses: match &config.nodeport_addresses {
@@ -110,7 +113,11 @@ pub(super) fn kernel(config: &Config, families: Families) -> kernel::Settings {
             flows: config.tables.flows,
             verdicts: config.tables.verdicts,
             peers: config.tables.peers,
-            tunnels: 1,
+            tunnels: if config.dsr == DsrArg::Ipip { limits::TUNNELS } else { 1 },
+        },
+        tunnels: match config.dsr {
+            DsrArg::Off => Tunnels::Off,
+            DsrArg::Ipip => Tunnels::Ipip,
         },
         tallies: match config.service_metrics {
             Switch::On => Tallies::Kept,

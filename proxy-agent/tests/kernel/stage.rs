@@ -10,7 +10,7 @@ use std::{
 };
 
 use proxy_agent::kernel::{
-    DriverRoad, Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Uplinks,
+    DriverRoad, Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Tunnels, Uplinks,
 };
 use proxy_common::maps::LAYOUT_VERSION;
 
@@ -73,6 +73,7 @@ impl Stage {
             sizes,
             uplinks: Uplinks::Auto,
             tallies: Tallies::Kept,
+            tunnels: Tunnels::Off,
             pods: PodDevices::Unnamed,
             driver: DriverRoad::Off,
         };

@@ -9,7 +9,9 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use proxy_common::{ClientRule, Family, Frontend, FrontendFlags, FrontendKey, RangeKey, ServiceId};
+use proxy_common::{
+    ClientRule, Family, ForwardingMode, Frontend, FrontendFlags, FrontendKey, RangeKey, ServiceId,
+};
 
 use self::slots::Slots;
 use super::claim::{self, Claim, Claimed, Claims};
@@ -341,15 +343,18 @@ impl<F: Served> Ledger<F> {
                 let rules = port.rules(exposure);
                 // Only lists that a rule asks for: a change of the other one is no change of this entry.
                 let uses = |wanted: bool| rules.iter().any(|rule| rule.has(ClientRule::LOCAL) == wanted);
+                let mode = port.mode(exposure);
+                let local = if mode == ForwardingMode::TUNNEL { &slots.ends } else { &slots.local };
                 Wanted {
                     cluster: if uses(false) { slots.cluster.clone() } else { none.clone() },
-                    local: if uses(true) { slots.local.clone() } else { none },
+                    local: if uses(true) || mode == ForwardingMode::TUNNEL { local.clone() } else { none },
                     value: Frontend {
                         service: *id,
                         affinity: port.affinity,
                         rules,
                         flags: port.flags(exposure),
                         algorithm: port.algorithm,
+                        mode,
                         ..Frontend::default()
                     },
                 }

@@ -24,4 +24,5 @@ mod range;
 mod room;
 mod segment;
 mod servers;
+mod tunnel;
 mod view;

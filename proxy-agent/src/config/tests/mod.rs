@@ -35,6 +35,7 @@ fn without_further_flags_the_defaults_hold() {
             cluster_cidrs: vec![],
             masquerade: Masquerade::WhereNeeded,
             local_source: LocalSource::Masqueraded,
+            dsr: DsrArg::Off,
             algorithm: Algorithm::RANDOM,
             table_size: TableSize::Fitting,
             service_metrics: Switch::On,

@@ -2,7 +2,8 @@
 //!
 //! Objects are reduced to facts as they are decoded; only their names are kept, to tell what a relist lacks.
 //! Services and slices that are marked as headless never leave the server (item 2), and of the Nodes only this
-//! one does unless a policy speaks of others. Pods and Namespaces are asked for once there is a policy.
+//! one does unless a policy speaks of others, or they may send tunnels. Pods and Namespaces are asked for once there is a
+//! policy.
 
 mod contact;
 mod strategy;
@@ -59,6 +60,8 @@ pub struct Watching {
     pub service_proxy_name: Option<String>,
     /// Whether policies are read, and what they are about.
     pub policies: Policies,
+    /// Which Nodes count.
+    pub nodes: Nodes,
 }
 
 /// Whether policies are read.
@@ -68,6 +71,15 @@ pub enum Policies {
     Read,
     /// They are not, and neither are Pods and Namespaces.
     Left,
+}
+
+/// Which Nodes count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nodes {
+    /// This one.
+    Own,
+    /// All: their addresses say who may send tunnels.
+    All,
 }
 
 impl Watching {
@@ -137,14 +149,18 @@ impl Cluster {
                 Object::EndpointSlice(object.into())
             }),
         );
-        let nodes = watch(Kind::Node).fields(&format!("metadata.name={}", watching.node_name));
+        let wants = Wants::new();
+        let nodes = match watching.nodes {
+            Nodes::Own => watch(Kind::Node).fields(&format!("metadata.name={}", watching.node_name)),
+            Nodes::All => watch(Kind::Node).bringing_nodes(&wants),
+        };
         tasks.spawn(nodes.run(Api::<Node>::all(client.clone()), |object| Object::Node(object.into())));
         let ranges = watch(Kind::ServiceCidr).optional();
         tasks.spawn(
             ranges.run(Api::<ServiceCIDR>::all(client.clone()), |object| Object::ServiceCidr(object.into())),
         );
         if watching.policies == Policies::Read {
-            follow_policies(&mut tasks, &client, &watching.node_name, &watch);
+            follow_policies(&mut tasks, &client, &watching, wants, &watch);
         }
         tasks.spawn(contacts.clone().probe());
         while let Some(ended) = tasks.join_next().await {
@@ -161,10 +177,10 @@ impl Cluster {
 fn follow_policies(
     tasks: &mut JoinSet<Result<(), Closed>>,
     client: &Client,
-    node_name: &str,
+    watching: &Watching,
+    wants: Wants,
     watch: &impl Fn(Kind) -> Watch,
 ) {
-    let wants = Wants::new();
     let policies = watch(Kind::NetworkPolicy).wanting(&wants);
     tasks.spawn(
         policies
@@ -178,14 +194,17 @@ fn follow_policies(
     }));
     let namespaces = watch(Kind::Namespace);
     let pods = watch(Kind::Pod).fields(PODS);
-    // Those that the other watch of nodes does not bring.
-    let nodes = watch(Kind::Node).fields(&format!("metadata.name!={node_name}")).bringing_nodes(&wants);
-    let (api, wanted) = (Api::<Node>::all(client.clone()), wants.clone());
-    tasks.spawn(async move {
-        wanted.nodes().await;
-        tracing::info!("a policy speaks of nodes: asking for all of them");
-        nodes.run(api, |object| Object::Node(object.into())).await
-    });
+    if watching.nodes == Nodes::Own {
+        // Those that the other watch of nodes does not bring.
+        let others = format!("metadata.name!={}", watching.node_name);
+        let nodes = watch(Kind::Node).fields(&others).bringing_nodes(&wants);
+        let (api, wanted) = (Api::<Node>::all(client.clone()), wants.clone());
+        tasks.spawn(async move {
+            wanted.nodes().await;
+            tracing::info!("a policy speaks of nodes: asking for all of them");
+            nodes.run(api, |object| Object::Node(object.into())).await
+        });
+    }
     let client = client.clone();
     tasks.spawn(async move {
         wants.pods().await;

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::{Cluster, Policies, Watching};
+use super::{Cluster, Nodes, Policies, Watching};
 use crate::source::{Contact, Update, channel};
 
 /// What the server holds and how it behaves. Only Services exist; lists of other kinds are empty.
@@ -135,6 +135,7 @@ fn watching(service_proxy_name: Option<&str>) -> Watching {
         node_name: "n1".into(),
         service_proxy_name: service_proxy_name.map(Into::into),
         policies: Policies::Read,
+        nodes: Nodes::Own,
     }
 }
 

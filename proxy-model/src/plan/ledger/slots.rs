@@ -14,6 +14,8 @@ use crate::roster::{self, TableSize};
 pub(super) struct Slots<F: Family> {
     pub(super) cluster: Backends<F>,
     pub(super) local: Backends<F>,
+    /// Each backend once, whatever the algorithm: nobody chooses among them.
+    pub(super) ends: Backends<F>,
 }
 
 impl<F: Served> Slots<F> {
@@ -24,6 +26,6 @@ impl<F: Served> Slots<F> {
         } else {
             roster::slots(&port.local, port.algorithm, size)
         };
-        Self { cluster, local }
+        Self { cluster, local, ends: port.ends.clone() }
     }
 }
