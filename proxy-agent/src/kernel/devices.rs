@@ -28,6 +28,10 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Devices {
     attached: BTreeSet<(Hook, IfIndex)>,
+    /// What each device is, without [`DeviceKind::POLICED`].
+    kinds: BTreeMap<u32, DeviceKind>,
+    /// Devices of pods under a policy; none until somebody says: then what is there stays.
+    guarded: Option<BTreeSet<u32>>,
 }
 
 impl Devices {
@@ -51,8 +55,8 @@ impl Devices {
             true => kind(role).with(DeviceKind::PODS_ONLY),
             false => kind(role),
         };
-        let kinds = roles.iter().map(|(index, role)| (index.0, kind(*index, *role))).collect();
-        errors.extend(sync(&maps.devices, "devices", &kinds).err());
+        self.kinds = roles.iter().map(|(index, role)| (index.0, kind(*index, *role))).collect();
+        errors.extend(self.write_kinds(maps).err());
         for (hook, index) in &wanted {
             if self.attached.contains(&(*hook, *index)) && is_alive(*hook, *index, maps) {
                 continue;
@@ -70,6 +74,35 @@ impl Devices {
         }
         errors.extend(self.detach_others(&wanted, topology, maps).err());
         errors
+    }
+
+    /// These are the devices of pods under a policy.
+    pub fn guard(&mut self, devices: &BTreeSet<u32>, maps: &Pinned) -> Result<(), Error> {
+        if self.guarded.as_ref() == Some(devices) {
+            return Ok(());
+        }
+        self.guarded = Some(devices.clone());
+        let written = self.write_kinds(maps);
+        if written.is_err() {
+            self.guarded = None;
+        }
+        written
+    }
+
+    fn write_kinds(&self, maps: &Pinned) -> Result<(), Error> {
+        let failed = |source| Error::Map { verb: "read", map: "devices", source };
+        let guarded: BTreeSet<u32> = match &self.guarded {
+            Some(guarded) => guarded.clone(),
+            None => {
+                let found = maps.devices.entries().map_err(failed)?.into_iter();
+                found.filter(|(_, kind)| kind.has(DeviceKind::POLICED)).map(|(index, _)| index).collect()
+            }
+        };
+        let kind = |(index, kind): (&u32, &DeviceKind)| match guarded.contains(index) {
+            true if kind.role() == DeviceKind::POD => (*index, kind.with(DeviceKind::POLICED)),
+            true | false => (*index, *kind),
+        };
+        sync(&maps.devices, "devices", &self.kinds.iter().map(kind).collect())
     }
 
     /// Lets the programs of all other devices go, and those of another role.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! preflight ─► lock ─► migrate ─► load ─► links ─► adopt          Kernel::open: once, in this order
-//! netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
+//! pods ─► netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
 //! clock ─► gc, stale ─► flows, halfopen, affinity              Caretaker::collect: every ten seconds
 //! moved ─► flows, halfopen; namespace, diag ─► sockets         Caretaker::let_go: after a plan that moved UDP clients
@@ -36,6 +36,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod object;
 pub mod pins;
+pub mod pods;
 pub mod preflight;
 pub mod record;
 pub mod ring;
@@ -49,11 +50,13 @@ pub mod verdicts;
 pub mod watch;
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use proxy_common::{Addr4, Addr6, Reason};
+use proxy_model::policy::{PolicyActual, PolicyWrite};
 use proxy_model::{Actual, NodeFacts, Plan, ServiceName, Table};
 
 pub use apply::Outcome;
@@ -69,6 +72,9 @@ pub use settings::{
     DriverRoad, Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Tunnels, Uplinks,
 };
 pub use topology::Topology;
+pub use verdicts::Judged;
+
+use crate::observe::policy_names::PolicyNames;
 
 use devices::Devices;
 use drivers::Drivers;
@@ -190,6 +196,35 @@ impl Kernel {
             self.state.deleted_since += deleted;
         }
         outcome
+    }
+
+    /// What the maps of policies hold, for [`proxy_model::policy::PolicyPlanner::adopt`].
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn policy_actual(&self) -> Result<PolicyActual, Error> {
+        verdicts::actual(&self.maps)
+    }
+
+    /// Makes the writes of a plan of policies, up to the first that fails.
+    pub fn judge(&mut self, writes: &[PolicyWrite]) -> Judged {
+        verdicts::apply(writes, &self.maps)
+    }
+
+    /// Says behind which devices pods are under a policy, so that what they send with another's address is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.devices.guard(devices, &self.maps)
+    }
+
+    /// Writes down what the ids of the policy maps stand for.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error> {
+        self.record.write_policy_names(names)
     }
 
     /// Attaches programs to the pods' devices and the uplinks of `topology`, lets those of devices that are gone

@@ -1,5 +1,5 @@
-//! Follows the node's devices, addresses and default routes through rtnetlink, and publishes a [`Topology`]
-//! whenever one of them changes. When messages were lost, or a change may have taken routes along without a
+//! Follows the node's devices, addresses and default routes through rtnetlink, and the addresses at the other ends of
+//! veth pairs, and publishes a [`Topology`] whenever one of them changes. When messages were lost, or a change may have taken routes along without a
 //! word, everything is read anew. Knows what messages mean, not what follows from them.
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -24,7 +24,8 @@ use tokio::sync::watch;
 
 use super::{
     error::Error,
-    topology::{Assigned, Device, DeviceKind, IfIndex, Standing, Topology, Version},
+    pods::{Addresses, Bell},
+    topology::{Assigned, Device, DeviceKind, IfIndex, Peer, Standing, Topology, Version},
 };
 
 const GROUPS: [MulticastGroup; 5] = [
@@ -70,11 +71,23 @@ pub async fn follow() -> Result<watch::Receiver<Topology>, Error> {
     Ok(receive)
 }
 
+impl Stale {
+    /// What two changes leave.
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Peer(one), Self::Peer(two)) if one != two => Self::Peers,
+            (one, two) => one.max(two),
+        }
+    }
+}
+
 type Messages = Box<dyn FusedStream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Unpin>;
 
 struct Feed {
     handle: Handle,
     messages: Messages,
+    across: Addresses,
+    bell: Bell,
     seen: Topology,
     /// Addresses seen so far: the place of the next one in the kernel's list.
     order: u32,
@@ -84,6 +97,11 @@ struct Feed {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stale {
     Nothing,
+    /// The other end of one device.
+    Peer(IfIndex),
+    /// The other ends of all.
+    Peers,
+    /// Default routes, and the other ends of all.
     Routes,
     Everything,
 }
@@ -95,33 +113,62 @@ impl Feed {
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&GROUPS).map_err(failed)?;
         tokio::spawn(connection);
         let messages = Box::new(messages.map(|(message, _)| message).fuse());
-        let mut feed = Self { handle, messages, seen: Topology::default(), order: 0 };
+        let (across, bell) = (Addresses::open()?, Bell::open()?);
+        let mut feed = Self { handle, messages, across, bell, seen: Topology::default(), order: 0 };
         feed.read_all().await?;
         Ok(feed)
     }
 
     async fn run(&mut self, publish: &watch::Sender<Topology>) -> io::Error {
         loop {
-            let first = tokio::select! {
-                message = self.messages.next() => message,
-                () = publish.closed() => None,
+            let mut stale = tokio::select! {
+                message = self.messages.next() => match message {
+                    Some(message) => self.note(message),
+                    None => return io::ErrorKind::BrokenPipe.into(),
+                },
+                rung = self.bell.rung() => match rung {
+                    Ok(()) => Stale::Peers,
+                    Err(error) => return error,
+                },
+                () = publish.closed() => return io::ErrorKind::BrokenPipe.into(),
             };
-            let Some(first) = first else { return io::ErrorKind::BrokenPipe.into() };
-            let mut stale = self.note(first);
             // What has arrived together is one change.
             while let Some(Some(message)) = self.messages.next().now_or_never() {
-                stale = stale.max(self.note(message));
+                stale = stale.with(self.note(message));
             }
-            let read = match stale {
-                Stale::Nothing => Ok(()),
-                Stale::Routes => self.read_routes().await,
-                Stale::Everything => self.read_all().await,
-            };
-            if let Err(error) = read {
+            // A device that is new gets its programs before anybody asks who is behind it.
+            self.publish(publish);
+            if let Err(error) = self.read(stale).await {
                 return io::Error::other(error);
             }
             self.publish(publish);
         }
+    }
+
+    async fn read(&mut self, stale: Stale) -> Result<(), Error> {
+        match stale {
+            Stale::Nothing => {}
+            Stale::Peer(index) => self.read_peers(|at| at == index).await,
+            Stale::Peers => self.read_peers(|_| true).await,
+            Stale::Routes => {
+                self.read_routes().await?;
+                self.read_peers(|_| true).await;
+            }
+            Stale::Everything => self.read_all().await?,
+        }
+        Ok(())
+    }
+
+    /// Reads what the other ends of these devices have for addresses.
+    async fn read_peers(&mut self, asked: impl Fn(IfIndex) -> bool) {
+        let peers = self.seen.devices.iter().filter_map(|(index, device)| Some((*index, device.peer?)));
+        let peers: Vec<(IfIndex, Peer)> = peers.filter(|(index, _)| asked(*index)).collect();
+        for (index, peer) in peers {
+            let addresses = self.across.of(peer).await.into_iter().collect();
+            self.seen.across.insert(index, addresses);
+        }
+        let devices = &self.seen.devices;
+        self.seen.across.retain(|index, _| devices.get(index).is_some_and(|device| device.peer.is_some()));
     }
 
     fn publish(&self, publish: &watch::Sender<Topology>) {
@@ -147,6 +194,7 @@ impl Feed {
                 self.seen.removals += 1;
                 self.seen.addresses.retain(|(_, of), _| *of != index);
                 self.seen.defaults.retain(|(_, via)| *via != index);
+                self.seen.across.remove(&index);
                 Stale::Nothing
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
@@ -175,11 +223,16 @@ impl Feed {
 
     fn link(&mut self, link: &LinkMessage) -> Stale {
         let index = IfIndex(link.header.index);
+        let mut stale = Stale::Nothing;
         if let Some(device) = device(link) {
-            self.seen.devices.insert(index, device);
+            let peer = device.peer;
+            let before = self.seen.devices.insert(index, device);
+            if peer != before.and_then(|before| before.peer) {
+                stale = Stale::Peer(index);
+            }
         }
         // The kernel drops the IPv4 routes of a device that goes down without a message about each.
-        if self.seen.defaults.iter().any(|(_, via)| *via == index) { Stale::Routes } else { Stale::Nothing }
+        if self.seen.defaults.iter().any(|(_, via)| *via == index) { Stale::Routes } else { stale }
     }
 
     /// An address is new, or its standing has changed: its place in the kernel's list stays.
@@ -202,7 +255,9 @@ impl Feed {
             self.link(link);
         }
         addresses.iter().for_each(|message| self.assign(message));
-        self.read_routes().await
+        self.read_routes().await?;
+        self.read_peers(|_| true).await;
+        Ok(())
     }
 
     async fn read_routes(&mut self) -> Result<(), Error> {
@@ -238,10 +293,17 @@ fn device(link: &LinkMessage) -> Option<Device> {
         })
     };
     // Present only when the peer is in another namespace. Messages of a bridge about its ports carry no kind.
-    let across = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+    let across = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkNetNsId(namespace) => Some(*namespace),
+        _ => None,
+    });
+    let end = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => Some(*index),
+        _ => None,
+    });
     let kind = if link.header.flags.contains(LinkFlags::Loopback) {
         DeviceKind::Loopback
-    } else if is(&InfoKind::Veth) && across {
+    } else if is(&InfoKind::Veth) && across.is_some() {
         DeviceKind::VethAcross
     } else if is(&InfoKind::Bridge) {
         DeviceKind::Bridge
@@ -257,7 +319,11 @@ fn device(link: &LinkMessage) -> Option<Device> {
         _ => None,
     });
     let of_bridge = link.header.interface_family != rtnetlink::packet_route::AddressFamily::Unspec;
-    (!of_bridge).then_some(Device { name, kind, master })
+    let peer = match (kind, across, end) {
+        (DeviceKind::VethAcross, Some(namespace), Some(index)) => Some(Peer { namespace, index }),
+        _ => None,
+    };
+    (!of_bridge).then_some(Device { name, kind, master, peer })
 }
 
 /// Tunnels whose frames have an Ethernet header.

@@ -38,6 +38,17 @@ pub struct Device {
     pub kind: DeviceKind,
     /// The bridge, or other device, that it is a port of.
     pub master: Option<IfIndex>,
+    /// The other end of a veth pair, if that is in another network namespace.
+    pub peer: Option<Peer>,
+}
+
+/// A device in another network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Peer {
+    /// The number that this namespace has for the other one.
+    pub namespace: i32,
+    /// The device's number there.
+    pub index: u32,
 }
 
 /// What is known of an address beside itself.
@@ -83,6 +94,8 @@ pub struct Topology {
     pub addresses: BTreeMap<(IpAddr, IfIndex), Assigned>,
     /// Default routes of the main table: IP version and device.
     pub defaults: BTreeSet<(Version, IfIndex)>,
+    /// What the other ends of veth pairs have for addresses, by this end's device.
+    pub across: BTreeMap<IfIndex, BTreeSet<IpAddr>>,
     /// Devices that went away so far: one that is replaced by its double between two readings is a change.
     pub removals: u64,
 }
@@ -124,6 +137,26 @@ impl Topology {
             DeviceKind::Bridge | DeviceKind::Overlay | DeviceKind::Bare | DeviceKind::Other => None,
         };
         self.devices.iter().filter_map(role).collect()
+    }
+
+    /// Nothing differs but who is behind the devices.
+    #[must_use]
+    pub fn has_same_devices(&self, other: &Self) -> bool {
+        let Self { devices, addresses, defaults, across: _, removals } = self;
+        (devices, addresses, defaults, removals)
+            == (&other.devices, &other.addresses, &other.defaults, &other.removals)
+    }
+
+    /// Behind which device each address of a pod is. Of two that claim one, the device that was there first has it.
+    #[must_use]
+    pub fn pod_devices(&self) -> BTreeMap<IpAddr, u32> {
+        let mut devices = BTreeMap::new();
+        for (IfIndex(index), addresses) in &self.across {
+            for ip in addresses {
+                devices.entry(*ip).or_insert(*index);
+            }
+        }
+        devices
     }
 
     /// Devices with a default route or with an address that the cluster knows the node by, overlays with an address,
@@ -215,7 +248,7 @@ mod tests {
     use super::*;
 
     fn node() -> Topology {
-        let device = |name: &str, kind| Device { name: name.into(), kind, master: None };
+        let device = |name: &str, kind| Device { name: name.into(), kind, master: None, peer: None };
         let ip = |text: &str, index: u32| {
             let (ip, prefix) = text.split_once('/').unwrap();
             let prefix = prefix.parse().unwrap();
@@ -241,6 +274,7 @@ mod tests {
                 ip("fe80::1/64", 2),
             ]),
             defaults: BTreeSet::from([(Version::V4, IfIndex(2))]),
+            across: BTreeMap::new(),
             removals: 0,
         }
     }
@@ -304,6 +338,15 @@ mod tests {
         let mut lonely = node();
         lonely.defaults.clear();
         assert_eq!(texts(lonely), ["10.244.1.1", "10.244.0.1", "192.168.1.2", "192.168.2.2", "fe80::1"]);
+    }
+
+    #[test]
+    fn an_address_is_behind_the_device_that_had_it_first() {
+        let [ours, others, theirs] = ["10.244.1.5", "fd00:10::5", "10.244.1.6"].map(|ip| ip.parse().unwrap());
+        let across = [(4, [ours, others].into()), (9, [theirs, ours].into())];
+        let across = across.map(|(index, addresses)| (IfIndex(index), addresses)).into();
+        let node = Topology { across, ..node() };
+        assert_eq!(node.pod_devices(), BTreeMap::from([(ours, 4), (others, 4), (theirs, 9)]));
     }
 
     #[test]

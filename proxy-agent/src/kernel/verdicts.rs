@@ -1,14 +1,19 @@
-//! The maps of policies that no family has to itself: what rule sets say about classes, the epoch, and who denied what.
+//! The maps of policies: those that no family has to itself, and the writes of a plan into all of them, strictly in their
+//! order. What a write is for is not known here.
 
 use std::io;
 
-use proxy_common::{PolicyState, VerdictKey, VerdictPage, policy::DenialKey};
+use proxy_common::{
+    PolicyState, VerdictKey, VerdictPage,
+    policy::{DenialKey, PolicyFlags},
+};
+use proxy_model::policy::{AddressWrite, PolicyActual, PolicyTable, PolicyWrite};
 
 use super::{
     error::Error,
-    family::table,
+    family::{MapFamily, Maps, table},
     map::{PerCpuTable, Table},
-    pins::Pins,
+    pins::{Pinned, Pins},
     sys::Access,
 };
 
@@ -23,6 +28,16 @@ pub struct Verdicts {
     pub denials: PerCpuTable<DenialKey, u64>,
 }
 
+/// What became of the writes of a plan.
+#[derive(Debug, Default)]
+#[must_use = "what was not written must be told to the planner"]
+pub struct Judged {
+    /// How many were made: the first ones.
+    pub made: usize,
+    /// Why the next one was not, if there is one.
+    pub error: Option<io::Error>,
+}
+
 impl Verdicts {
     pub(super) fn open(pins: &Pins, cpus: usize, access: Access) -> Result<Self, Error> {
         let unfit = |source: io::Error| Error::Map { verb: "read the layout of", map: "denials", source };
@@ -32,4 +47,71 @@ impl Verdicts {
             denials: PerCpuTable::new(pins.open("denials", access)?, cpus).map_err(unfit)?,
         })
     }
+
+    fn put_state(&self, wanted: PolicyState) -> io::Result<()> {
+        let found = self.state.get(&0)?.unwrap_or_default();
+        let watched = PolicyFlags(found.flags.0 & PolicyFlags::WATCHED.0);
+        self.state.put(&0, &PolicyState { flags: wanted.flags.with(watched), ..wanted })
+    }
+}
+
+/// Makes the writes up to the first that fails: each may be needed by those behind it.
+pub(super) fn apply(writes: &[PolicyWrite], maps: &Pinned) -> Judged {
+    for (made, write) in writes.iter().enumerate() {
+        if let Err(error) = make(write, maps) {
+            return Judged { made, error: Some(error) };
+        }
+    }
+    Judged { made: writes.len(), error: None }
+}
+
+fn make(write: &PolicyWrite, maps: &Pinned) -> io::Result<()> {
+    let policy = &maps.policy;
+    match write {
+        PolicyWrite::PutVerdict { key, page } => policy.verdicts.put(key, page),
+        PolicyWrite::DeleteVerdict { key } => policy.verdicts.remove(key).map(drop),
+        PolicyWrite::State(state) => policy.put_state(*state),
+        PolicyWrite::V4(write) => make_in(write, &maps.v4),
+        PolicyWrite::V6(write) => make_in(write, &maps.v6),
+    }
+}
+
+fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>) -> io::Result<()> {
+    // A family that is not served has room for one entry, and no program that would read it.
+    if maps.policed.raw().max_entries() <= 1 {
+        return Ok(());
+    }
+    match write {
+        AddressWrite::PutBlock { key, class } => maps.blocks.put(key, class),
+        AddressWrite::PutPeer { addr, class } => maps.peers.put(addr, class),
+        AddressWrite::PutPoliced { addr, value } => maps.policed.put(addr, value),
+        AddressWrite::DeletePoliced { addr } => maps.policed.remove(addr).map(drop),
+        AddressWrite::DeletePeer { addr } => maps.peers.remove(addr).map(drop),
+        AddressWrite::DeleteBlock { key } => maps.blocks.remove(key).map(drop),
+    }
+}
+
+/// What the maps hold.
+pub(super) fn actual(maps: &Pinned) -> Result<PolicyActual, Error> {
+    let failed = |map| move |source| Error::Map { verb: "read", map, source };
+    let mut verdicts = Vec::new();
+    let note = |keys: &[VerdictKey], pages: &[VerdictPage]| {
+        verdicts.extend(keys.iter().copied().zip(pages.iter().map(|page| page.pages)));
+    };
+    maps.policy.verdicts.scan(note).map_err(failed("verdicts"))?;
+    Ok(PolicyActual {
+        v4: actual_in(&maps.v4)?,
+        v6: actual_in(&maps.v6)?,
+        verdicts,
+        state: maps.policy.state.get(&0).map_err(failed("policy"))?.unwrap_or_default(),
+    })
+}
+
+fn actual_in<F: MapFamily>(maps: &Maps<F>) -> Result<PolicyTable<F>, Error> {
+    let failed = |map| move |source| Error::Map { verb: "read", map, source };
+    Ok(PolicyTable {
+        policed: maps.policed.entries().map_err(failed(F::NAMES.policed))?,
+        peers: maps.peers.entries().map_err(failed(F::NAMES.peers))?,
+        blocks: maps.blocks.entries().map_err(failed(F::NAMES.blocks))?,
+    })
 }

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub unreadable_files: usize,
     /// Frontends that had to be refused.
     pub refused: usize,
+    /// Policies that had to be refused.
+    pub refused_policies: usize,
     /// Addresses on which health checks of Services cannot be answered (item 129).
     pub failed_checks: usize,
 }
@@ -73,6 +75,7 @@ impl Default for Snapshot {
             problems: BTreeMap::new(),
             unreadable_files: 0,
             refused: 0,
+            refused_policies: 0,
             failed_checks: 0,
         }
     }

@@ -1,12 +1,15 @@
 //! What the run loop asks of the kernel: the seam at which tests put maps in memory.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proxy_common::{Addr4, Addr6, Address, ServiceId, V4, V6};
+use proxy_model::policy::{PolicyActual, PolicyWrite};
 use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName};
 
 use super::upkeep::{Leavers, Upkeep};
-use crate::kernel::{Error, Kernel, Outcome, State, Topology};
+use crate::kernel::{Error, Judged, Kernel, Outcome, State, Topology};
+use crate::observe::policy_names::PolicyNames;
 
 /// The kernel's part, as far as the run loop uses it. Documented at [`Kernel`].
 pub(super) trait Dataplane {
@@ -38,6 +41,23 @@ pub(super) trait Dataplane {
     -> Result<(), Error>;
     /// What this start found and did.
     fn state(&self) -> State;
+    /// What the maps of policies hold.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    fn policy_actual(&self) -> Result<PolicyActual, Error>;
+    /// Makes the writes of a plan of policies, up to the first that fails.
+    fn judge(&mut self, writes: &[PolicyWrite]) -> Judged;
+    /// Says behind which devices pods are under a policy.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error>;
+    /// Writes down what the ids of the policy maps stand for.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error>;
 }
 
 /// The kernel, and who cleans up beside the loop.
@@ -95,5 +115,21 @@ impl Dataplane for Live {
 
     fn state(&self) -> State {
         self.kernel.state().clone()
+    }
+
+    fn policy_actual(&self) -> Result<PolicyActual, Error> {
+        self.kernel.policy_actual()
+    }
+
+    fn judge(&mut self, writes: &[PolicyWrite]) -> Judged {
+        self.kernel.judge(writes)
+    }
+
+    fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.kernel.guard(devices)
+    }
+
+    fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error> {
+        self.kernel.write_policy_names(names)
     }
 }

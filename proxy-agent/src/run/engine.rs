@@ -6,20 +6,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_common::{Addr4, Addr6, V4, V6};
-use proxy_model::{Capacity, Changed, Event, IpFamily, NodeFacts, Plan, Planner, Settings, Tick, World};
+use proxy_model::policy::PolicyCapacity;
+use proxy_model::{Capacity, Changed, IpFamily, NodeFacts, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
 use super::kept;
 use super::local;
 use super::notes::Known;
+use super::policy::Policies;
 use super::problems::Problems;
 use super::progress::{self, Behind, Progress};
 use super::ranges::ServiceRanges;
+use crate::cli::PolicyArgs;
 use crate::kernel::{Error, Topology};
 use crate::observe::metrics::Extent;
 use crate::observe::{Metrics, Status};
 use crate::parse::{self, Fact, Parsed};
 use crate::source::{Key, Update};
+
+mod audit;
+mod node;
+mod policy;
 
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
@@ -38,6 +45,7 @@ pub(super) struct Engine<D> {
     metrics: Arc<Metrics>,
     started: Instant,
     progress: Progress,
+    policies: Policies,
     /// Ranges of ClusterIPs from ServiceCIDR objects (item 53).
     ranges: ServiceRanges,
     topology: Option<Topology>,
@@ -70,12 +78,24 @@ pub(super) enum Next {
     At(Instant),
 }
 
+impl Next {
+    /// The earlier of two.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::At(one), Self::At(two)) => Self::At(one.min(two)),
+            (Self::At(at), Self::OnUpdate) | (Self::OnUpdate, Self::At(at)) => Self::At(at),
+            (Self::OnUpdate, Self::OnUpdate) => Self::OnUpdate,
+        }
+    }
+}
+
 impl<D: Dataplane> Engine<D> {
     /// Takes over what the kernel holds.
     pub(super) fn adopt(
-        dataplane: D,
+        mut dataplane: D,
         settings: Settings,
         capacity: Capacity,
+        policies: (PolicyArgs, PolicyCapacity),
         status: Arc<Status>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
@@ -88,6 +108,7 @@ impl<D: Dataplane> Engine<D> {
             broken = adoption.broken,
             "took over what the kernel holds"
         );
+        let policies = Policies::adopt(&mut dataplane, policies.0, policies.1)?;
         let progress = Progress::new(&settings, status.clone(), metrics.clone());
         Ok(Self {
             dataplane,
@@ -98,6 +119,7 @@ impl<D: Dataplane> Engine<D> {
             metrics,
             started: Instant::now(),
             progress,
+            policies,
             ranges: ServiceRanges::default(),
             topology: None,
             followed: None,
@@ -130,6 +152,7 @@ impl<D: Dataplane> Engine<D> {
 
     fn changed(&mut self) {
         self.pending = Pending::Yes;
+        self.policies.changed();
         // What waits for a source is not late (item 131): nothing could be written.
         if self.world.is_synced() {
             self.progress.pending();
@@ -174,18 +197,15 @@ impl<D: Dataplane> Engine<D> {
         changed
     }
 
-    /// The node's devices or addresses changed.
-    pub(super) fn take_topology(&mut self, topology: Topology) {
-        if self.world.apply(Event::LocalAddresses(topology.local_addresses())) == Changed::Yes {
-            self.changed();
-        }
-        self.topology = Some(topology);
-        self.followed = None;
-    }
-
-    /// Brings the kernel to agree with the world, as far as it can be done now.
+    /// Brings the kernel to agree with the world, as far as it can be done now. Devices come first, so that no pod sends
+    /// by one without our programs, and policies before what can be reached.
     pub(super) fn sync(&mut self, now: Instant) -> Next {
         let devices = self.follow();
+        let policies = self.sync_policies(now);
+        self.sync_services(now, devices).or(policies)
+    }
+
+    fn sync_services(&mut self, now: Instant, devices: Option<()>) -> Next {
         if !self.world.is_synced() || (self.pending == Pending::No && self.applied_first) {
             return devices.map_or(Next::OnUpdate, |()| self.later(now));
         }
@@ -212,33 +232,6 @@ impl<D: Dataplane> Engine<D> {
         }
         self.retry = SHORTEST_RETRY;
         release.map_or(Next::OnUpdate, Next::At)
-    }
-
-    /// Compares the kernel with what it should hold, unless something was written so lately that slots still
-    /// rest. What is missing is written by the next [`Engine::sync`]; this one does that, too.
-    pub(super) fn audit(&mut self, now: Instant) -> Next {
-        let rests = Duration::from_millis(2 * proxy_model::plan::GRACE_MILLIS);
-        if self.last_write.is_some_and(|at| now.duration_since(at) < rests) || self.pending == Pending::Yes {
-            return Next::OnUpdate;
-        }
-        match self.dataplane.actual() {
-            Ok(actual) => drop(self.planner.adopt(actual)),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the maps cannot be compared");
-                return Next::OnUpdate;
-            }
-        }
-        let tick = self.tick(now);
-        let began = Instant::now();
-        let plan = self.planner.plan(&mut self.world, tick);
-        let repairs = plan.v4.len() + plan.v6.len();
-        self.metrics.audited(repairs);
-        if repairs > 0 {
-            tracing::warn!(writes = repairs, "the maps did not hold what they should; repairing them");
-        }
-        self.node = None;
-        let behind = self.write(&plan, began, Extent::Full);
-        if behind.is_empty() && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
     }
 
     /// Begins to remove what is over.
@@ -271,57 +264,13 @@ impl<D: Dataplane> Engine<D> {
     }
 
     fn tick(&self, now: Instant) -> Tick {
-        let millis = now.saturating_duration_since(self.started).as_millis();
-        Tick(u64::try_from(millis).unwrap_or(u64::MAX))
+        tick(self.started, now)
     }
 
     fn later(&mut self, now: Instant) -> Next {
         let at = now + self.retry;
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
         Next::At(at)
-    }
-
-    /// Follows the devices if they, or the addresses by which uplinks are known, changed. `Some` if it must be
-    /// tried again.
-    fn follow(&mut self) -> Option<()> {
-        let topology = self.topology.as_ref()?;
-        let addresses = match self.world.own_node() {
-            Some(node) => node.addresses.clone(),
-            // Until the Node is known: no uplink may be let go for want of an address.
-            None => self.dataplane.node_addresses(),
-        };
-        if self.followed.as_ref() == Some(&addresses) {
-            return None;
-        }
-        let errors = self.dataplane.follow(topology, &addresses);
-        for error in &errors {
-            tracing::error!(error = error as &dyn std::error::Error, "a device is not served");
-        }
-        self.followed = errors.is_empty().then_some(addresses);
-        (!errors.is_empty()).then_some(())
-    }
-
-    fn tell_node(&mut self) -> Result<(), ()> {
-        let wanted = (
-            self.ranges.facts::<V4>(&self.world, &self.planner),
-            self.ranges.facts::<V6>(&self.world, &self.planner),
-        );
-        if self.node.as_ref() == Some(&wanted) {
-            return Ok(());
-        }
-        match self.dataplane.set_node(&wanted.0, &wanted.1) {
-            Ok(()) => {
-                self.node = Some(wanted);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the programs could not be told about the node"
-                );
-                Err(())
-            }
-        }
     }
 
     /// Makes the writes of a plan; gives the families of which not all were made.
@@ -374,8 +323,8 @@ impl<D: Dataplane> Engine<D> {
 
     /// What there is to be written down for people.
     pub(super) fn known(&self) -> Known<'_> {
-        let Self { world, planner, version, .. } = self;
-        Known { world, planner, status: self.status.snapshot(), version: *version }
+        let Self { world, planner, policies, version, .. } = self;
+        Known { world, planner, policies, status: self.status.snapshot(), version: *version }
     }
 
     /// When a plan was last written; `None` before the first.
@@ -392,4 +341,10 @@ impl<D: Dataplane> Engine<D> {
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
+}
+
+/// Milliseconds since the start.
+fn tick(started: Instant, now: Instant) -> Tick {
+    let millis = now.saturating_duration_since(started).as_millis();
+    Tick(u64::try_from(millis).unwrap_or(u64::MAX))
 }

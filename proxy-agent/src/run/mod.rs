@@ -14,6 +14,7 @@ mod engine;
 mod kept;
 mod local;
 mod notes;
+mod policy;
 mod problems;
 mod progress;
 mod ranges;
@@ -86,7 +87,9 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     let notes = Notes::new(record, settings::about(&config, &kernel), Instant::now());
     let upkeep = Upkeep::start(kernel.caretaker()?, kernel.caretaker()?, &metrics)
         .context("the threads that clean up cannot be started")?;
-    let engine = Engine::adopt(Live::new(kernel, upkeep), model, capacity, status.clone(), metrics.clone())?;
+    let live = Live::new(kernel, upkeep);
+    let policies = (config.policy, settings::policy(&config));
+    let engine = Engine::adopt(live, model, capacity, policies, status.clone(), metrics.clone())?;
 
     serve(&config, Shown { status, metrics }, pages, source.events(&config.node_name));
     let (feed, updates) = source::channel();

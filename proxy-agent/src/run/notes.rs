@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proxy_model::{Planner, World};
 
+use super::policy::Policies;
 use crate::kernel::Record;
 use crate::observe::explain::Draft;
 use crate::observe::report::{About, Report};
@@ -43,6 +44,7 @@ pub(super) struct Notes {
 pub(super) struct Known<'a> {
     pub(super) world: &'a World,
     pub(super) planner: &'a Planner,
+    pub(super) policies: &'a Policies,
     pub(super) status: Snapshot,
     /// Counts the changes of the other two.
     pub(super) version: u64,
@@ -116,7 +118,9 @@ impl Notes {
 
     fn write_report(&mut self, known: &Known<'_>, now: Instant) {
         let zone = known.world.own_node().and_then(|node| node.zone.as_deref().map(str::to_owned));
-        let refused: Vec<String> = known.planner.refusals().map(ToString::to_string).collect();
+        let services = known.planner.refusals().map(ToString::to_string);
+        let refused: Vec<String> =
+            services.chain(known.policies.refusals().map(ToString::to_string)).collect();
         let report =
             Report::new(&self.about, zone, &known.status, &refused, SystemTime::now()).after(&self.earlier);
         let is_news =

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use proxy_common::limits;
 use proxy_model::fact::Prefix;
+use proxy_model::policy::PolicyCapacity;
 use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving, Settings};
 
 use crate::cli::{DsrArg, Switch, XdpArg};
@@ -60,6 +61,15 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
         ipv4: serving(families.ipv4()),
         ipv6: serving(families.ipv6()),
         service_proxy_name: config.service_proxy_name.as_deref().map(Into::into),
+    }
+}
+
+/// How much room policies have.
+pub(super) fn policy(config: &Config) -> PolicyCapacity {
+    PolicyCapacity {
+        verdicts: config.tables.verdicts,
+        peers: config.tables.peers,
+        ..PolicyCapacity::default()
     }
 }
 

@@ -6,6 +6,7 @@ mod adoption;
 mod collection;
 mod device;
 mod moved;
+mod policy;
 mod preflight;
 mod stage;
 mod upkeep;

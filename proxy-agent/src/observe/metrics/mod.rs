@@ -3,6 +3,7 @@
 
 pub(crate) mod exposition;
 mod kube_proxy;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +20,10 @@ use prometheus_client::registry::Registry;
 use proxy_model::IpFamily;
 use proxy_model::local::NothingHere;
 use proxy_model::plan::Usage;
+use proxy_model::policy::PolicyUsage;
 
 use self::kube_proxy::KubeProxy;
+use self::policy::Policies;
 use super::maps::PinnedMaps;
 use super::status::Snapshot;
 use crate::kernel::{Collected, Outcome, State};
@@ -56,6 +59,7 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     registry: Registry,
     kube: KubeProxy,
+    policies: Policies,
     plan_duration: Histogram,
     writes: Family<WriteLabel, Counter>,
     write_failures: Counter,
@@ -78,9 +82,11 @@ impl Metrics {
     pub fn new(maps: PinnedMaps) -> Self {
         let mut registry = Registry::default();
         let kube = KubeProxy::register(&mut registry);
+        let policies = Policies::register(&mut registry);
         let mut metrics = Self {
             registry,
             kube,
+            policies,
             plan_duration: Histogram::new((0..18).map(|power| 0.000_1 * f64::from(1 << power))),
             writes: Family::default(),
             write_failures: Counter::default(),
@@ -188,6 +194,11 @@ impl Metrics {
     /// UDP clients of backends that are gone were let go: so many flow entries.
     pub fn let_go(&self, family: IpFamily, took: Duration, entries: usize) {
         self.kube.let_go(family, took, entries);
+    }
+
+    /// A plan of policies was made, and so many writes were in it.
+    pub fn policies(&self, usage: PolicyUsage, refused: usize, writes: usize) {
+        self.policies.planned(usage, refused, writes);
     }
 
     /// The maps were compared with what they should hold, and so many writes were missing.

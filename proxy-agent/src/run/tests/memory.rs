@@ -1,20 +1,28 @@
 //! A dataplane whose maps lie in memory and can be told to fail.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
 use proxy_common::{
-    Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, RangeKey, ServiceId, V4, V6,
+    Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, PeerClass, Policed, PolicyState,
+    PrefixKey, RangeKey, ServiceId, V4, V6, VerdictKey, VerdictPage,
 };
+use proxy_model::policy::{AddressWrite, PolicyActual, PolicyTable, PolicyWrite};
 use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
 
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
-use crate::kernel::{Error, Outcome, State, Topology};
+use crate::kernel::{Error, Judged, Outcome, State, Topology};
+use crate::observe::policy_names::PolicyNames;
 use crate::run::dataplane::Dataplane;
+
 /// The maps of a family in memory.
 pub(super) struct Memory<F: Family> {
+    pub(super) policed: BTreeMap<F::Addr, Policed>,
+    pub(super) peers: BTreeMap<F::Addr, PeerClass>,
+    pub(super) blocks: BTreeMap<PrefixKey<F::Addr>, PeerClass>,
     pub(super) frontends: BTreeMap<FrontendKey<F::Addr>, Frontend>,
     pub(super) slots: BTreeMap<u32, Backend<F::Addr>>,
     pub(super) ranges: BTreeSet<RangeKey<F::Addr>>,
@@ -24,7 +32,15 @@ pub(super) struct Memory<F: Family> {
 
 impl<F: Family> Default for Memory<F> {
     fn default() -> Self {
-        Self { frontends: BTreeMap::new(), slots: BTreeMap::new(), ranges: BTreeSet::new(), failures: 0 }
+        Self {
+            policed: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            frontends: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            ranges: BTreeSet::new(),
+            failures: 0,
+        }
     }
 }
 
@@ -73,6 +89,24 @@ impl<F: Family> Memory<F> {
             slot: Box::new(|index| self.slots.get(&index).copied()),
         }
     }
+
+    fn judge(&mut self, write: &AddressWrite<F>) {
+        match *write {
+            AddressWrite::PutBlock { key, class } => drop(self.blocks.insert(key, class)),
+            AddressWrite::PutPeer { addr, class } => drop(self.peers.insert(addr, class)),
+            AddressWrite::PutPoliced { addr, value } => drop(self.policed.insert(addr, value)),
+            AddressWrite::DeletePoliced { addr } => drop(self.policed.remove(&addr)),
+            AddressWrite::DeletePeer { addr } => drop(self.peers.remove(&addr)),
+            AddressWrite::DeleteBlock { key } => drop(self.blocks.remove(&key)),
+        }
+    }
+
+    fn policies(&self) -> PolicyTable<F> {
+        fn pairs<K: Copy, V: Copy>(map: &BTreeMap<K, V>) -> Vec<(K, V)> {
+            map.iter().map(|(key, value)| (*key, *value)).collect()
+        }
+        PolicyTable { policed: pairs(&self.policed), peers: pairs(&self.peers), blocks: pairs(&self.blocks) }
+    }
 }
 
 /// The dataplane, and what it was told.
@@ -86,6 +120,15 @@ pub(super) struct Fake {
     pub(super) followed: Vec<Vec<IpAddr>>,
     /// UDP ports whose clients were let go, and how many backends serve each.
     pub(super) let_go: Vec<(ServiceId, usize)>,
+    pub(super) verdicts: BTreeMap<VerdictKey, VerdictPage>,
+    pub(super) policy: PolicyState,
+    /// Devices of pods under a policy, as often as they were told.
+    pub(super) guarded: Vec<BTreeSet<u32>>,
+    /// Writes of policies that are made before one fails, once.
+    pub(super) fails_after: Option<usize>,
+    /// Writes of policies that were made.
+    pub(super) judged: usize,
+    pub(super) names: RefCell<PolicyNames>,
 }
 
 impl Dataplane for Fake {
@@ -126,5 +169,42 @@ impl Dataplane for Fake {
 
     fn state(&self) -> State {
         State::default()
+    }
+
+    fn policy_actual(&self) -> Result<PolicyActual, Error> {
+        Ok(PolicyActual {
+            v4: self.v4.policies(),
+            v6: self.v6.policies(),
+            verdicts: self.verdicts.iter().map(|(key, page)| (*key, page.pages)).collect(),
+            state: self.policy,
+        })
+    }
+
+    fn judge(&mut self, writes: &[PolicyWrite]) -> Judged {
+        let fails_at = self.fails_after.take();
+        for (made, write) in writes.iter().enumerate() {
+            if fails_at == Some(made) {
+                return Judged { made, error: Some(io::ErrorKind::OutOfMemory.into()) };
+            }
+            self.judged += 1;
+            match write {
+                PolicyWrite::PutVerdict { key, page } => drop(self.verdicts.insert(*key, **page)),
+                PolicyWrite::DeleteVerdict { key } => drop(self.verdicts.remove(key)),
+                PolicyWrite::State(state) => self.policy = *state,
+                PolicyWrite::V4(write) => self.v4.judge(write),
+                PolicyWrite::V6(write) => self.v6.judge(write),
+            }
+        }
+        Judged { made: writes.len(), error: None }
+    }
+
+    fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.guarded.push(devices.clone());
+        Ok(())
+    }
+
+    fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error> {
+        self.names.replace(names.clone());
+        Ok(())
     }
 }

@@ -12,18 +12,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxy_common::{Addr4, Addr6, Address, Family, FrontendKey, Port, Proto};
+use proxy_model::policy::PolicyCapacity;
 use proxy_model::settings::Settings;
 use proxy_model::{Capacity, IpFamily};
 use serde_json::{Value, json};
 
 use self::memory::{Fake, Memory};
 use super::engine::{Engine, Next};
+use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
 use crate::kernel::Topology;
 use crate::observe::maps::PinnedMaps;
 use crate::observe::status::Eligibility;
 use crate::observe::{Metrics, Status};
 use crate::parse;
 use crate::source::{Extent, Key, Kind, Object, Update};
+
+const ENFORCED: PolicyArgs =
+    PolicyArgs { network_policy: Switch::On, policy_on_change: PolicyChangeArg::All };
 
 struct Bench {
     engine: Engine<Fake>,
@@ -44,7 +49,8 @@ impl Bench {
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::new(PinnedMaps::below("/nonexistent".into())));
         let capacity = Capacity { frontends: 1_000, backends: 1_000, ranges: 1_000 };
-        let engine = Engine::adopt(fake, settings, capacity, status.clone(), metrics).unwrap();
+        let policies = (ENFORCED, PolicyCapacity::default());
+        let engine = Engine::adopt(fake, settings, capacity, policies, status.clone(), metrics).unwrap();
         Self { engine, status, now: Instant::now() }
     }
 

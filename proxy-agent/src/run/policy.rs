@@ -1,0 +1,284 @@
+//! Policies beside Services: over the same world, with a planner, maps and a pace of their own. What cannot be written is
+//! tried again; until then the kernel judges by what it was told last. Knows no sources.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use proxy_common::policy::PolicyState;
+use proxy_model::policy::{
+    AddressWrite, PolicyActual, PolicyCapacity, PolicyPlan, PolicyPlanner, PolicyRefusal, PolicyTable,
+    PolicyUsage, PolicyWrite,
+};
+use proxy_model::{Tick, World};
+
+use super::dataplane::Dataplane;
+use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
+use crate::kernel::Error;
+
+/// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
+const SHORTEST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// Policies, as far as they are enforced.
+#[derive(Debug)]
+pub(super) struct Policies {
+    /// None: they are not enforced.
+    planner: Option<PolicyPlanner>,
+    change: PolicyChangeArg,
+    /// The epoch in the kernel.
+    epoch: u32,
+    /// Devices that are known to be of pods under a policy.
+    devices: BTreeSet<u32>,
+    due: Due,
+    retry: Duration,
+    last_write: Option<Instant>,
+    planned_first: bool,
+}
+
+/// Whether there is something to be planned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Due {
+    No,
+    Yes,
+    /// Not before then, unless something changes.
+    At(Instant),
+}
+
+/// What has become of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// There was nothing to plan, or not everything is known that a plan needs.
+    None,
+    /// So many writes were made, and some may not have been.
+    Planned { writes: usize },
+}
+
+impl Policies {
+    /// Takes over what the kernel holds; where policies are not enforced, ends what was enforced before.
+    ///
+    /// # Errors
+    /// When the maps cannot be read, or not be cleared.
+    pub(super) fn adopt<D: Dataplane>(
+        dataplane: &mut D,
+        args: PolicyArgs,
+        capacity: PolicyCapacity,
+    ) -> Result<Self, Error> {
+        let actual = dataplane.policy_actual()?;
+        let epoch = actual.state.epoch;
+        let planner = match args.network_policy {
+            Switch::On => {
+                let pods = actual.v4.policed.len() + actual.v6.policed.len();
+                tracing::info!(
+                    addresses = pods,
+                    pages = actual.verdicts.len(),
+                    "took over what policies say"
+                );
+                let mut planner = PolicyPlanner::new(capacity);
+                planner.adopt(actual);
+                Some(planner)
+            }
+            Switch::Off => {
+                end(dataplane, actual);
+                None
+            }
+        };
+        Ok(Self {
+            planner,
+            change: args.policy_on_change,
+            epoch,
+            devices: BTreeSet::new(),
+            due: Due::Yes,
+            retry: SHORTEST_RETRY,
+            last_write: None,
+            planned_first: false,
+        })
+    }
+
+    /// Something changed that a plan may depend on.
+    pub(super) fn changed(&mut self) {
+        self.due = Due::Yes;
+    }
+
+    /// Brings the kernel to judge by this world, as far as it can be done now.
+    pub(super) fn sync<D: Dataplane>(
+        &mut self,
+        world: &mut World,
+        dataplane: &mut D,
+        now: Instant,
+        tick: impl Fn(Instant) -> Tick,
+    ) -> Step {
+        let is_due = match self.due {
+            Due::No => false,
+            Due::Yes => true,
+            Due::At(at) => at <= now,
+        };
+        if !is_due || !world.is_guarded() {
+            return Step::None;
+        }
+        let Some(planner) = &mut self.planner else {
+            self.due = Due::No;
+            return Step::None;
+        };
+        let tick_now = tick(now);
+        let plan = planner.plan(world, tick_now);
+        for refusal in &plan.refused {
+            tracing::error!("{refusal}");
+        }
+        let complete = self.write(&plan, dataplane, now);
+        self.planned_first = true;
+        self.due = match (complete, plan.next_release) {
+            (false, _) => Due::At(self.later(now)),
+            (true, Some(Tick(at))) => Due::At(now + Duration::from_millis(at.saturating_sub(tick_now.0))),
+            (true, None) => Due::No,
+        };
+        Step::Planned { writes: plan.writes.len() }
+    }
+
+    /// When [`Policies::sync`] has something to do again without a change.
+    pub(super) fn next(&self, world: &World) -> Option<Instant> {
+        match self.due {
+            Due::At(at) if world.is_guarded() => Some(at),
+            Due::No | Due::Yes | Due::At(_) => None,
+        }
+    }
+
+    /// Compares the maps with what they should hold, unless something was written since `before`; the next
+    /// [`Policies::sync`] repairs what differs.
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
+    pub(super) fn audit<D: Dataplane>(&mut self, dataplane: &D, before: Instant) -> Result<bool, Error> {
+        let Some(planner) = &mut self.planner else { return Ok(false) };
+        if self.due != Due::No || self.last_write.is_some_and(|at| at > before) {
+            return Ok(false);
+        }
+        planner.adopt(dataplane.policy_actual()?);
+        self.due = Due::Yes;
+        Ok(true)
+    }
+
+    /// The planner, where policies are enforced.
+    pub(super) fn planner(&self) -> Option<&PolicyPlanner> {
+        self.planner.as_ref()
+    }
+
+    /// How much there is.
+    pub(super) fn usage(&self) -> PolicyUsage {
+        self.planner.as_ref().map(PolicyPlanner::usage).unwrap_or_default()
+    }
+
+    /// Policies that are not enforced as they say.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = &PolicyRefusal> {
+        self.planner.iter().flat_map(PolicyPlanner::refusals)
+    }
+
+    /// The first plan has been made.
+    pub(super) fn is_ready(&self) -> bool {
+        self.planner.is_none() || self.planned_first
+    }
+
+    fn later(&mut self, now: Instant) -> Instant {
+        let at = now + self.retry;
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        at
+    }
+
+    /// Makes the writes of a plan; gives whether all were made.
+    fn write<D: Dataplane>(&mut self, plan: &PolicyPlan, dataplane: &mut D, now: Instant) -> bool {
+        let Some(planner) = &mut self.planner else { return true };
+        let wanted = planner.devices();
+        // A device whose pod leaves its policies is let go before its address is: what it sends is not forged.
+        let staying: BTreeSet<u32> = self.devices.intersection(&wanted).copied().collect();
+        let mut complete = true;
+        if self.planned_first && staying != self.devices {
+            complete &= guarded(dataplane, &staying);
+        }
+        let writes = rewritten(&plan.writes, self.change, self.epoch);
+        if !writes.is_empty() {
+            let judged = dataplane.judge(&writes);
+            self.last_write = Some(now);
+            for write in &writes[..judged.made] {
+                if let PolicyWrite::State(state) = write {
+                    self.epoch = state.epoch;
+                }
+            }
+            if let Some(error) = judged.error {
+                let left = plan.writes.len() - judged.made;
+                tracing::error!(%error, left, "policies could not be written; trying again");
+                plan.writes.iter().skip(judged.made).for_each(|write| planner.failed(write));
+                return false;
+            }
+        }
+        complete &= guarded(dataplane, &wanted);
+        self.devices = wanted;
+        if complete {
+            self.retry = SHORTEST_RETRY;
+        }
+        complete
+    }
+}
+
+fn guarded<D: Dataplane>(dataplane: &mut D, devices: &BTreeSet<u32>) -> bool {
+    match dataplane.guard(devices) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the programs could not be told whose devices are under a policy"
+            );
+            false
+        }
+    }
+}
+
+/// The writes, without those that make connections be judged again where only new ones are.
+fn rewritten(writes: &[PolicyWrite], change: PolicyChangeArg, mut epoch: u32) -> Cow<'_, [PolicyWrite]> {
+    match change {
+        PolicyChangeArg::All => Cow::Borrowed(writes),
+        PolicyChangeArg::NewFlows => writes
+            .iter()
+            .map(|write| match write {
+                // From none to some, and from some to none, is said in any case: it is whether they are asked at all.
+                PolicyWrite::State(state) if state.epoch != 0 && epoch != 0 => {
+                    PolicyWrite::State(PolicyState { epoch, ..*state })
+                }
+                PolicyWrite::State(state) => {
+                    epoch = state.epoch;
+                    write.clone()
+                }
+                PolicyWrite::PutVerdict { .. }
+                | PolicyWrite::DeleteVerdict { .. }
+                | PolicyWrite::V4(_)
+                | PolicyWrite::V6(_) => write.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Ends whatever an agent before this one enforced.
+fn end<D: Dataplane>(dataplane: &mut D, actual: PolicyActual) {
+    let PolicyActual { v4, v6, verdicts, state } = actual;
+    let mut writes = Vec::new();
+    if state != PolicyState::default() {
+        writes.push(PolicyWrite::State(PolicyState::default()));
+    }
+    writes.extend(emptied(v4).map(PolicyWrite::V4));
+    writes.extend(emptied(v6).map(PolicyWrite::V6));
+    writes.extend(verdicts.into_iter().map(|(key, _)| PolicyWrite::DeleteVerdict { key }));
+    guarded(dataplane, &BTreeSet::new());
+    if writes.is_empty() {
+        return;
+    }
+    tracing::info!("policies are not enforced any more (--network-policy=off)");
+    if let Some(error) = dataplane.judge(&writes).error {
+        tracing::error!(%error, "what policies said could not all be removed");
+    }
+}
+
+fn emptied<F: proxy_common::Family>(table: PolicyTable<F>) -> impl Iterator<Item = AddressWrite<F>> {
+    let PolicyTable { policed, peers, blocks } = table;
+    let policed = policed.into_iter().map(|(addr, _)| AddressWrite::DeletePoliced { addr });
+    let peers = peers.into_iter().map(|(addr, _)| AddressWrite::DeletePeer { addr });
+    policed.chain(peers).chain(blocks.into_iter().map(|(key, _)| AddressWrite::DeleteBlock { key }))
+}
