@@ -46,6 +46,7 @@ pub(super) struct Engine<D> {
     started: Instant,
     progress: Progress,
     policies: Policies,
+    named: policy::Named,
     /// Ranges of ClusterIPs from ServiceCIDR objects (item 53).
     ranges: ServiceRanges,
     topology: Option<Topology>,
@@ -120,6 +121,7 @@ impl<D: Dataplane> Engine<D> {
             started: Instant::now(),
             progress,
             policies,
+            named: policy::Named::default(),
             ranges: ServiceRanges::default(),
             topology: None,
             followed: None,
@@ -250,6 +252,7 @@ impl<D: Dataplane> Engine<D> {
     /// Writes down whose each id is, if that changed, at most once in [`NAMES`]: the file is written as a whole.
     /// It is a convenience, and not worth a retry.
     pub(super) fn write_names(&mut self, now: Instant) {
+        self.write_policy_names(now);
         let version = self.planner.names_version();
         if self.names_written.is_some_and(|(written, at)| written == version || now < at + NAMES) {
             return;

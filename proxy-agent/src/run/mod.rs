@@ -13,6 +13,7 @@ mod dataplane;
 mod engine;
 mod kept;
 mod local;
+mod names;
 mod notes;
 mod policy;
 mod problems;

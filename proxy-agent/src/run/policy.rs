@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use proxy_common::policy::PolicyState;
 use proxy_model::policy::{
@@ -13,8 +13,10 @@ use proxy_model::policy::{
 use proxy_model::{Tick, World};
 
 use super::dataplane::Dataplane;
+use super::names;
 use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
 use crate::kernel::Error;
+use crate::observe::policy_names::PolicyNames;
 
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
@@ -158,9 +160,9 @@ impl Policies {
         Ok(true)
     }
 
-    /// The planner, where policies are enforced.
-    pub(super) fn planner(&self) -> Option<&PolicyPlanner> {
-        self.planner.as_ref()
+    /// What the numbers in the maps stand for; none where policies are not enforced.
+    pub(super) fn names(&self, world: &World, now: SystemTime) -> Option<PolicyNames> {
+        self.planner.as_ref().map(|planner| names::of(world, planner, now))
     }
 
     /// How much there is.
@@ -173,11 +175,6 @@ impl Policies {
         self.planner.iter().flat_map(PolicyPlanner::refusals)
     }
 
-    /// The first plan has been made.
-    pub(super) fn is_ready(&self) -> bool {
-        self.planner.is_none() || self.planned_first
-    }
-
     fn later(&mut self, now: Instant) -> Instant {
         let at = now + self.retry;
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
@@ -187,7 +184,7 @@ impl Policies {
     /// Makes the writes of a plan; gives whether all were made.
     fn write<D: Dataplane>(&mut self, plan: &PolicyPlan, dataplane: &mut D, now: Instant) -> bool {
         let Some(planner) = &mut self.planner else { return true };
-        let wanted = planner.devices();
+        let wanted = planner.policed().values().map(|pod| pod.device).filter(|device| *device != 0).collect();
         // A device whose pod leaves its policies is let go before its address is: what it sends is not forged.
         let staying: BTreeSet<u32> = self.devices.intersection(&wanted).copied().collect();
         let mut complete = true;

@@ -1,10 +1,23 @@
 //! The engine's part in policies: when they are planned, and who is told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Engine, Next};
 use crate::run::dataplane::Dataplane;
 use crate::run::policy::Step;
+
+/// Least time between two writings of the names.
+const NAMES: Duration = Duration::from_secs(1);
+/// What takes long to write is written less often: at most one part in so many of the agent's time.
+const SHARE: u32 = 20;
+
+/// When the names were written down, and whether they are what they were.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Not before then.
+    next: Option<Instant>,
+    is_stale: bool,
+}
 
 impl<D: Dataplane> Engine<D> {
     /// Brings the kernel to judge by the world.
@@ -15,6 +28,7 @@ impl<D: Dataplane> Engine<D> {
             Step::None => {}
             Step::Planned { writes } => {
                 self.version += 1;
+                self.named.is_stale = true;
                 let refused = self.policies.refusals().count();
                 self.metrics.policies(self.policies.usage(), refused, writes);
                 self.status.update(|status| status.refused_policies = refused);
@@ -36,5 +50,23 @@ impl<D: Dataplane> Engine<D> {
                 Next::OnUpdate
             }
         }
+    }
+
+    /// Writes down what the numbers in the maps stand for, if there was a plan since. It is a convenience, and not worth a
+    /// retry.
+    pub(super) fn write_policy_names(&mut self, now: Instant) {
+        if !self.named.is_stale || self.named.next.is_some_and(|next| now < next) {
+            return;
+        }
+        let began = Instant::now();
+        if let Some(names) = self.policies.names(&self.world, SystemTime::now())
+            && let Err(error) = self.dataplane.write_policy_names(&names)
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the names of policies could not be written down"
+            );
+        }
+        self.named = Named { next: Some(now + NAMES.max(SHARE * began.elapsed())), is_stale: false };
     }
 }

@@ -4,6 +4,7 @@ mod memory;
 mod moved;
 mod node;
 mod notes;
+mod policy;
 mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,10 +47,14 @@ impl Bench {
     }
 
     fn with(fake: Fake, settings: Settings) -> Self {
+        Self::asked(fake, settings, ENFORCED)
+    }
+
+    fn asked(fake: Fake, settings: Settings, policies: PolicyArgs) -> Self {
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::new(PinnedMaps::below("/nonexistent".into())));
         let capacity = Capacity { frontends: 1_000, backends: 1_000, ranges: 1_000 };
-        let policies = (ENFORCED, PolicyCapacity::default());
+        let policies = (policies, PolicyCapacity::default());
         let engine = Engine::adopt(fake, settings, capacity, policies, status.clone(), metrics).unwrap();
         Self { engine, status, now: Instant::now() }
     }
