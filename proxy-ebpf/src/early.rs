@@ -60,6 +60,10 @@ impl Road for Early {
         if packet.key.proto == Proto::TCP && !packet.tcp.opens() {
             return Fate::Passed;
         }
+        // Whoever listens is told of drops by the tc hook.
+        if police::is_watched() {
+            return Fate::Passed;
+        }
         match refusal::<F>(frame, &packet) {
             Some(reason) if reason.outcome() == Outcome::Drop => Fate::Dropped(reason),
             Some(_) | None => Fate::Passed,

@@ -123,7 +123,7 @@ impl<P: Place> Road for Packets<P> {
         if P::TUNNELS && unusual == Some(Reason::NoPorts) && tunnel::is_one::<F>(&packet) {
             match F::unwrap(frame, &mut packet) {
                 Ok(inner) => unusual = inner,
-                Err(reason) => return Verdict::of(reason),
+                Err(reason) => return told::<F>(frame, &packet, Verdict::of(reason)),
             }
             hook.service = Service::Unwrapped;
         }
@@ -131,7 +131,7 @@ impl<P: Place> Road for Packets<P> {
             match F::judge_unusual(frame, &mut packet, reason, hook) {
                 Unported::Ends(verdict) => {
                     if !police::concerns_portless(hook, verdict.reason) {
-                        return verdict;
+                        return told::<F>(frame, &packet, verdict);
                     }
                     return Verdict::of(F::judge_portless(frame, &mut packet, hook, verdict.reason));
                 }
@@ -148,7 +148,7 @@ impl<P: Place> Road for Packets<P> {
         };
         match entry {
             Ok(entry) => carry::<F>(frame, &packet, entry, hook),
-            Err(reason) => match reason.outcome() {
+            Err(reason) => match told::<F>(frame, &packet, Verdict::of(reason)).reason.outcome() {
                 Outcome::Reject => Verdict::new(reason, F::reject(frame, &packet, P::DIRECTION)),
                 Outcome::Pass | Outcome::Translate | Outcome::Drop => Verdict::of(reason),
             },
@@ -172,7 +172,8 @@ fn carry<F: Verified>(
     }
     let leaves = note::<F>(frame, packet, flow, hook);
     if tunnel::begins(hook) && flow.flags.has(FlowFlags::TUNNEL) && !flow.flags.has(FlowFlags::REPLY) {
-        return F::wrap(frame, packet, flow, reason);
+        let verdict = F::wrap(frame, packet, flow, reason);
+        return told::<F>(frame, packet, verdict);
     }
     if flow.flags.has(FlowFlags::PLAIN) {
         return Verdict::of(reason);
@@ -182,13 +183,20 @@ fn carry<F: Verified>(
         match F::judge_size(frame, packet, flow.mtu, hook.direction) {
             (Size::Fits, _) => {}
             (Size::InFragments, _) => route = Route::STACK,
-            (Size::Refused, verdict) => return verdict,
+            (Size::Refused, verdict) => return told::<F>(frame, packet, verdict),
         }
     }
     match rewrite::translate::<F>(frame, packet, flow, route) {
         Ok(()) => Verdict::new(reason, route::leave(route, flow.ifindex)),
-        Err(reason) => Verdict::new(reason, Action::DROP),
+        Err(reason) => told::<F>(frame, packet, Verdict::new(reason, Action::DROP)),
     }
+}
+
+/// The verdict, of which whoever listens is told if the packet ends by it.
+#[inline(always)]
+fn told<F: Verified>(frame: &mut Frame, packet: &Packet<F::Addr>, verdict: Verdict) -> Verdict {
+    police::tell_end::<F>(frame, packet, verdict.reason);
+    verdict
 }
 
 /// Notes in the flow's entry that the packet came by, and where it leaves if nobody has asked lately. True: it leaves

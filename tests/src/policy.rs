@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use aya::maps::{PerCpuHashMap, RingBuf};
 use proxy_common::{
-    DeviceKind, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, V4, V6, VerdictKey, VerdictPage,
-    limits,
+    DeviceKind, Flow, FlowKey, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, V4, V6, VerdictKey,
+    VerdictPage, limits,
     maps::MapType,
     policy::{DenialKey, Effect, Interval, Notice, PolicyFlags},
 };
@@ -132,6 +132,25 @@ impl Dataplane {
     pub fn enforce(&mut self, epoch: u32, flags: PolicyFlags) {
         let mut policy = object::array::<PolicyState>(self.object(), "policy");
         policy.set(0, Cell(PolicyState { epoch, flags }), 0).expect("the state has an entry");
+    }
+
+    /// Removes every entry of every connection.
+    ///
+    /// # Panics
+    /// If a map is another.
+    pub fn forget_flows(&mut self) {
+        self.forget::<V4>();
+        self.forget::<V6>();
+    }
+
+    fn forget<F: Named>(&mut self)
+    where
+        FlowKey<F::Addr>: MapType,
+        Flow<F::Addr>: MapType,
+    {
+        for map in [F::FLOWS, F::HALF_OPEN] {
+            object::empty(object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(self.object(), map));
+        }
     }
 
     /// Packets denied so far, by rule set and rule.

@@ -23,6 +23,8 @@ pub(super) struct FlowRow {
     source: SocketAddr,
     backend: SocketAddr,
     masqueraded: bool,
+    /// Only judged by policies: its packets stay as they are.
+    judged: bool,
     closing: bool,
     route: String,
 }
@@ -73,6 +75,7 @@ fn table<A: Address>(
 }
 
 fn row<A: Address>(reader: &Reader, key: &FlowKey<A>, flow: &Flow<A>, state: &'static str) -> FlowRow {
+    let judged = flow.flags.has(FlowFlags::PLAIN);
     FlowRow {
         service: reader.label(flow.service),
         protocol: key.proto.to_string(),
@@ -87,7 +90,8 @@ fn row<A: Address>(reader: &Reader, key: &FlowKey<A>, flow: &Flow<A>, state: &'s
         },
         backend: SocketAddr::new(flow.dst.to_ip(), flow.dport.number()),
         masqueraded: flow.flags.has(FlowFlags::MASQUERADED),
+        judged,
         closing: flow.flags.has(FlowFlags::FIN) || flow.flags.has(FlowFlags::RST),
-        route: format!("{:?}", flow.route),
+        route: if judged { "judged".into() } else { format!("{:?}", flow.route) },
     }
 }

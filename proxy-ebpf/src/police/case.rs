@@ -2,12 +2,12 @@
 
 use proxy_common::{
     Address, FlowKey, Reason, RuleId, RuleSetId,
-    policy::{DenialKey, Notice, PolicyFlags},
+    policy::{DenialKey, Notice},
 };
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 
-use super::state;
+use super::is_watched;
 use crate::count::add;
 use crate::family::Wired;
 use crate::maps::policy::{DENIALS, NOTICES};
@@ -55,7 +55,7 @@ pub fn count_denial<A>(case: &Case<A>) {
 /// Tells whoever listens.
 #[inline(always)]
 pub fn tell<F: Wired>(frame: &Frame, case: &Case<F::Addr>, reason: Reason) {
-    if !state().flags.has(PolicyFlags::WATCHED) {
+    if !is_watched() {
         return;
     }
     // Without room nobody is told; the ring counts nothing, its reader sees the gap in the counters.

@@ -17,12 +17,14 @@ pub use connection::police;
 pub use portless::judge_portless;
 pub use rule::{judge, weigh};
 
-use proxy_common::{Flow, PolicyState, Reason};
+use proxy_common::{Flow, FlowKey, PolicyState, Reason, policy::PolicyFlags, reason::Outcome};
 
 use crate::flow::{Found, Table};
 use crate::maps::policy::POLICY;
-use crate::packet::cursor::Access;
+use crate::packet::Packet;
+use crate::packet::cursor::{Access, Frame};
 use crate::road::{Direction, Hook, Side};
+use crate::verified::police::Judging;
 
 /// What is in use of policies.
 #[inline(always)]
@@ -33,6 +35,12 @@ pub fn state() -> PolicyState {
     }
 }
 
+/// Somebody listens to what ends.
+#[inline(always)]
+pub fn is_watched() -> bool {
+    state().flags.has(PolicyFlags::WATCHED)
+}
+
 /// Counts changes of policies; zero: there is none.
 #[inline(always)]
 pub fn epoch() -> u32 {
@@ -40,6 +48,28 @@ pub fn epoch() -> u32 {
         Some(state) => state.epoch,
         None => 0,
     }
+}
+
+/// Tells whoever listens that the packet ends here, unless those did who have judged it.
+#[inline(always)]
+pub fn tell_end<F: Judging>(frame: &mut Frame, packet: &Packet<F::Addr>, reason: Reason) {
+    let is_end = match reason.outcome() {
+        Outcome::Reject | Outcome::Drop => true,
+        Outcome::Pass | Outcome::Translate => false,
+    };
+    let is_told = matches!(reason, Reason::DeniedEgress | Reason::DeniedIngress | Reason::ForgedSource);
+    // What is held comes again.
+    if is_end && !is_told && reason != Reason::FragmentHeld && is_watched() {
+        F::tell_end(frame, packet, reason);
+    }
+}
+
+/// The same, outside of the packet's road.
+#[inline(always)]
+pub fn end<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, reason: Reason) {
+    let Some(case) = case::take::<F>() else { return };
+    case.key = *key;
+    case::tell::<F>(frame, case, reason);
 }
 
 /// A connection was judged by other rules than those of now, or a pod sends a packet of it that did not before.

@@ -54,7 +54,10 @@ pub fn judge_portless<F: Judging>(
         case.key = packet.key;
     } else if why == Reason::Fragment && decide::has_ports(packet.key.proto) {
         // The first of them was judged with its ports; without it only rules about all ports can let the others pass.
-        if flow::known::<F>(&packet.key).is_some() || is_translated::<F>(&packet.key) {
+        if flow::known::<F>(&packet.key).is_some() {
+            return Reason::JudgedFlow;
+        }
+        if is_translated::<F>(&packet.key) {
             return why;
         }
     }

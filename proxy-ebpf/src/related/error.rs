@@ -60,8 +60,9 @@ pub fn translate<F: Unusual>(
     let Some(flow) = entry::<F>(frame, key, hook) else {
         return if tunnel::begins(hook) && tunnel::is_known::<F>(key) { Outcome::ByTunnel } else { stranger };
     };
+    // Nothing is to be translated: policies find the packet that it quotes.
     if flow.flags.has(FlowFlags::PLAIN) {
-        return Outcome::Ends(Verdict::of(Reason::JudgedFlow));
+        return stranger;
     }
     let route = way::<F>(frame, quote.key.proto, flow, hook);
     let source = if flow.src == key.src { packet.key.src } else { flow.src };

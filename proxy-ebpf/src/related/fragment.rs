@@ -108,8 +108,9 @@ fn later<F: Unusual>(
     (packet.key.sport, packet.key.dport) = (ports.sport, ports.dport);
     let Some(flow) = entry::<F>(frame, &packet.key, hook) else { return stranger };
     let reason = flow::reason_of(flow.flags);
+    // Nothing is to be translated: policies find the entry.
     if flow.flags.has(FlowFlags::PLAIN) {
-        return Verdict::of(reason);
+        return stranger;
     }
     let route = match way::<F>(frame, packet.key.proto, flow, hook) {
         // The stack cuts it once more.

@@ -25,6 +25,8 @@ pub trait Judging: Unusual {
     fn judge_again(frame: &mut Frame, packet: &Packet<Self::Addr>, hook: Hook) -> Option<Reason>;
     /// [`police::judge_portless`].
     fn judge_portless(frame: &mut Frame, packet: &mut Packet<Self::Addr>, hook: Hook, why: Reason) -> Reason;
+    /// [`police::end`].
+    fn tell_end(frame: &mut Frame, packet: &Packet<Self::Addr>, reason: Reason);
     /// [`police::judge`].
     fn judge(case: &mut Case<Self::Addr>) -> Reason;
     /// [`police::weigh`]: what the rules say about the case's port, if its other end is of this class. They are noted in
@@ -41,7 +43,7 @@ pub trait Judging: Unusual {
 const NONE: u32 = u32::MAX;
 
 macro_rules! judging {
-    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $judge:ident) => {
+    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $judge:ident) => {
         impl Judging for $family {
             #[inline(always)]
             fn police(
@@ -68,6 +70,10 @@ macro_rules! judging {
                 why: Reason,
             ) -> Reason {
                 unpack_reason($portless(frame.skb(), packet, pack_hook(hook), why.index()))
+            }
+            #[inline(always)]
+            fn tell_end(frame: &mut Frame, packet: &Packet<$addr>, reason: Reason) {
+                $end(frame.skb(), packet, reason.index());
             }
             #[inline(always)]
             fn judge(case: &mut Case<$addr>) -> Reason {
@@ -119,6 +125,15 @@ macro_rules! judging {
         }
 
         #[unsafe(no_mangle)]
+        extern "C" fn $end(skb: *mut __sk_buff, packet: *const Packet<$addr>, reason: u32) -> u32 {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+            let frame = Frame::new(TcContext::new(skb));
+            police::end::<$family>(&frame, &packet.key, unpack_reason(reason));
+            1
+        }
+
+        #[unsafe(no_mangle)]
         extern "C" fn $judge(case: *mut Case<$addr>) -> u32 {
             // SAFETY: as above; the case is in the scratch map.
             let Some(case) = (unsafe { case.as_mut() }) else { return Reason::Malformed.index() };
@@ -127,8 +142,8 @@ macro_rules! judging {
     };
 }
 
-judging!(V4, Addr4, police4, again4, portless4, judge4);
-judging!(V6, Addr6, police6, again6, portless6, judge6);
+judging!(V4, Addr4, police4, again4, portless4, end4, judge4);
+judging!(V6, Addr6, police6, again6, portless6, end6, judge6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

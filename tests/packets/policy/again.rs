@@ -3,14 +3,16 @@
 use proxy_common::{Proto, Reason, RuleSetId, policy::PolicyFlags};
 use tests::packet::{Packet, flags};
 
-use super::{POD, arrive, enter, friends, host, leave, plain_entries, world};
+use super::{FRIENDS, POD, arrive, enter, friends, host, leave, plain_entries, world};
 use crate::family::{FAMILIES, dropped, next};
 
 #[test]
 fn policy_item_41_a_change_cuts_the_connections_that_it_denies_and_no_other() {
     for n in &FAMILIES {
-        for opened in [true, false] {
-            let mut dataplane = friends(n);
+        let mut dataplane = friends(n);
+        for (epoch, opened) in [(1, true), (4, false)] {
+            dataplane.class(&host(n.backend), FRIENDS);
+            dataplane.enforce(epoch, PolicyFlags::default());
             let syn = Packet::tcp(flags::SYN, n.client, n.backend);
             let syn_ack = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
             let [sent, got] = [(n.client, n.backend), (n.backend, n.client)]
@@ -20,13 +22,13 @@ fn policy_item_41_a_change_cuts_the_connections_that_it_denies_and_no_other() {
                 assert_eq!(enter(&mut dataplane, &syn_ack.bytes()).reason, Reason::JudgedFlow);
             }
             let (sent, got) = if opened { (sent, got) } else { (syn, syn_ack) };
-            dataplane.enforce(2, PolicyFlags::default());
+            dataplane.enforce(epoch + 1, PolicyFlags::default());
             for _ in 0..2 {
                 assert_eq!(leave(&mut dataplane, &sent.bytes()), next(Reason::JudgedFlow, &sent));
             }
             // The pod loses its friend: the next packet, whichever way it goes, is the last.
             dataplane.class(&host(n.backend), 0);
-            dataplane.enforce(3, PolicyFlags::default());
+            dataplane.enforce(epoch + 2, PolicyFlags::default());
             assert_eq!(enter(&mut dataplane, &got.bytes()), dropped(Reason::DeniedEgress, &got));
             assert_eq!((dataplane.flows(), dataplane.half_open()), (vec![], vec![]));
             assert_eq!(leave(&mut dataplane, &sent.bytes()), dropped(Reason::DeniedEgress, &sent));
@@ -63,9 +65,10 @@ fn policy_item_41_a_translated_connection_is_judged_again_by_its_client_and_its_
 fn a_connection_that_is_older_than_the_first_policy_goes_on_if_the_rules_allow_it_in_either_direction() {
     for n in &FAMILIES {
         // Its own, and that of a friend to it.
+        let mut dataplane = friends(n);
         for (client, server) in [(n.client, n.backend), (n.backend, n.own_backend)] {
             for first_from_client in [true, false] {
-                let mut dataplane = friends(n);
+                dataplane.forget_flows();
                 let (from, to) = if first_from_client { (client, server) } else { (server, client) };
                 let packet = Packet::tcp(flags::ACK, from, to).with_payload(b"data");
                 let hook = if from.starts_with(&host(n.client)) || from.contains(&host(n.client)) {
@@ -88,7 +91,7 @@ fn a_connection_that_is_older_than_the_first_policy_goes_on_if_the_rules_allow_i
                 assert_eq!(hook(&mut dataplane, &packet.bytes()), next(Reason::JudgedFlow, &packet));
             }
         }
-        let mut dataplane = friends(n);
+        dataplane.forget_flows();
         for (from, to, hook, why) in [
             (n.client, n.stranger, leave as fn(&mut _, &[u8]) -> _, Reason::DeniedEgress),
             (n.stranger, n.client, enter, Reason::DeniedIngress),

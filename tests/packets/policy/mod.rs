@@ -2,6 +2,9 @@
 
 mod again;
 mod connection;
+mod notice;
+mod portless;
+mod translated;
 
 use proxy_common::{
     Proto, RuleSetId,
