@@ -13,6 +13,7 @@
 mod class;
 mod compile;
 mod digest;
+mod explain;
 mod maps;
 mod member;
 mod model;
@@ -27,6 +28,7 @@ mod subject;
 mod verdict;
 mod write;
 
+pub use explain::{Explanation, Lack, Nearest, Outcome, Question, Side, explain};
 pub use planner::PolicyPlanner;
 pub use write::{
     AddressWrite, PolicyActual, PolicyCapacity, PolicyName, PolicyNames, PolicyPlan, PolicyRefusal,

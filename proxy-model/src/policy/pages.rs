@@ -17,6 +17,9 @@ use crate::plan::{GRACE_MILLIS, Tick};
 /// A rule set and a class.
 pub(super) type Pair = (RuleSetId, PeerClass);
 
+/// Found, and not known yet whether anything names it: the time of rest begins with the next plan.
+const ADOPTED: Tick = Tick(u64::MAX);
+
 /// What is known about the pages in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
@@ -50,6 +53,8 @@ impl Pages {
                 && pages.keys().all(|page| *page < u32::from(wanted));
             if is_whole {
                 adopted.held.insert((rules, peer), wanted);
+                adopted.resting_sets.insert(rules, ADOPTED);
+                adopted.resting_classes.insert(peer, ADOPTED);
                 adopted.entries += pages.len();
             } else {
                 adopted.strays.extend(pages.keys().map(|page| VerdictKey::new(rules, peer, *page)));
@@ -67,16 +72,14 @@ impl Pages {
     pub(super) fn rest(&mut self, model: &Model, now: Tick) {
         let (sets, classes) = (model.live_sets(), model.live_classes());
         let until = now.after(GRACE_MILLIS);
-        let held_sets = self.held.keys().map(|(set, _)| *set).filter(|set| !sets.contains(set));
-        let known_sets = self.sets.iter().copied().filter(|set| !sets.contains(set));
-        for set in held_sets.chain(known_sets) {
-            self.resting_sets.entry(set).or_insert(until);
+        for set in self.sets.iter().filter(|set| !sets.contains(set)) {
+            self.resting_sets.entry(*set).or_insert(until);
         }
-        let held_classes = self.held.keys().map(|(_, class)| *class).filter(|class| !classes.contains(class));
-        let known_classes = self.classes.iter().copied().filter(|class| !classes.contains(class));
-        for class in held_classes.chain(known_classes) {
-            self.resting_classes.entry(class).or_insert(until);
+        for class in self.classes.iter().filter(|class| !classes.contains(class)) {
+            self.resting_classes.entry(*class).or_insert(until);
         }
+        let adopted = self.resting_sets.values_mut().chain(self.resting_classes.values_mut());
+        adopted.filter(|at| **at == ADOPTED).for_each(|at| *at = until);
         self.resting_sets.retain(|set, _| !sets.contains(set));
         self.resting_classes.retain(|class, _| !classes.contains(class));
     }

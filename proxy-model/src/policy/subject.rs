@@ -101,21 +101,24 @@ impl Library {
             Direction::Ingress => rule.at(own),
             Direction::Egress => Arc::clone(rule),
         };
-        for policy in &over.cluster {
-            let compiled = self.cluster(policy);
-            let Some(rules) = compiled.rules(direction) else { continue };
-            let tier = match policy.tier {
-                Tier::Admin => &mut set.admin,
-                Tier::Baseline => &mut set.baseline,
-            };
-            tier.extend(rules.iter().map(at_pod));
-            set.policies.push(PolicyName::Cluster(policy.name.clone()));
-        }
-        for policy in &over.network {
-            let compiled = self.network(policy);
-            let Some(rules) = compiled.rules(direction) else { continue };
-            set.network.get_or_insert_default().extend(rules.iter().map(at_pod));
-            set.policies.push(PolicyName::Network(policy.key.clone()));
+        for tier in [Tier::Admin, Tier::Baseline] {
+            for policy in over.cluster.iter().filter(|policy| policy.tier == tier) {
+                let compiled = self.cluster(policy);
+                let Some(rules) = compiled.rules(direction) else { continue };
+                let into = match tier {
+                    Tier::Admin => &mut set.admin,
+                    Tier::Baseline => &mut set.baseline,
+                };
+                into.extend(rules.iter().map(at_pod));
+                set.policies.push(PolicyName::Cluster(policy.name.clone()));
+            }
+            // Between the two tiers.
+            for policy in over.network.iter().filter(|_| tier == Tier::Admin) {
+                let compiled = self.network(policy);
+                let Some(rules) = compiled.rules(direction) else { continue };
+                set.network.get_or_insert_default().extend(rules.iter().map(at_pod));
+                set.policies.push(PolicyName::Network(policy.key.clone()));
+            }
         }
         let fits = !set.policies.iter().any(|policy| refused.contains(policy));
         fits.then_some(set)
