@@ -14,7 +14,7 @@ use super::member::{Members, Questions};
 use super::rules::RuleSet;
 use super::subject::{Library, is_local, over, ranked};
 use super::write::PolicyName;
-use crate::fact::{Name, Object, ObjectKey, Pod};
+use crate::fact::{Name, Object, ObjectKey, Pod, Prefix};
 use crate::plan::Tick;
 use crate::world::{Touched, World};
 
@@ -50,6 +50,8 @@ pub(super) struct Model {
     pub(super) refused: BTreeSet<PolicyName>,
     /// But for the pages.
     pub(super) maps: Maps,
+    /// How many entries have a class.
+    uses: BTreeMap<PeerClass, usize>,
     /// Addresses whose class may be another than at the last plan.
     pub(super) moved: BTreeSet<IpAddr>,
 }
@@ -138,8 +140,40 @@ impl Model {
 
     /// Classes that an address or a prefix is in; the world always is.
     pub(super) fn live_classes(&self) -> BTreeSet<PeerClass> {
-        let all = self.maps.peers.values().chain(self.maps.blocks.values()).copied();
-        all.chain([PeerClass::WORLD]).collect()
+        self.uses.keys().copied().chain([PeerClass::WORLD]).collect()
+    }
+
+    fn is_used(&self, class: PeerClass) -> bool {
+        class == PeerClass::WORLD || self.uses.contains_key(&class)
+    }
+
+    fn put_peer(&mut self, addr: IpAddr, class: Option<PeerClass>) {
+        let before = match class {
+            Some(class) => self.maps.peers.insert(addr, class),
+            None => self.maps.peers.remove(&addr),
+        };
+        self.count(before, class);
+    }
+
+    fn put_blocks(&mut self, blocks: BTreeMap<Prefix, PeerClass>) {
+        let before = std::mem::replace(&mut self.maps.blocks, blocks.clone());
+        blocks.into_values().for_each(|class| self.count(None, Some(class)));
+        before.into_values().for_each(|class| self.count(Some(class), None));
+    }
+
+    /// One entry less and one more of these classes.
+    fn count(&mut self, before: Option<PeerClass>, after: Option<PeerClass>) {
+        if let Some(class) = after {
+            *self.uses.entry(class).or_default() += 1;
+        }
+        if let Some(class) = before
+            && let Some(count) = self.uses.get_mut(&class)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.uses.remove(&class);
+            }
+        }
     }
 
     /// The content of a class.
@@ -161,20 +195,15 @@ impl Model {
             let classes: Vec<_> = networks
                 .map(|(prefix, peers)| (prefix, Class { peers: peers.into(), ports: vec![] }))
                 .collect();
-            self.maps.blocks =
-                classes.into_iter().map(|(prefix, class)| (prefix, self.register_class(class))).collect();
+            let blocks = classes.into_iter().map(|(prefix, class)| (prefix, self.register_class(class)));
+            let blocks = blocks.collect();
+            self.put_blocks(blocks);
         }
         let moved: Vec<_> = self.moved.iter().copied().collect();
         for addr in moved {
-            match self.members.class(world, addr) {
-                Some(class) => {
-                    let id = self.register_class(class);
-                    self.maps.peers.insert(addr, id);
-                }
-                None => {
-                    self.maps.peers.remove(&addr);
-                }
-            }
+            let class = self.members.class(world, addr);
+            let class = class.map(|class| self.register_class(class));
+            self.put_peer(addr, class);
         }
     }
 
@@ -216,10 +245,11 @@ impl Model {
 
     /// Forgets the contents of what neither lives nor rests.
     pub(super) fn forget(&mut self, sets: &BTreeMap<RuleSetId, Tick>, classes: &BTreeMap<PeerClass, Tick>) {
-        let (live_sets, live_classes) = (self.live_sets(), self.live_classes());
+        let live_sets = self.live_sets();
         self.sets.retain(|id| live_sets.contains(&RuleSetId(id)) || sets.contains_key(&RuleSetId(id)));
-        self.classes
-            .retain(|id| live_classes.contains(&PeerClass(id)) || classes.contains_key(&PeerClass(id)));
+        let unused: BTreeSet<_> =
+            self.classes.iter().map(|(id, _)| id).filter(|id| !self.is_used(PeerClass(*id))).collect();
+        self.classes.retain(|id| !unused.contains(&id) || classes.contains_key(&PeerClass(id)));
         let used = self.sets.iter().flat_map(|(_, set)| &set.policies).cloned().collect();
         self.library.retain(&used);
         let asked = self.members.questions().ids().chain(self.library.ids()).map(|id| id.0);

@@ -36,6 +36,8 @@ pub(super) struct Pages {
     pub(super) resting_sets: BTreeMap<RuleSetId, Tick>,
     pub(super) resting_classes: BTreeMap<PeerClass, Tick>,
     entries: usize,
+    /// Something has rested long enough since the last sweep.
+    has_released: bool,
 }
 
 impl Pages {
@@ -86,7 +88,8 @@ impl Pages {
 
     /// What has rested long enough is forgotten; its pages are in [`Pages::sweep`] then.
     pub(super) fn release(&mut self, now: Tick) {
-        let Self { sets, classes, resting_sets, resting_classes, .. } = self;
+        let Self { sets, classes, resting_sets, resting_classes, has_released, .. } = self;
+        *has_released |= resting_sets.values().chain(resting_classes.values()).any(|until| *until <= now);
         resting_sets.retain(|set, until| {
             let rests = *until > now;
             if !rests {
@@ -118,17 +121,19 @@ impl Pages {
         let sets: BTreeSet<_> =
             model.live_sets().into_iter().chain(self.resting_sets.keys().copied()).collect();
         let classes = self.all_classes(model);
+        let is_new = |(class, _): &&(PeerClass, Class)| !self.classes.contains(class);
+        let new_classes: Vec<_> = classes.iter().filter(is_new).collect();
+        let all_classes: Vec<_> = classes.iter().collect();
         let mut missing = Vec::new();
         for id in sets {
             let Some(set) = model.sets.get(id.0) else { continue };
+            let is_known = self.sets.contains(&id) && self.doubtful.is_empty();
             let asked = Asked::of(set);
-            let is_known = self.sets.contains(&id);
-            for (class_id, class) in &classes {
-                let pair = (id, *class_id);
-                let is_known = is_known && self.classes.contains(class_id) && !self.doubtful.contains(&pair);
-                if is_known || !asked.may_say_something_about(class) {
+            for (class_id, class) in if is_known { &new_classes } else { &all_classes } {
+                if !asked.may_say_something_about(class) {
                     continue;
                 }
+                let pair = (id, *class_id);
                 let pages = verdicts(set, class).pages();
                 let count = u16::try_from(pages.len()).unwrap_or(u16::MAX);
                 if count > 0 && self.held.get(&pair) != Some(&count) {
@@ -168,6 +173,9 @@ impl Pages {
 
     /// Deletes pages that nothing names or named a while ago.
     pub(super) fn sweep(&mut self, model: &Model) -> Vec<PolicyWrite> {
+        if !std::mem::take(&mut self.has_released) && self.strays.is_empty() {
+            return Vec::new();
+        }
         let (sets, classes) = (model.live_sets(), model.live_classes());
         let stays = |(set, class): &Pair| {
             (sets.contains(set) || self.resting_sets.contains_key(set))

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use proxy_common::{Algorithm, Port, Proto};
+use proxy_common::{Port, Proto};
+use proxy_model::Event;
 use proxy_model::fact::{
     Change, ClusterPolicy, Direction, Kind, NamedPort, Namespace, NetworkPeer, NetworkPolicy, NetworkRule,
     Node, Object, ObjectKey, Pod, PodPhase, PortMatch, Prefix, Selector, Subject, Tier,
 };
-use proxy_model::settings::{DetectLocal, LocalSource, Masquerade, NodePortAddresses, Serving, Settings};
-use proxy_model::{Event, TableSize};
+use proxy_model::settings::Settings;
 
 use crate::reference::{Facts, Packet};
 
@@ -26,22 +26,7 @@ pub fn prefix(text: &str) -> Prefix {
 }
 
 pub fn settings() -> Settings {
-    Settings {
-        node_name: HERE.into(),
-        detector: DetectLocal::ClusterCidr,
-        cluster_cidrs: vec![],
-        service_cidrs: vec![],
-        masquerade: Masquerade::Needed,
-        local_source: LocalSource::Masqueraded,
-        algorithm: Algorithm::RANDOM,
-        table_size: TableSize::Fitting,
-        node_port_addresses: NodePortAddresses::Primary,
-        localhost_node_ports: Serving::Off,
-        ipv4: Serving::On,
-        ipv6: Serving::On,
-        primary_address: None,
-        service_proxy_name: None,
-    }
+    Settings::of_node(HERE)
 }
 
 /// `app=web,tier=front` as labels.
