@@ -25,7 +25,7 @@ fn kube_proxy_agrees_with_the_cases() {
         roads: vec![Road::Packet],
         jobs: 1,
         flipping: Flipping::Off,
-        addressing: Addressing::Direct,
+        addressing: vec![Addressing::Direct],
         agents: Agents::Reused,
     };
     let peer = |lab: &Lab| -> anyhow::Result<Box<dyn Product>> { Ok(Box::new(Peer::at(lab)?)) };

@@ -131,7 +131,7 @@ impl Folder {
 
     fn play(&self, flipping: Flipping) -> Vec<CaseVerdict> {
         let cases = fixture::load(std::slice::from_ref(&self.0)).unwrap();
-        let (roads, addressing) = (vec![Road::Packet, Road::Socket], Addressing::Direct);
+        let (roads, addressing) = (vec![Road::Packet, Road::Socket], vec![Addressing::Direct]);
         let plan = Plan { roads, jobs: 2, flipping, addressing, agents: Agents::Reused };
         runner::run(&cases, &plan, &Nobody::on, |_| {}).unwrap()
     }
@@ -160,13 +160,13 @@ fn problems(verdict: &CaseVerdict) -> Vec<String> {
 fn cases_about_direct_connections_hold_without_any_product() {
     let verdicts = both_cases("hold").play(Flipping::Off);
     assert_eq!(verdicts.iter().flat_map(problems).collect::<Vec<_>>(), Vec::<String>::new());
-    assert_eq!(report::Count::of(&verdicts).to_string(), "4 passed, 0 failed, 0 skipped");
+    assert_eq!(report::Count::of(&verdicts).to_string(), "3 passed, 0 failed, 0 skipped");
 }
 
 #[test]
 fn every_expectation_that_is_turned_round_is_caught() {
     let verdicts = both_cases("flip").play(Flipping::On);
-    assert_eq!(report::Count::of(&verdicts).to_string(), "0 passed, 4 failed, 0 skipped");
+    assert_eq!(report::Count::of(&verdicts).to_string(), "0 passed, 3 failed, 0 skipped");
     for verdict in &verdicts {
         let flips = verdict.flips.clone().unwrap();
         assert_eq!(flips.held, Vec::<String>::new(), "{}", verdict.id);

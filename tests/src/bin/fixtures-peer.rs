@@ -77,7 +77,7 @@ fn play(cases: &[Case], jobs: usize, agents: Agents) -> Result<Vec<CaseVerdict>>
         roads: vec![Road::Packet],
         jobs,
         flipping: Flipping::Off,
-        addressing: Addressing::Direct,
+        addressing: vec![Addressing::Direct],
         agents,
     };
     let peer = |lab: &Lab| -> Result<Box<dyn Product>> { Ok(Box::new(Peer::at(lab)?)) };

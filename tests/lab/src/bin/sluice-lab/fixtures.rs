@@ -35,9 +35,9 @@ pub(crate) struct Options {
     /// Also turn every expectation round: each has to fail then, and so every case
     #[arg(long)]
     flip: bool,
-    /// Policy cases: reach pods by the ClusterIP of their Service
-    #[arg(long)]
-    through_services: bool,
+    /// How policy cases reach pods
+    #[arg(long, value_enum, default_value_t = AddressingArg::Both)]
+    addressing: AddressingArg,
     /// Clean up and start the agents for each case
     #[arg(long)]
     fresh_agents: bool,
@@ -50,6 +50,16 @@ enum RoadArg {
     /// Packet by packet
     Packet,
     /// Each case on both
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AddressingArg {
+    /// By their own addresses
+    Direct,
+    /// By the ClusterIP of their Service, on each road, where the case has Services
+    Services,
+    /// First by the one, then by the other
     Both,
 }
 
@@ -74,9 +84,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             RoadArg::Packet => vec![Road::Packet],
             RoadArg::Both => vec![Road::Socket, Road::Packet],
         },
-        jobs: options.jobs.min(cases.len() * 2),
+        jobs: options.jobs.min(cases.len() * 3),
         flipping: if options.flip { Flipping::On } else { Flipping::Off },
-        addressing: if options.through_services { Addressing::ThroughServices } else { Addressing::Direct },
+        addressing: match options.addressing {
+            AddressingArg::Direct => vec![Addressing::Direct],
+            AddressingArg::Services => vec![Addressing::ThroughServices],
+            AddressingArg::Both => vec![Addressing::Direct, Addressing::ThroughServices],
+        },
         agents: if options.fresh_agents { Agents::Fresh } else { Agents::Reused },
     };
     let verdicts = runner::run(&cases, &plan, &Sluice::on, |verdict| {
@@ -89,6 +103,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Output::Table => {
             if let Some(flips) = report::flips(&verdicts).filter(|_| options.flip) {
                 println!("{flips}");
+            }
+            if let Some(unprobed) = report::unprobed(&verdicts) {
+                println!("{unprobed}");
             }
             println!("{count}");
         }
