@@ -113,6 +113,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "life"]),
     },
     Step {
+        name: "policy",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "policy"]),
+    },
+    Step {
         name: "masquerade matrix",
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "masquerade_matrix"]),
