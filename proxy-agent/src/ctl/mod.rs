@@ -13,6 +13,7 @@ mod policy;
 mod reader;
 mod service;
 mod status;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 pub use explain::{ExplainArgs, ProtoArg};
 pub use monitor::MonitorArgs;
 pub use output::Format;
+pub use trace::TraceArgs;
 
 use reader::Reader;
 
@@ -72,6 +74,8 @@ pub enum Command {
     Policy(PolicyCommand),
     /// What the policies make of a connection, and which rule decides
     Explain(ExplainArgs),
+    /// What the programs do with the first packet of a connection, hook by hook; nothing is sent, nothing stays
+    Trace(TraceArgs),
     /// What becomes of packets and new connections from now on, until interrupted
     Monitor(MonitorArgs),
     /// What became of packets and socket calls, and why
@@ -169,6 +173,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
         Command::Policy(PolicyCommand::List) => output.rows(&policy::list(&reader)?),
         Command::Policy(PolicyCommand::Get { policy }) => output.one(&policy::get(&reader, policy)?),
         Command::Explain(args) => explain::run(&reader, args, *output),
+        Command::Trace(args) => trace::run(&reader, args, *output),
         Command::Monitor(args) => monitor::run(&reader, args, *output).map(|()| String::new()),
         Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader)?),
         Command::Map(MapCommand::List) => output.rows(&map::list(&reader)?),

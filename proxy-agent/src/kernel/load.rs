@@ -35,6 +35,7 @@ const MPTCP: &str = "/proc/sys/net/mptcp/enabled";
 pub struct Programs {
     object: Ebpf,
     loaded: BTreeMap<Hook, &'static str>,
+    constants: DatapathConfig,
 }
 
 impl std::fmt::Debug for Programs {
@@ -77,8 +78,8 @@ impl Programs {
                 loader.map_max_entries(spec.name, entries);
             }
         }
-        let mut programs =
-            Self { object: loader.load(object::BYTES).map_err(Error::Load)?, loaded: BTreeMap::new() };
+        let object = loader.load(object::BYTES).map_err(Error::Load)?;
+        let mut programs = Self { object, loaded: BTreeMap::new(), constants };
         for hook in Hook::ALL.into_iter().filter(|hook| hook.needed(settings.families, road, settings.driver))
         {
             programs.load_one(hook.name())?;
@@ -101,6 +102,11 @@ impl Programs {
         }
         let cgroup: &mut CgroupSockAddr = program.try_into().map_err(Error::refused(name))?;
         patiently(|| cgroup.load()).map_err(Error::refused(name))
+    }
+
+    /// What they were loaded with.
+    pub(super) fn constants(&self) -> &DatapathConfig {
+        &self.constants
     }
 
     /// The hooks that have a program.
@@ -141,7 +147,7 @@ impl Programs {
 
 /// The verifier gives up with `EAGAIN` when a signal is pending (`bpf_check` in the kernel's `verifier.c`); libbpf
 /// tries five times, which is not enough for large programs on a busy node.
-fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+pub(super) fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     const TRIES: u32 = 50;
     let mut result = load();
     for _ in 1..TRIES {

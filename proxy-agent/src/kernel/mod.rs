@@ -8,6 +8,7 @@
 //! clock ─► gc, stale ─► flows, halfopen, affinity              Caretaker::collect: every ten seconds
 //! moved ─► flows, halfopen; namespace, diag ─► sockets         Caretaker::let_go: after a plan that moved UDP clients
 //! pins                                                            reading without an agent: proxyctl
+//! watch ─► ring; rehearsal, way                                  listening and trying out: proxyctl
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
 
@@ -39,6 +40,7 @@ pub mod pins;
 pub mod pods;
 pub mod preflight;
 pub mod record;
+pub mod rehearsal;
 pub mod ring;
 pub mod settings;
 pub mod shape;
@@ -48,6 +50,7 @@ pub mod sys;
 pub mod topology;
 pub mod verdicts;
 pub mod watch;
+pub mod way;
 
 use std::{
     collections::BTreeSet,
@@ -140,6 +143,7 @@ impl Kernel {
             pid: std::process::id(),
             links_replaced: sockets.replaced + devices,
             links_created: sockets.created,
+            constants: rehearsal::written(programs.constants()),
             ..State::default()
         };
         let kernel = Self {

@@ -160,7 +160,7 @@ fn parse(path: &Path) -> Option<PinnedLink> {
 }
 
 /// CPUs that the kernel keeps per-CPU values for: all possible ones.
-fn cpus() -> Result<usize, Error> {
+pub(super) fn cpus() -> Result<usize, Error> {
     aya::util::nr_cpus().map_err(|(path, source)| Error::Path { verb: "read", path: path.into(), source })
 }
 

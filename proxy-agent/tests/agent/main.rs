@@ -3,6 +3,7 @@
 mod explain;
 mod node;
 mod pages;
+mod policy;
 
 use node::{Node, eventually, on_a_node};
 use rustix::process::Signal;

@@ -198,6 +198,18 @@ impl Node {
         command.output().expect("proxyctl")
     }
 
+    /// A `proxyctl monitor -o json` that runs.
+    pub(crate) fn monitor(&self, words: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proxyctl"));
+        command.arg("--bpf-root").arg(&self.bpf_root).args(["-o", "json", "monitor"]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("proxyctl")
+    }
+
+    /// The directory of its pins.
+    pub(crate) fn root(&self) -> &Path {
+        &self.bpf_root
+    }
+
     /// What `proxyctl … -o json` says.
     pub(crate) fn ctl(&self, words: &[&str]) -> Value {
         let output = self.proxyctl(&[words, &["-o", "json"]].concat());

@@ -73,9 +73,9 @@ pub(super) struct Sender {
 
 /// A place that is sent to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Place {
-    pub(super) address: IpAddr,
-    pub(super) port: Port,
+pub(in crate::ctl) struct Place {
+    pub(in crate::ctl) address: IpAddr,
+    pub(in crate::ctl) port: Port,
 }
 
 /// Where Services are found by name: places with their protocol, as the maps have them.

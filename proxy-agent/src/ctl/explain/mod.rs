@@ -21,7 +21,8 @@ use serde::Deserialize;
 
 use self::directory::Frontends;
 use self::end::{Directory, End, Place};
-use self::judge::{Connection, Judgement, Road, Verdict, judge};
+pub(super) use self::judge::Road;
+use self::judge::{Connection, Judgement, Verdict, judge};
 use self::page::{Answer, Batch, Explanation};
 use super::output::Format;
 use super::policy::names::{Names, Owner};
@@ -72,13 +73,13 @@ impl ExplainArgs {
 /// A connection that is asked about.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
-    from: String,
-    to: String,
+pub(super) struct Question {
+    pub(super) from: String,
+    pub(super) to: String,
     #[serde(default)]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     #[serde(default)]
-    proto: ProtoArg,
+    pub(super) proto: ProtoArg,
 }
 
 /// A protocol as it is written.
@@ -128,11 +129,55 @@ pub(super) fn run(reader: &Reader, args: &ExplainArgs, format: Format) -> anyhow
     }
 }
 
+/// A pair of addresses that a question is about.
+pub(super) struct Target {
+    /// Who connects.
+    pub(super) client: IpAddr,
+    /// Whom to.
+    pub(super) place: Place,
+    pub(super) proto: Proto,
+    /// Whether somebody is served there.
+    pub(super) road: Road,
+    /// Whom a Service there sends the client to.
+    pub(super) backends: Vec<Place>,
+}
+
+/// The pairs of addresses that a question is about, by the pinned maps.
+pub(super) fn targets(reader: &Reader, question: &Question) -> anyhow::Result<Vec<Target>> {
+    let names = Names::of(reader.record.policy_names());
+    let directory = Frontends::read(reader)?;
+    let sources = Sources { tables: &reader.pinned, names: &names, directory: &directory };
+    let target = |(client, place, proto)| {
+        let (road, backends) = match service(&sources, client, place, proto)? {
+            None => (Road::Direct, Vec::new()),
+            Some(Err(_)) => (Road::Service, Vec::new()),
+            Some(Ok(backends)) => (Road::Service, backends),
+        };
+        Ok(Target { client, place, proto, road, backends })
+    };
+    pairs(&sources, question)?.into_iter().map(target).collect()
+}
+
 /// Answers one question.
 fn explain(
     sources: &Sources<'_, impl Tables, impl Directory>,
     question: &Question,
 ) -> anyhow::Result<Explanation> {
+    let mut answers = Vec::new();
+    for (client, place, proto) in pairs(sources, question)? {
+        answers.extend(answer(sources, client, place, proto)?);
+    }
+    if answers.is_empty() {
+        bail!("{} and {} have no address of the same family: no packet passes", question.from, question.to);
+    }
+    Ok(Explanation::of(question, answers))
+}
+
+/// Each address of who connects with each of whom to, where they are of one family.
+fn pairs(
+    sources: &Sources<'_, impl Tables, impl Directory>,
+    question: &Question,
+) -> anyhow::Result<Vec<(IpAddr, Place, Proto)>> {
     let Sources { tables, names, directory } = sources;
     let (from, to) = (End::parse(&question.from)?, End::parse(&question.to)?);
     let port = question.port.map(Port::new);
@@ -141,17 +186,12 @@ fn explain(
     let senders = end::senders(&from, *tables, names).with_context(|| format!("--from {}", question.from))?;
     let places = end::places(&to, (port, proto), *directory, *tables, names)
         .with_context(|| format!("--to {}", question.to))?;
-    let mut answers = Vec::new();
-    for place in &places {
-        for sender in senders.iter().filter(|sender| sender.address.is_ipv4() == place.address.is_ipv4()) {
-            let proto = question.proto.between(place.address);
-            answers.extend(answer(sources, sender.address, *place, proto)?);
-        }
-    }
-    if answers.is_empty() {
-        bail!("{} and {} have no address of the same family: no packet passes", question.from, question.to);
-    }
-    Ok(Explanation::of(question, answers))
+    let pair = |place: Place| {
+        let senders = senders.iter().map(|sender| sender.address);
+        let of_family = senders.filter(move |client| client.is_ipv4() == place.address.is_ipv4());
+        of_family.map(move |client| (client, place, question.proto.between(place.address)))
+    };
+    Ok(places.iter().copied().flat_map(pair).collect())
 }
 
 /// Answers for one address of each end: one answer, or one for each backend of a Service.
@@ -167,30 +207,40 @@ fn answer(
         let Judgement { verdict, egress, ingress } = judge(*tables, names, &connection)?;
         Ok(Answer::new(&connection, via, verdict).with(egress, ingress))
     };
-    let Some(frontend) = served(*tables, to, proto)? else {
-        return Ok(vec![judged(to, Road::Direct, None)?]);
-    };
-    let refused = |reason: Reason| {
-        let connection = Connection { src, dst: to.address, port: to.port, proto, road: Road::Service };
-        vec![Answer::new(&connection, Some(to), Verdict::Refused).because(reason)]
-    };
+    match service(sources, src, to, proto)? {
+        None => Ok(vec![judged(to, Road::Direct, None)?]),
+        Some(Ok(backends)) => {
+            backends.into_iter().map(|place| judged(place, Road::Service, Some(to))).collect()
+        }
+        Some(Err(reason)) => {
+            let connection = Connection { src, dst: to.address, port: to.port, proto, road: Road::Service };
+            Ok(vec![Answer::new(&connection, Some(to), Verdict::Refused).because(reason)])
+        }
+    }
+}
+
+/// Whom a Service sends a client to, or why nowhere; `None` where there is no Service.
+fn service(
+    Sources { tables, names, .. }: &Sources<'_, impl Tables, impl Directory>,
+    src: IpAddr,
+    to: Place,
+    proto: Proto,
+) -> anyhow::Result<Option<Result<Vec<Place>, Reason>>> {
+    let Some(frontend) = served(*tables, to, proto)? else { return Ok(None) };
     if frontend.flags.has(FrontendFlags::WILDCARD) {
-        return Ok(refused(Reason::UnknownPort));
+        return Ok(Some(Err(Reason::UnknownPort)));
     }
     if frontend.flags.has(FrontendFlags::RANGES) && !tables.is_in_range(src, &frontend)? {
-        return Ok(refused(Reason::SourceRange));
+        return Ok(Some(Err(Reason::SourceRange)));
     }
     let rule = frontend.rule(client(*tables, names, src)?);
     let [cluster, local] = tables.backends(to.address, &frontend)?;
     let backends = if rule.has(ClientRule::LOCAL) { local } else { cluster };
     if backends.is_empty() {
         let silent = rule.has(ClientRule::DROP_IF_EMPTY);
-        return Ok(refused(if silent { Reason::NoLocalEndpoints } else { Reason::NoEndpoints }));
+        return Ok(Some(Err(if silent { Reason::NoLocalEndpoints } else { Reason::NoEndpoints })));
     }
-    backends
-        .into_iter()
-        .map(|(address, port)| judged(Place { address, port }, Road::Service, Some(to)))
-        .collect()
+    Ok(Some(Ok(backends.into_iter().map(|(address, port)| Place { address, port }).collect())))
 }
 
 /// What is served at a place: its frontend, or that of a cluster address whose port it is not.

@@ -42,7 +42,8 @@ pub(in crate::ctl) fn nearest(
     for (key, page) in tables.pages_of(rules)? {
         classes.entry(key.peer).or_default().insert(key.page, page);
     }
-    let place = |id: RuleId| names.rules_of(rules).position(|line| line.id.0 == id.0).unwrap_or(usize::MAX);
+    let order = names.rules_of(rules);
+    let place = |id: RuleId| order.iter().position(|line| line.id.0 == id.0).unwrap_or(usize::MAX);
     let own = classes.get(&class).map(allowing).unwrap_or_default();
     let other_port = own.into_iter().min_by_key(|interval| distance(interval, proto, port));
     if let Some(interval) = other_port {
@@ -60,7 +61,7 @@ pub(in crate::ctl) fn nearest(
         return Ok(Some(named(names, by, &Miss::Both)));
     }
     // A rule whose peers do not exist has no verdicts.
-    Ok(names.rules_of(rules).next().map(|line| named(names, RuleId(line.id.0), &Miss::Both)))
+    Ok(order.first().map(|line| named(names, RuleId(line.id.0), &Miss::Both)))
 }
 
 /// What some pages let pass by a rule.

@@ -69,10 +69,17 @@ impl Names {
         self.sets.get(&id)
     }
 
-    /// The known rules of a set, in their order.
-    pub(in crate::ctl) fn rules_of(&self, set: RuleSetId) -> impl Iterator<Item = &RuleLine> {
-        let ids = self.set(set).map(|line| line.rules.as_slice()).unwrap_or_default();
-        ids.iter().filter_map(|id| self.rule(RuleId(id.0)))
+    /// The known rules of a set, in their order; without one, those that its policies have in its direction.
+    pub(in crate::ctl) fn rules_of(&self, set: RuleSetId) -> Vec<&RuleLine> {
+        let Some(line) = self.set(set) else { return Vec::new() };
+        if !line.rules.is_empty() {
+            return line.rules.iter().filter_map(|id| self.rule(RuleId(id.0))).collect();
+        }
+        let is_of =
+            |rule: &&RuleLine| rule.direction == line.direction && line.policies.contains(&rule.policy);
+        let mut rules: Vec<_> = self.rules().filter(is_of).collect();
+        rules.sort_by_key(|rule| (&rule.policy, rule.index));
+        rules
     }
 
     /// The pod of that `namespace/name`.
