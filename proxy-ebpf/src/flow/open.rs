@@ -26,7 +26,7 @@ use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::road::{is_stale, jiffies};
 use crate::scratch::{self, Area};
-use crate::tunnel;
+use crate::tunnel::{self, Entered};
 
 /// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.
 struct Connection<'a, F: Wired> {
@@ -88,10 +88,10 @@ pub fn open<F: Wired>(
     let key = &packet.key;
     if plan.source == TUNNELLED {
         // No answer comes by: nothing to claim.
-        return if tunnel::enter::<F>(key, plan) {
-            Ok(Found { table: Table::Tunnel, reason })
-        } else {
-            Err(Reason::NoNodeAddress)
+        return match tunnel::enter::<F>(key, plan) {
+            Entered::DONE => Ok(Found { table: Table::Tunnel, reason }),
+            Entered::NO_ADDRESS => Err(Reason::NoNodeAddress),
+            _ => Err(Reason::FlowTableFull),
         };
     }
     if plan.source == KEPT || plan.source == UNWRAPPED {

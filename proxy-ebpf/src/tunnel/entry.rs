@@ -70,14 +70,28 @@ pub fn still_leads_there<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::
     true
 }
 
-/// Notes where the connection's packets go. False: this node has no address to send them from.
+/// How the noting of a connection went. A number, because it crosses from one frame to another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Entered(u32);
+
+impl Entered {
+    /// It is noted.
+    pub const DONE: Self = Self(0);
+    /// This node has no address to send its packets from.
+    pub const NO_ADDRESS: Self = Self(1);
+    /// The LRU found nothing to evict.
+    pub const NO_ROOM: Self = Self(2);
+}
+
+/// Notes where the connection's packets go.
 #[inline(never)]
-pub fn enter<F: Wired>(key: &FlowKey<F::Addr>, plan: &Plan<F::Addr>) -> bool {
-    let Some(node) = F::node().get(0) else { return false };
+pub fn enter<F: Wired>(key: &FlowKey<F::Addr>, plan: &Plan<F::Addr>) -> Entered {
+    let Some(node) = F::node().get(0) else { return Entered::NO_ADDRESS };
     if node.address == F::Addr::default() {
-        return false;
+        return Entered::NO_ADDRESS;
     }
-    let Some(flow) = scratch::take::<Flow<F::Addr>>(Area::Entry) else { return false };
+    let Some(flow) = scratch::take::<Flow<F::Addr>>(Area::Entry) else { return Entered::NO_ROOM };
     *flow = Flow {
         src: node.address,
         dst: plan.backend.addr,
@@ -89,7 +103,7 @@ pub fn enter<F: Wired>(key: &FlowKey<F::Addr>, plan: &Plan<F::Addr>) -> bool {
         flags: FlowFlags::TUNNEL,
         ..Flow::default()
     };
-    F::tunnels().insert(key, &*flow, ANY).is_ok()
+    if F::tunnels().insert(key, &*flow, ANY).is_ok() { Entered::DONE } else { Entered::NO_ROOM }
 }
 
 /// Every node chooses the same backend for this connection.

@@ -16,7 +16,7 @@ mod mss;
 mod unwrap;
 mod wrap;
 
-pub use entry::{enter, entry, going, is_agreed_on, is_known, still_leads_there};
+pub use entry::{Entered, enter, entry, going, is_agreed_on, is_known, still_leads_there};
 pub use mss::shorten;
 pub use unwrap::{is_one, plan, unwrap};
 pub use wrap::wrap;
