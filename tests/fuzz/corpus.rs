@@ -1,9 +1,10 @@
 //! Right packets of every kind, and the Services that they meet.
 
-use proxy_common::{ClientRule, DatapathConfig, FrontendFlags, Proto};
+use proxy_common::{ClientRule, DatapathConfig, FrontendFlags, Proto, RuleSetId, policy::Effect};
 use tests::{
     dataplane::{Dataplane, config},
-    packet::{Extra, Fragment, Packet, Transport, flags},
+    packet::{Extra, Fragment, Packet, Transport, addr, flags},
+    policy::allow,
 };
 
 /// Client, outside client, frontend, refusing frontend, nobody's address, backend, and the node.
@@ -31,7 +32,7 @@ const PLACES: [[&str; 7]; 2] = [
 /// Services that translate, masquerade and refuse.
 pub fn stage() -> Dataplane {
     let mut dataplane = Dataplane::new(DatapathConfig { node_packets: 1, ..config() });
-    for [_, _, vip, refusing, _, backend, node] in PLACES {
+    for [client, _, vip, refusing, _, backend, node] in PLACES {
         for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
             dataplane.serve(proto, vip, &[backend], |_| {});
             dataplane.serve(proto, refusing, &[], |_| {});
@@ -40,8 +41,20 @@ pub fn stage() -> Dataplane {
                 frontend.rules = [ClientRule::MASQUERADE; 3];
             });
         }
+        isolate(&mut dataplane, client, backend);
     }
     dataplane
+}
+
+/// The client may talk to the backend at some ports, once policies are in force, and the backend to nobody.
+fn isolate(dataplane: &mut Dataplane, client: &str, backend: &str) {
+    let host = |name| addr(name).ip().to_string();
+    let rules = RuleSetId(1);
+    dataplane.put_under(&host(client), rules, rules, 0);
+    dataplane.put_under(&host(backend), RuleSetId::CLOSED, RuleSetId::OPEN, 0);
+    dataplane.class(&host(backend), 2);
+    let says = [allow(Proto::TCP, 80, 9_000, 3), allow(Proto::UDP, 80, 9_000, 3)];
+    dataplane.say(rules, 2, &says, (Effect::ALLOW, 4));
 }
 
 /// The seeds.

@@ -1,6 +1,6 @@
 //! The XDP program: what it ends, ends as it would at the tc hook, byte for byte; everything else passes untouched.
 
-use proxy_common::{ClientRule, FrontendFlags, Proto, Reason};
+use proxy_common::{ClientRule, FlowFlags, FrontendFlags, Proto, Reason, V4, V6, policy::PolicyFlags};
 use tests::dataplane::{self, Dataplane, Run};
 use tests::early::{Fate, code};
 use tests::packet::{Extra, Fragment, Link, Packet, Transport, flags};
@@ -225,5 +225,31 @@ fn what_would_be_dropped_is_dropped_in_the_driver() {
                 assert_eq!(both(&mut dataplane, &packet), Fate::Ended(expected));
             }
         }
+    }
+}
+
+#[test]
+fn what_the_rules_of_now_have_not_judged_and_what_is_not_translated_is_left_to_the_tc_hook() {
+    for n in &FAMILIES {
+        let mut dataplane = stage(n, Source::Kept);
+        establish(&mut dataplane, n, Source::Kept);
+        let packet = arriving(Packet::udp(n.outside, n.vip)).bytes();
+        assert!(matches!(dataplane.run_early(UPLINK, &packet), Fate::Ended(_)));
+        dataplane.enforce(1, PolicyFlags::default());
+        assert_eq!(dataplane.run_early(UPLINK, &packet), Fate::Passed);
+        assert_eq!(dataplane.run_on("from_wire", UPLINK, &packet).reason, Reason::FlowForward);
+        assert!(matches!(dataplane.run_early(UPLINK, &packet), Fate::Ended(_)), "judged by now");
+        dataplane.change_flows::<V4>(|_, flow| flow.flags = flow.flags.with(FlowFlags::PLAIN));
+        dataplane.change_flows::<V6>(|_, flow| flow.flags = flow.flags.with(FlowFlags::PLAIN));
+        assert_eq!(dataplane.run_early(UPLINK, &packet), Fate::Passed);
+
+        let lost = arriving(Packet::udp(n.outside, n.unowned)).bytes();
+        assert!(matches!(dataplane.run_early(UPLINK, &lost), Fate::Ended(_)));
+        dataplane.enforce(1, PolicyFlags::WATCHED);
+        assert_eq!(
+            dataplane.run_early(UPLINK, &lost),
+            Fate::Passed,
+            "whoever listens is told by the tc hook"
+        );
     }
 }

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::family::related::Unusual;
 use crate::flow::{self, Begin};
-use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::icmp::IcmpError;
 use crate::packet::l4::Ports;
+use crate::packet::{self, Packet};
 use crate::road::{Direction, Hook};
 use crate::scratch::{self, Area};
 use crate::verified::police::Judging;
@@ -66,7 +66,7 @@ pub fn judge_portless<F: Judging>(
         return why;
     }
     tell::<F>(frame, case, reason);
-    if reason == Reason::Judged && icmp == Kind::Request {
+    if reason == Reason::Judged && icmp == Kind::Request && packet::is_whole::<F>(frame, packet) {
         // Without room its reply is judged on its own.
         flow::remember::<F>(&packet.key, Begin::Unanswered, super::epoch(), hook.origin(frame.device()));
     }
