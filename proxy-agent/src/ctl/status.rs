@@ -35,8 +35,23 @@ pub(super) struct StatusPage {
     frontends: usize,
     backends: usize,
     flows: usize,
+    policies: Enforced,
     node_addresses: Vec<std::net::IpAddr>,
     maps: Vec<map::MapRow>,
+}
+
+/// What the maps say of policies.
+#[derive(Serialize, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+struct Enforced {
+    /// Policies that pods of this node are under.
+    policies: usize,
+    /// Those of them that are not enforced as they say; their pods are isolated.
+    refused: usize,
+    /// Addresses of pods that are under a policy.
+    addresses: usize,
+    /// Zero: no connection is judged.
+    epoch: u32,
 }
 
 /// Whether an agent runs.
@@ -78,6 +93,7 @@ pub(super) fn read(reader: &Reader) -> anyhow::Result<StatusPage> {
         frontends: frontends.len(),
         backends: backend::list(reader, None)?.len(),
         flows: flow::list(reader, None)?.len(),
+        policies: enforced(reader)?,
         node_addresses: node_address::<V4>(&reader.pinned.v4)
             .into_iter()
             .chain(node_address::<V6>(&reader.pinned.v6))
@@ -86,6 +102,28 @@ pub(super) fn read(reader: &Reader) -> anyhow::Result<StatusPage> {
         report: reader.record.report(),
         start,
     })
+}
+
+fn enforced(reader: &Reader) -> anyhow::Result<Enforced> {
+    let maps = &reader.pinned;
+    let names = reader.record.policy_names().unwrap_or_default().policies;
+    Ok(Enforced {
+        policies: names.len(),
+        refused: names.iter().filter(|line| line.refused.is_some()).count(),
+        addresses: maps.v4.policed.count()? + maps.v6.policed.count()?,
+        epoch: maps.policy.state.get(&0)?.unwrap_or_default().epoch,
+    })
+}
+
+fn policies(enforced: &Enforced) -> String {
+    let Enforced { policies, refused, addresses, epoch } = enforced;
+    match (epoch, refused) {
+        (0, _) => "none".into(),
+        (_, 0) => format!("{policies} about {addresses} addresses of this node, epoch {epoch}"),
+        _ => format!(
+            "{policies} about {addresses} addresses of this node, epoch {epoch}; {refused} refused, whose pods are isolated"
+        ),
+    }
 }
 
 fn node_address<F: MapFamily>(maps: &Maps<F>) -> Option<std::net::IpAddr> {
@@ -171,6 +209,7 @@ impl Page for StatusPage {
                 self.services, self.frontends, self.backends, self.flows
             ),
         );
+        line("policies", policies(&self.policies));
         text.push('\n');
         text.push_str(&hook_table(&self.hooks));
         text.push('\n');
@@ -312,6 +351,16 @@ mod tests {
                 "as of: 1970-01-01T00:16:40Z",
             ]
         );
+    }
+
+    #[test]
+    fn policies_are_a_line() {
+        let some = Enforced { policies: 3, refused: 0, addresses: 4, epoch: 7 };
+        assert_eq!(policies(&some), "3 about 4 addresses of this node, epoch 7");
+        let refused = Enforced { refused: 1, ..some };
+        let text = "3 about 4 addresses of this node, epoch 7; 1 refused, whose pods are isolated";
+        assert_eq!(policies(&refused), text);
+        assert_eq!(policies(&Enforced::default()), "none");
     }
 
     #[test]

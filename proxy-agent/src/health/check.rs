@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::Shown;
 use crate::observe::Events;
-use crate::observe::event::Notice;
+use crate::observe::event::{Notice, Regarding};
 
 /// How often an address that is taken is tried again, when nothing else changes before (item 129).
 const RETRY: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Servers {
         if self.failed.get(&address) != Some(&cause) {
             tracing::error!(%service, %address, error = cause, "{FAILED}: cannot listen; trying again");
             self.events.say(Notice {
-                service: service.clone(),
+                regarding: Regarding::Service(service.clone()),
                 reason: FAILED,
                 action: "Listen",
                 note: format!("health checks cannot be answered on {address}: {cause}; trying again"),

@@ -58,7 +58,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use proxy_common::{Addr4, Addr6, Reason};
+use proxy_common::{Addr4, Addr6, Reason, RuleSetId};
 use proxy_model::policy::{PolicyActual, PolicyWrite};
 use proxy_model::{Actual, NodeFacts, Plan, ServiceName, Table};
 
@@ -223,11 +223,12 @@ impl Kernel {
         self.devices.guard(devices, &self.maps)
     }
 
-    /// Writes down what the ids of the policy maps stand for.
+    /// Writes down what the ids of the policy maps stand for, and forgets what others denied.
     ///
     /// # Errors
-    /// [`Error::Path`].
+    /// [`Error::Path`], [`Error::Map`].
     pub fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error> {
+        self.maps.policy.retain(&names.rule_sets.iter().map(|set| RuleSetId(set.id.0)).collect())?;
         self.record.write_policy_names(names)
     }
 

@@ -72,6 +72,7 @@ fn global(message: &AddressMessage) -> Option<IpAddr> {
         return None;
     }
     let one = |local: bool| {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the enum grows with the kernel; two arms matter")]
         message.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Local(ip) if local => Some(*ip),
             AddressAttribute::Address(ip) if !local => Some(*ip),

@@ -1,10 +1,10 @@
 //! The maps of policies: those that no family has to itself, and the writes of a plan into all of them, strictly in their
 //! order. What a write is for is not known here.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use proxy_common::{
-    PolicyState, VerdictKey, VerdictPage,
+    PolicyState, RuleSetId, VerdictKey, VerdictPage,
     policy::{DenialKey, PolicyFlags},
 };
 use proxy_model::policy::{AddressWrite, PolicyActual, PolicyTable, PolicyWrite};
@@ -46,6 +46,16 @@ impl Verdicts {
             state: table(pins, "policy", access)?,
             denials: PerCpuTable::new(pins.open("denials", access)?, cpus).map_err(unfit)?,
         })
+    }
+
+    /// Forgets what rule sets denied that are not known any more.
+    pub(super) fn retain(&self, known: &BTreeSet<RuleSetId>) -> Result<(), Error> {
+        let failed = |source| Error::Map { verb: "clean", map: "denials", source };
+        let is_gone = |key: &DenialKey| key.rules != RuleSetId::CLOSED && !known.contains(&key.rules);
+        for (key, _) in self.denials.sums().map_err(failed)?.iter().filter(|(key, _)| is_gone(key)) {
+            self.denials.remove(key).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn put_state(&self, wanted: PolicyState) -> io::Result<()> {

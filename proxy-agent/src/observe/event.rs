@@ -10,23 +10,48 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use proxy_model::ObjectKey;
+use proxy_model::policy::PolicyName;
 use tokio::sync::mpsc;
 
 use super::causes;
+use crate::source::Kind;
 
 /// Notices that may wait; more are dropped.
 const WAITING: usize = 64;
 const TRIES: u32 = 5;
 /// How long to wait before an Event is tried again.
 pub const PAUSE: Duration = Duration::from_secs(5);
+/// Where Events on objects without a namespace are, as upstream has it.
+const NAMESPACE: &str = "default";
 /// Who says it.
 const CONTROLLER: &str = "sluice";
 
-/// Something that went wrong with a Service on this node.
+/// The object that an Event is on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Regarding {
+    /// A Service.
+    Service(ObjectKey),
+    /// A policy.
+    Policy(PolicyName),
+}
+
+impl Regarding {
+    fn reference(&self) -> (ObjectKey, Kind) {
+        match self {
+            Self::Service(key) => (key.clone(), Kind::Service),
+            Self::Policy(PolicyName::Network(key)) => (key.clone(), Kind::NetworkPolicy),
+            Self::Policy(PolicyName::Cluster(name)) => {
+                (ObjectKey::cluster_wide(name.clone()), Kind::ClusterNetworkPolicy)
+            }
+        }
+    }
+}
+
+/// Something that went wrong with an object on this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {
-    /// The Service.
-    pub service: ObjectKey,
+    /// The object.
+    pub regarding: Regarding,
     /// One word, as upstream has it where it has one.
     pub reason: &'static str,
     /// What was tried, in one word.
@@ -69,19 +94,20 @@ impl Events {
 /// tries one again.
 pub async fn post(client: Client, node: String, mut notices: mpsc::Receiver<Notice>, pause: Duration) {
     while let Some(notice) = notices.recv().await {
-        let events = Api::<Event>::namespaced(client.clone(), &notice.service.namespace);
         let event = event(&notice, &node, Timestamp::now());
+        let namespace = event.metadata.namespace.as_deref().unwrap_or(NAMESPACE);
+        let events = Api::<Event>::namespaced(client.clone(), namespace);
         for tries in 1..=TRIES {
             match events.create(&PostParams::default(), &event).await {
                 Ok(_) => break,
                 // Forbidden or unknown to the server: trying again does not help.
                 Err(error @ kube::Error::Api(_)) => {
-                    tracing::warn!(service = %notice.service, error = causes(&error), "an Event is refused");
+                    tracing::warn!(regarding = ?notice.regarding, error = causes(&error), "an Event is refused");
                     break;
                 }
                 Err(_) if tries < TRIES => tokio::time::sleep(pause).await,
                 Err(error) => {
-                    tracing::warn!(service = %notice.service, error = causes(&error), "an Event is lost");
+                    tracing::warn!(regarding = ?notice.regarding, error = causes(&error), "an Event is lost");
                 }
             }
         }
@@ -89,22 +115,25 @@ pub async fn post(client: Client, node: String, mut notices: mpsc::Receiver<Noti
 }
 
 fn event(notice: &Notice, node: &str, now: Timestamp) -> Event {
-    let Notice { service, reason, action, note } = notice;
+    let Notice { regarding, reason, action, note } = notice;
+    let (object, kind) = regarding.reference();
+    let is_namespaced = kind.is_namespaced();
+    let namespace = if is_namespaced { object.namespace.to_string() } else { NAMESPACE.to_owned() };
     Event {
         metadata: ObjectMeta {
             // As upstream names them: unique by the time.
-            name: Some(format!("{}.{:x}", service.name, now.as_nanosecond())),
-            namespace: Some(service.namespace.to_string()),
+            name: Some(format!("{}.{:x}", object.name, now.as_nanosecond())),
+            namespace: Some(namespace),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(now)),
         reporting_controller: Some(CONTROLLER.into()),
         reporting_instance: Some(node.into()),
         regarding: Some(ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Service".into()),
-            namespace: Some(service.namespace.to_string()),
-            name: Some(service.name.to_string()),
+            api_version: Some(kind.api_version().into()),
+            kind: Some(kind.name().into()),
+            namespace: is_namespaced.then(|| object.namespace.to_string()),
+            name: Some(object.name.to_string()),
             ..ObjectReference::default()
         }),
         type_: Some("Warning".into()),
@@ -128,7 +157,7 @@ mod tests {
 
     fn notice(name: &str) -> Notice {
         Notice {
-            service: ObjectKey::new("shop", name),
+            regarding: Regarding::Service(ObjectKey::new("shop", name)),
             reason: "FailedToStartServiceHealthcheck",
             action: "Listen",
             note: "node n1 failed".into(),
@@ -181,6 +210,23 @@ mod tests {
             "type": "Warning", "reason": "FailedToStartServiceHealthcheck", "action": "Listen", "note": "node n1 failed",
         });
         assert_eq!(event, expected);
+    }
+
+    #[test]
+    fn an_event_on_a_policy_names_it_as_the_api_does() {
+        let regarding = |policy| {
+            let notice = Notice { regarding: Regarding::Policy(policy), ..notice("x") };
+            let event = event(&notice, "n1", Timestamp::UNIX_EPOCH);
+            (event.metadata.namespace.unwrap(), serde_json::to_value(event.regarding).unwrap())
+        };
+        let found = regarding(PolicyName::Network(ObjectKey::new("shop", "web")));
+        let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "namespace": "shop",
+            "name": "web"});
+        assert_eq!(found, ("shop".to_owned(), object));
+        let found = regarding(PolicyName::Cluster("guard".into()));
+        let object = json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+            "name": "guard"});
+        assert_eq!(found, ("default".to_owned(), object));
     }
 
     #[tokio::test]

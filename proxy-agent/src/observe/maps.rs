@@ -13,6 +13,7 @@ use proxy_common::reason::Outcome;
 use proxy_common::{ServiceId, Tally};
 use proxy_model::ServiceName;
 
+use super::denials;
 use crate::kernel::pins::{self, Occupancy};
 use crate::kernel::record::{RUN_ROOT, Record};
 
@@ -82,8 +83,10 @@ impl Collector for PinnedMaps {
             let labels = [("outcome", outcome(reason.outcome())), ("reason", reason.text())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        let names = Record::of(Path::new(RUN_ROOT), &self.bpf_root).names();
-        connections(&mut encoder, &maps.counts.tallies().unwrap_or_default(), &names)?;
+        let record = Record::of(Path::new(RUN_ROOT), &self.bpf_root);
+        connections(&mut encoder, &maps.counts.tallies().unwrap_or_default(), &record.names())?;
+        let denied = maps.policy.denials.sums().unwrap_or_default();
+        denials::encode(&mut encoder, &denied, &record.policy_names().unwrap_or_default())?;
         let occupancy = maps.occupancy().unwrap_or_default();
         let used = |map: &Occupancy| map.used.and_then(|used| i64::try_from(used).ok());
         let capacity = |map: &Occupancy| Some(i64::from(map.size));

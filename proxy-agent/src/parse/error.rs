@@ -100,7 +100,14 @@ impl Fault {
             Self::NotAnAddress(text) => format!("{text:?} is not an IP address"),
             Self::NotARange(text) => format!("{text:?} is not an address range"),
             Self::Closed { what, .. } => what.clone(),
-            other => other.to_string(),
+            Self::Unknown { .. }
+            | Self::NotAnAlgorithm { .. }
+            | Self::NotTrueOrFalse { .. }
+            | Self::NotWeights { .. }
+            | Self::Timeout { .. }
+            | Self::NamesNoService
+            | Self::AddressType(_)
+            | Self::NoPortName => self.to_string(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Objects as a watch delivers them, and what is left of them. Names carry the item of the contract.
 
+mod policy;
+
 use std::net::IpAddr;
 
 use k8s_openapi::serde::de::DeserializeOwned;

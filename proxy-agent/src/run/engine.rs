@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_common::{Addr4, Addr6, V4, V6};
-use proxy_model::policy::PolicyCapacity;
 use proxy_model::{Capacity, Changed, IpFamily, NodeFacts, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
 use super::kept;
 use super::local;
 use super::notes::Known;
-use super::policy::Policies;
+use super::policy::{Enforcing, Policies};
 use super::problems::Problems;
 use super::progress::{self, Behind, Progress};
 use super::ranges::ServiceRanges;
-use crate::cli::PolicyArgs;
 use crate::kernel::{Error, Topology};
 use crate::observe::metrics::Extent;
 use crate::observe::{Metrics, Status};
@@ -96,7 +94,7 @@ impl<D: Dataplane> Engine<D> {
         mut dataplane: D,
         settings: Settings,
         capacity: Capacity,
-        policies: (PolicyArgs, PolicyCapacity),
+        enforcing: Enforcing,
         status: Arc<Status>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
@@ -109,7 +107,7 @@ impl<D: Dataplane> Engine<D> {
             broken = adoption.broken,
             "took over what the kernel holds"
         );
-        let policies = Policies::adopt(&mut dataplane, policies.0, policies.1)?;
+        let policies = Policies::adopt(&mut dataplane, enforcing)?;
         let progress = Progress::new(&settings, status.clone(), metrics.clone());
         Ok(Self {
             dataplane,

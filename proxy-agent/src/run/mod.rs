@@ -37,6 +37,7 @@ use tokio::time::{self, MissedTickBehavior};
 use self::dataplane::{Dataplane, Live};
 use self::engine::{Engine, Next};
 use self::notes::Notes;
+use self::policy::Enforcing;
 use self::upkeep::Upkeep;
 use crate::config::{Config, SourceConfig};
 use crate::health::{self, Pages, Shown};
@@ -89,10 +90,12 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     let upkeep = Upkeep::start(kernel.caretaker()?, kernel.caretaker()?, &metrics)
         .context("the threads that clean up cannot be started")?;
     let live = Live::new(kernel, upkeep);
-    let policies = (config.policy, settings::policy(&config));
-    let engine = Engine::adopt(live, model, capacity, policies, status.clone(), metrics.clone())?;
+    let events = source.events(&config.node_name);
+    let enforcing =
+        Enforcing { args: config.policy, capacity: settings::policy(&config), events: events.clone() };
+    let engine = Engine::adopt(live, model, capacity, enforcing, status.clone(), metrics.clone())?;
 
-    serve(&config, Shown { status, metrics }, pages, source.events(&config.node_name));
+    serve(&config, Shown { status, metrics }, pages, events);
     let (feed, updates) = source::channel();
     source.start(feed);
     let served = follow(engine, updates, topology, notes, config.min_sync_period);

@@ -16,11 +16,21 @@ use super::dataplane::Dataplane;
 use super::names;
 use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
 use crate::kernel::Error;
+use crate::observe::Events;
+use crate::observe::event::{Notice, Regarding};
 use crate::observe::policy_names::PolicyNames;
 
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// What decides how policies are enforced, and who is told of those that are not.
+#[derive(Debug)]
+pub(super) struct Enforcing {
+    pub(super) args: PolicyArgs,
+    pub(super) capacity: PolicyCapacity,
+    pub(super) events: Events,
+}
 
 /// Policies, as far as they are enforced.
 #[derive(Debug)]
@@ -28,6 +38,7 @@ pub(super) struct Policies {
     /// None: they are not enforced.
     planner: Option<PolicyPlanner>,
     change: PolicyChangeArg,
+    events: Events,
     /// The epoch in the kernel.
     epoch: u32,
     /// Devices that are known to be of pods under a policy.
@@ -61,11 +72,8 @@ impl Policies {
     ///
     /// # Errors
     /// When the maps cannot be read, or not be cleared.
-    pub(super) fn adopt<D: Dataplane>(
-        dataplane: &mut D,
-        args: PolicyArgs,
-        capacity: PolicyCapacity,
-    ) -> Result<Self, Error> {
+    pub(super) fn adopt<D: Dataplane>(dataplane: &mut D, enforcing: Enforcing) -> Result<Self, Error> {
+        let Enforcing { args, capacity, events } = enforcing;
         let actual = dataplane.policy_actual()?;
         let epoch = actual.state.epoch;
         let planner = match args.network_policy {
@@ -88,6 +96,7 @@ impl Policies {
         Ok(Self {
             planner,
             change: args.policy_on_change,
+            events,
             epoch,
             devices: BTreeSet::new(),
             due: Due::Yes,
@@ -126,6 +135,12 @@ impl Policies {
         let plan = planner.plan(world, tick_now);
         for refusal in &plan.refused {
             tracing::error!("{refusal}");
+            self.events.say(Notice {
+                regarding: Regarding::Policy(refusal.policy.clone()),
+                reason: "NoRoomForPolicy",
+                action: "Enforce",
+                note: format!("node {}: {refusal}", world.settings().node_name),
+            });
         }
         let complete = self.write(&plan, dataplane, now);
         self.planned_first = true;

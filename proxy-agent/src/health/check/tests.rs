@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::follow;
 use crate::health::Shown;
-use crate::observe::event::Notice;
+use crate::observe::event::{Notice, Regarding};
 use crate::observe::maps::PinnedMaps;
 use crate::observe::{Events, Metrics, Status};
 
@@ -116,10 +116,10 @@ async fn item_129_a_port_that_is_taken_is_an_event_and_counted_and_tried_again()
     let (events, mut notices) = Events::channel();
     let task = tokio::spawn(follow(shown.clone(), events));
     shown.status.publish_health_checks(checks(address, 1));
-    let Notice { service, reason, action, note } = notices.recv().await.unwrap();
+    let Notice { regarding, reason, action, note } = notices.recv().await.unwrap();
     assert_eq!(
-        (service, reason, action),
-        (ObjectKey::new("shop", "web"), "FailedToStartServiceHealthcheck", "Listen")
+        (regarding, reason, action),
+        (Regarding::Service(ObjectKey::new("shop", "web")), "FailedToStartServiceHealthcheck", "Listen")
     );
     let start = format!("health checks cannot be answered on {address}: Address already in use");
     assert!(note.starts_with(&start), "{note}");

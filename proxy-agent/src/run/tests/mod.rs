@@ -20,11 +20,12 @@ use serde_json::{Value, json};
 
 use self::memory::{Fake, Memory};
 use super::engine::{Engine, Next};
+use super::policy::Enforcing;
 use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
 use crate::kernel::Topology;
 use crate::observe::maps::PinnedMaps;
 use crate::observe::status::Eligibility;
-use crate::observe::{Metrics, Status};
+use crate::observe::{Events, Metrics, Status};
 use crate::parse;
 use crate::source::{Extent, Key, Kind, Object, Update};
 
@@ -50,12 +51,16 @@ impl Bench {
         Self::asked(fake, settings, ENFORCED)
     }
 
-    fn asked(fake: Fake, settings: Settings, policies: PolicyArgs) -> Self {
+    fn asked(fake: Fake, settings: Settings, args: PolicyArgs) -> Self {
+        let enforcing = Enforcing { args, capacity: PolicyCapacity::default(), events: Events::nowhere() };
+        Self::enforcing(fake, settings, enforcing)
+    }
+
+    fn enforcing(fake: Fake, settings: Settings, enforcing: Enforcing) -> Self {
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::new(PinnedMaps::below("/nonexistent".into())));
         let capacity = Capacity { frontends: 1_000, backends: 1_000, ranges: 1_000 };
-        let policies = (policies, PolicyCapacity::default());
-        let engine = Engine::adopt(fake, settings, capacity, policies, status.clone(), metrics).unwrap();
+        let engine = Engine::adopt(fake, settings, capacity, enforcing, status.clone(), metrics).unwrap();
         Self { engine, status, now: Instant::now() }
     }
 

@@ -206,6 +206,47 @@ fn connections_that_are_there_are_judged_again_only_if_they_shall_be() {
 }
 
 #[test]
+fn a_policy_without_room_isolates_its_pods_and_its_object_says_so() {
+    let (events, mut notices) = Events::channel();
+    let capacity = PolicyCapacity { verdicts: 2, ..PolicyCapacity::default() };
+    let mut bench =
+        Bench::enforcing(Fake::default(), settings(), Enforcing { args: ENFORCED, capacity, events });
+    bench.take(ALL.map(Update::Synced));
+    bench.take(cluster().into_iter().chain([web()]));
+    assert!(passes(&mut bench, "10.244.1.6", "10.244.1.5", 80));
+    let wide = json!({"podSelector": {"matchLabels": {"app": "other"}}, "ingress": [
+        {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}], "ports": [{"port": 80}]},
+        {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 81}]}]});
+    let mut wide = policy("wide", wide);
+    if let Update::Put(_, parsed) = &mut wide
+        && let parse::Fact::Model(proxy_model::Event::NetworkPolicy(proxy_model::Change::Put(policy))) =
+            &mut parsed.fact
+    {
+        policy.created = 7;
+    }
+    bench.take([wide]);
+    assert!(!passes(&mut bench, "10.244.1.6", "10.244.1.7", 80), "isolated");
+    assert!(passes(&mut bench, "10.244.1.6", "10.244.1.5", 80), "others keep working");
+    let notice = notices.try_recv().unwrap();
+    assert_eq!((notice.reason, notice.action), ("NoRoomForPolicy", "Enforce"));
+    assert!(notice.note.starts_with("node n1: NetworkPolicy default/wide: no room for "), "{}", notice.note);
+    assert_eq!(bench.status.snapshot().refused_policies, 1);
+    assert!(
+        bench
+            .engine
+            .metrics()
+            .text(&bench.status.snapshot(), SystemTime::now())
+            .contains("sluice_policy_refused 1\n")
+    );
+    bench.take([gone(Kind::NetworkPolicy, "wide")]);
+    assert_eq!(
+        (passes(&mut bench, "10.244.1.6", "10.244.1.7", 80), notices.try_recv().is_err()),
+        (true, true)
+    );
+    assert_eq!(bench.status.snapshot().refused_policies, 0);
+}
+
+#[test]
 fn an_audit_repairs_what_policies_say() {
     let mut bench = Bench::synced();
     bench.take(cluster().into_iter().chain([web()]));
