@@ -13,6 +13,7 @@ pub(super) enum Domain {
     Rule = 2,
     RuleSet = 3,
     Class = 4,
+    Middle = 5,
 }
 
 /// Collects the bytes of a content. Every part says how long it is, so no two contents have the same bytes.

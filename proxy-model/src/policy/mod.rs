@@ -16,6 +16,7 @@ mod digest;
 mod explain;
 mod maps;
 mod member;
+mod middle;
 mod model;
 mod networks;
 mod pages;

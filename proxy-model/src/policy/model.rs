@@ -54,12 +54,17 @@ pub(super) struct Model {
     uses: BTreeMap<PeerClass, usize>,
     /// Addresses whose class may be another than at the last plan.
     pub(super) moved: BTreeSet<IpAddr>,
+    /// Those of them that have another holder, or one with other labels: not only other questions are asked.
+    pub(super) relabelled: BTreeSet<IpAddr>,
 }
 
 impl Model {
     /// Takes in what was touched; what these rule sets ask wants an answer, too.
     pub(super) fn update(&mut self, world: &World, touched: &Touched, known: &BTreeSet<RuleSetId>) {
         self.learn_pods(world, touched);
+        if !touched.whole {
+            self.relabelled.extend(&self.moved);
+        }
         self.bind(world, touched);
         self.ask(world, touched, known);
         self.maps.policed = self.policed(world);

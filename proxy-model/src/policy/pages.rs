@@ -106,6 +106,11 @@ impl Pages {
         });
     }
 
+    /// These rule sets are named only while the plan is being written.
+    pub(super) fn rest_at_once(&mut self, sets: impl IntoIterator<Item = RuleSetId>, now: Tick) {
+        self.resting_sets.extend(sets.into_iter().map(|set| (set, now.after(GRACE_MILLIS))));
+    }
+
     /// The next moment at which something has rested long enough.
     pub(super) fn next_release(&self) -> Option<Tick> {
         self.resting_sets.values().chain(self.resting_classes.values()).min().copied()
@@ -144,7 +149,8 @@ impl Pages {
         missing
     }
 
-    fn all_classes(&self, model: &Model) -> Vec<(PeerClass, Class)> {
+    /// Every class that something names, or named a moment ago.
+    pub(super) fn all_classes(&self, model: &Model) -> Vec<(PeerClass, Class)> {
         let ids = model.live_classes().into_iter().chain(self.resting_classes.keys().copied());
         let ids: BTreeSet<_> = ids.collect();
         ids.into_iter().filter_map(|id| Some((id, model.class(id)?))).collect()
@@ -225,7 +231,7 @@ impl Pages {
 /// Pages that a pair needs.
 #[derive(Debug)]
 pub(super) struct Missing {
-    pair: Pair,
+    pub(super) pair: Pair,
     pub(super) pages: Vec<VerdictPage>,
 }
 

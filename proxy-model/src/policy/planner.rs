@@ -1,8 +1,12 @@
 //! Makes plans, and remembers what they did. The order of the writes is decided here (decision 0020).
 //!
 //! ```text
-//! pages ─► blocks, their flags ─► peers ─► policed ─► epoch ─► deletions of pages that have rested
+//! pages ─► blocks, their flags ─► peers of whom more is asked ─► policed: what old and new both allow
+//!   ─► peers that are others ─► policed ─► epoch ─► deletions of pages that have rested
 //! ```
+//!
+//! Whatever rule set lives or rests is asked about, so the old rules say the same about a class that knows more. Of a peer
+//! that is another than before the old rules see nothing: by then no pod is under them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,6 +14,7 @@ use std::net::IpAddr;
 use proxy_common::policy::{PeerClass, Policed, PolicyFlags, PolicyState, RuleSetId};
 
 use super::maps::{Entry, Maps};
+use super::middle::{Between, Middle, Room};
 use super::model::Model;
 use super::pages::{Missing, Pages};
 use super::room;
@@ -19,6 +24,17 @@ use super::write::{
 };
 use crate::plan::Tick;
 use crate::world::{Touched, World};
+
+/// Entries to be written, by map.
+#[derive(Debug)]
+struct Changes {
+    blocks: Vec<Entry>,
+    /// Peers whose class says more or less about them than before, but nothing else.
+    refined: Vec<Entry>,
+    /// Peers that are others than before.
+    relabelled: Vec<Entry>,
+    policed: Vec<Entry>,
+}
 
 /// Plans the maps of policies; beside [`crate::Planner`], over the same world.
 #[derive(Debug)]
@@ -128,7 +144,11 @@ impl PolicyPlanner {
     }
 
     /// The writes from what is held to what is wanted.
-    fn write(&mut self, missing: Vec<Missing>, now: Tick) -> PolicyPlan {
+    fn write(&mut self, mut missing: Vec<Missing>, now: Tick) -> PolicyPlan {
+        let changes = self.changes();
+        let middle = self.middle(&changes, &missing);
+        missing.extend(middle.missing);
+        self.pages.rest_at_once(middle.sets, now);
         let mut writes = self.pages.fill(&self.model, missing);
         let is_full = self.pages.entries() > self.capacity.verdicts as usize;
         if is_full {
@@ -138,16 +158,21 @@ impl PolicyPlanner {
             first.extend(writes.into_iter().filter(|write| self.pages.still_wants(write)));
             writes = first;
         }
-        let moved = std::mem::take(&mut self.model.moved);
-        let wanted = &self.model.maps;
-        let blocks = self.doubted(self.actual.changed_blocks(wanted), |e| matches!(e, Entry::Block(_)));
-        let peers = self.doubted(self.actual.changed_peers(wanted, &moved), |e| matches!(e, Entry::Peer(_)));
-        let policed = self.doubted(self.actual.changed_policed(wanted), |e| matches!(e, Entry::Policed(_)));
-        let judged_anew = !self.doubtful.is_empty() || self.changes_a_verdict([&blocks, &peers, &policed]);
+        let meanwhile = Maps { policed: middle.policed, ..Maps::default() };
+        let judged_anew = !self.doubtful.is_empty() || self.changes_a_verdict(&changes);
         self.doubtful.clear();
-        self.write_entries(blocks, &mut writes);
+        self.write_entries(changes.blocks, &mut writes);
         self.write_state(self.state.epoch, self.state.flags.with(self.model.maps.flags()), &mut writes);
-        self.write_entries(peers, &mut writes);
+        self.write_entries(changes.refined, &mut writes);
+        writes.extend(meanwhile.policed.keys().filter_map(|addr| meanwhile.write(Entry::Policed(*addr))));
+        self.write_entries(changes.relabelled, &mut writes);
+        self.actual.policed.extend(&meanwhile.policed);
+        // What has come to its end already is not written twice.
+        let is_done = |entry: &Entry| match entry {
+            Entry::Policed(addr) => meanwhile.policed.get(addr).is_some_and(|value| self.wants(addr, value)),
+            Entry::Peer(_) | Entry::Block(_) => false,
+        };
+        let policed = changes.policed.into_iter().filter(|entry| !is_done(entry)).collect();
         self.write_entries(policed, &mut writes);
         let epoch = if judged_anew { next_epoch(self.state.epoch) } else { self.state.epoch };
         self.write_state(epoch, self.model.maps.flags(), &mut writes);
@@ -157,6 +182,46 @@ impl PolicyPlanner {
         // What was released early has not been forgotten in the classes yet.
         let next_release = if is_full { Some(now) } else { self.pages.next_release() };
         PolicyPlan { writes, refused: Vec::new(), next_release }
+    }
+
+    /// The entries that are to be written.
+    fn changes(&mut self) -> Changes {
+        let moved = std::mem::take(&mut self.model.moved);
+        let relabelled = std::mem::take(&mut self.model.relabelled);
+        let wanted = &self.model.maps;
+        let peers = self.doubted(self.actual.changed_peers(wanted, &moved), |e| matches!(e, Entry::Peer(_)));
+        let is_relabelled = |entry: &Entry| matches!(entry, Entry::Peer(addr) if relabelled.contains(addr));
+        let (relabelled, refined) = peers.into_iter().partition(is_relabelled);
+        Changes {
+            refined,
+            relabelled,
+            blocks: self.doubted(self.actual.changed_blocks(wanted), |e| matches!(e, Entry::Block(_))),
+            policed: self.doubted(self.actual.changed_policed(wanted), |e| matches!(e, Entry::Policed(_))),
+        }
+    }
+
+    fn wants(&self, addr: &IpAddr, value: &Policed) -> bool {
+        self.model.maps.policed.get(addr) == Some(value)
+    }
+
+    /// What the pods are under whose rules change, until all else has changed. One change alone happens at once.
+    fn middle(&self, changes: &Changes, missing: &[Missing]) -> Middle {
+        let value = |maps: &Maps, addr: &IpAddr| maps.policed.get(addr).copied().unwrap_or_default();
+        let changed = changes.policed.iter().filter_map(|entry| match entry {
+            Entry::Policed(addr) => Some((*addr, value(&self.actual, addr), value(&self.model.maps, addr))),
+            Entry::Peer(_) | Entry::Block(_) => None,
+        });
+        let changed: Vec<_> = changed.collect();
+        if changed.is_empty() || changed.len() == 1 && changes.relabelled.is_empty() {
+            return Middle::default();
+        }
+        let classes = self.pages.all_classes(&self.model);
+        let middle = Between::new(&self.model, &classes).middle(&changed, Room::Enough);
+        let pages: usize = missing.iter().chain(&middle.missing).map(|missing| missing.pages.len()).sum();
+        if self.pages.entries() + pages <= self.capacity.verdicts as usize {
+            return middle;
+        }
+        Between::new(&self.model, &classes).middle(&changed, Room::None)
     }
 
     /// These entries, and those of a kind that a write failed for.
@@ -181,8 +246,8 @@ impl PolicyPlanner {
         }
     }
 
-    /// Some connection may be judged otherwise once these are written: blocks, peers, policed.
-    fn changes_a_verdict(&self, [blocks, peers, policed]: [&[Entry]; 3]) -> bool {
+    /// Some connection may be judged otherwise once these are written.
+    fn changes_a_verdict(&self, Changes { blocks, refined, relabelled, policed }: &Changes) -> bool {
         let wanted = &self.model.maps;
         if self.actual.policed.is_empty() && wanted.policed.is_empty() {
             return false;
@@ -193,7 +258,7 @@ impl PolicyPlanner {
         };
         let mut alike = BTreeMap::new();
         policed.iter().any(|entry| rules(&self.actual, entry) != rules(wanted, entry))
-            || blocks.iter().chain(peers).any(|entry| {
+            || blocks.iter().chain(refined).chain(relabelled).any(|entry| {
                 let pair = (self.actual.class(*entry), wanted.class(*entry));
                 !*alike.entry(pair).or_insert_with(|| self.are_alike(pair))
             })

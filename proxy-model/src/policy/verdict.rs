@@ -210,6 +210,39 @@ impl Verdicts {
         pages
     }
 
+    /// Everything passes.
+    pub(super) fn free() -> Self {
+        Self { intervals: Vec::new(), rest: FREE }
+    }
+
+    /// What is said about a port.
+    fn at(&self, proto: Proto, port: u16) -> Ruling {
+        let behind =
+            self.intervals.partition_point(|interval| (interval.proto, interval.first) <= (proto, port));
+        let before = behind.checked_sub(1).and_then(|at| self.intervals.get(at));
+        before.filter(|it| it.proto == proto && it.last >= port).map_or(self.rest, ruling)
+    }
+
+    /// What both let pass; who denies is told by the one that does.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let stricter = |one: Ruling, other: Ruling| if one.effect == Effect::DENY { one } else { other };
+        let rest = stricter(self.rest, other.rest);
+        let mut intervals = Vec::new();
+        for proto in PROTOS {
+            let all =
+                self.intervals.iter().chain(&other.intervals).filter(|interval| interval.proto == proto);
+            let edges = all.flat_map(|interval| [Some(interval.first), interval.last.checked_add(1)]);
+            let edges: std::collections::BTreeSet<u16> = edges.flatten().chain([0]).collect();
+            let ends = edges.iter().skip(1).map(|edge| edge - 1).chain([u16::MAX]);
+            for (first, last) in edges.iter().zip(ends) {
+                let said = stricter(self.at(proto, *first), other.at(proto, *first));
+                add(&mut intervals, proto, (u32::from(*first), u32::from(last)), said);
+            }
+        }
+        intervals.retain(|interval| ruling(interval) != rest);
+        Self { intervals, rest }
+    }
+
     /// Both let the same connections pass, whoever says so.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         self.shape() == other.shape()

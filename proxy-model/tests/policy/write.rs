@@ -71,7 +71,13 @@ proptest! {
             steps.push(effects(&machine.kernel, &both));
         }
         let after = effects(&machine.kernel, &both);
+        let passes = |said: &[Effect; 2]| said.iter().all(|effect| *effect == Effect::ALLOW);
         for (step, write) in steps.iter().zip(&plan.writes) {
+            for ((now, before), after) in step.iter().zip(&before).zip(&after) {
+                let (before, after) = (passes(before), passes(after));
+                prop_assert!(!passes(now) || before || after, "neither state lets it pass: after {:?}", write);
+                prop_assert!(passes(now) || !before || !after, "both states let it pass: after {:?}", write);
+            }
             for ((now, before), after) in step.iter().zip(&before).zip(&after) {
                 for (now, (before, after)) in now.iter().zip(before.iter().zip(after)) {
                     prop_assert!(now == before || now == after, "{:?} after {:?}", now, write);
