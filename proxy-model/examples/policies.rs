@@ -145,6 +145,7 @@ fn main() {
     let here = |number: u32| number % local.max(1) * (pods / local.max(1)).max(1);
     time("another label of a pod here", &mut planner, &mut world, |n| pod(here(n), counts, n + 1));
     time("a policy elsewhere", &mut planner, &mut world, |n| policy(policies + n * 11 + 1, namespaces));
-    let first = |n| policy(policies + 1 + n * namespaces, namespaces);
+    // Of the first namespace, over the label that its pod has by now.
+    let first = |n| policy((policies + APPS * n + 1) * namespaces, namespaces);
     time("a policy over a pod here", &mut planner, &mut world, first);
 }

@@ -30,5 +30,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(seed) = options.seed {
         cargo.env("SLUICE_SEED", seed.to_string());
     }
+    child::run(&mut cargo)?;
+    // The planner of policies needs no programs: verdicts of maps in memory against a naive evaluator.
+    let mut cargo =
+        child::cargo(["test", "-p", "proxy-model", "--test", "policy", "agreement", "--", "--show-output"]);
+    cargo.env("SLUICE_POLICY_WORLDS", options.worlds.to_string());
     child::run(&mut cargo)
 }
