@@ -5,6 +5,7 @@
 
 mod cleanup;
 mod early;
+mod explained;
 mod loads;
 mod manifest;
 mod nodeport;
