@@ -10,6 +10,7 @@ mod loads;
 mod manifest;
 mod nodeport;
 mod objects;
+mod policy;
 mod refusal;
 mod resize;
 mod restart;

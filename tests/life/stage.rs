@@ -21,8 +21,8 @@ pub(crate) const WEB: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 /// Frontends of a dual-stack Service with two ports: each address and port, and each address by itself, so that other
 /// ports are refused.
 pub(crate) const FRONTENDS: u64 = 2 * 3;
-/// An agent loads its programs in about a second; two cores may have other things to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// An agent loads its programs in some seconds; two cores may have other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Enough requests that each of three backends is missed once in 10^10 batches.
 const SPREAD: u32 = 60;
 
