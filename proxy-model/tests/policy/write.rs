@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proxy_common::Proto;
 use proxy_common::policy::{Effect, PolicyState, RuleSetId};
-use proxy_model::fact::{NetworkPolicy, Pod, PodPhase};
+use proxy_model::fact::{Direction, NetworkPolicy, Pod, PodPhase};
 use proxy_model::policy::{PolicyCapacity, PolicyWrite};
 use proxy_model::{Changed, Event};
 
@@ -238,4 +238,29 @@ fn nothing_is_opened_before_every_fact_is_known_again() {
     machine.settle();
     assert_ne!(machine.kernel, held);
     assert!(machine.kernel.policed.is_empty());
+}
+
+#[test]
+fn a_label_that_closes_one_end_and_opens_the_other_lets_nothing_pass_in_between() {
+    let of_new =
+        |key| NetworkPolicy { pods: select("role=new"), types: types(&[Direction::Egress]), ..policy(key) };
+    let to_server = NetworkPolicy {
+        pods: select("app=server"),
+        ingress: vec![rule(vec![pods(None, Some("role=new"))], vec![])],
+        ..policy("a/to-server")
+    };
+    let client = |role: &str| put(pod("a/client", &format!("role={role}"), &["10.0.1.1"]));
+    let mut machine = Machine::new(PolicyCapacity::default());
+    machine.apply(synced());
+    machine.apply([client("old"), put(pod("a/server", "app=server", &["10.0.1.2"])), put(to_server)]);
+    machine.apply([put(of_new("a/from-new"))]);
+    machine.settle();
+    machine.apply([client("new")]);
+    let plan = machine.planner.plan(&mut machine.world, machine.now);
+    assert_eq!(kinds(&plan), ["page", "policed", "peer", "state"]);
+    for write in &plan.writes {
+        let said = machine.kernel.verdict(&packet("10.0.1.1", "10.0.1.2", Proto::TCP, 80));
+        assert!(said.iter().any(|ruling| ruling.effect == Effect::DENY), "before {write:?}");
+        machine.kernel.make(write, machine.capacity).unwrap();
+    }
 }
