@@ -5,7 +5,9 @@
 
 mod change;
 mod chaos;
+mod pressure;
 mod random;
 mod stage;
 mod state;
 mod watch;
+mod window;
