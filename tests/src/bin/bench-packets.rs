@@ -219,6 +219,11 @@ where
         add_identity::<F>(&mut dataplane, &from(40_000), &remote);
         let ack = Packet { hops: 255, ..Packet::tcp(flags::ACK, &from(40_000), &remote) }.bytes();
         line("policies +: established", "loop", added(&mut dataplane, flags, REPEAT, |_| ack.clone()));
+        // No verdict is about its class: nothing is remembered, so this is what judging takes.
+        let denied = if F::INDEX == 0 { "198.51.100.9:80" } else { "[2001:db8:1::9]:80" };
+        dataplane.class(&host(denied), 3);
+        let syn = Packet { hops: 255, ..Packet::tcp(flags::SYN, &from(40_000), denied) }.bytes();
+        line("policies +: denied", "loop", added(&mut dataplane, flags, REPEAT, |_| syn.clone()));
         for (path, blocked, to) in [
             ("policies +: new to a Service", "policies +: the same, by a block", names.vip),
             ("policies +: new, not translated", "policies +: the same, by a block", names.stranger),
@@ -248,13 +253,9 @@ fn crowd<F: Named>(dataplane: &mut Dataplane, entries: u32) {
 fn block<F: Named>(dataplane: &mut Dataplane) {
     for number in 0..10_000_u32 {
         let [_, _, a, b] = number.to_be_bytes();
-        dataplane.block(
-            &match F::INDEX {
-                0 => format!("100.{a}.{b}.0/24"),
-                _ => format!("fd64:{a:x}:{b:x}::/48"),
-            },
-            2,
-        );
+        let prefix =
+            if F::INDEX == 0 { format!("100.{a}.{b}.0/24") } else { format!("fd64:{a:x}:{b:x}::/48") };
+        dataplane.block(&prefix, 2);
     }
     dataplane.block(if F::INDEX == 0 { "0.0.0.0/0" } else { "::/0" }, 2);
 }
