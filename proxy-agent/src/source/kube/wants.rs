@@ -87,3 +87,42 @@ fn names_nodes(policy: &Value) -> bool {
     let peers = rules.filter_map(|rule| rule.get("to")?.as_array()).flatten();
     peers.into_iter().any(|peer| peer.get("nodes").is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn cluster_policy(peer: &Value) -> Object {
+        let value = json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": "guard"}, "spec": {"egress": [{"action": "Deny", "to": [peer]}]}});
+        Object::ClusterNetworkPolicy(Box::new(serde_json::from_value(value).unwrap()))
+    }
+
+    #[test]
+    fn pods_are_wanted_once_there_is_a_policy_and_nodes_once_one_names_them() {
+        let wants = Wants::new();
+        let wanted = || (wants.pods().now_or_never().is_some(), wants.nodes().now_or_never().is_some());
+        wants.look_at(&Object::Service(Box::default()));
+        assert_eq!(wanted(), (false, false));
+        wants.look_at(&cluster_policy(&json!({"namespaces": {}})));
+        assert_eq!(wanted(), (true, false));
+        assert!(wants.complete().now_or_never().is_some(), "no node is waited for");
+        wants.look_at(&cluster_policy(&json!({"nodes": {}})));
+        assert_eq!(wanted(), (true, true));
+        // The list of policies is complete only with the nodes that it speaks of.
+        assert!(wants.complete().now_or_never().is_none());
+        wants.nodes_listed();
+        assert!(wants.complete().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_network_policy_alone_makes_pods_necessary() {
+        let wants = Wants::new();
+        wants.look_at(&Object::NetworkPolicy(Box::default()));
+        assert!(wants.pods().now_or_never().is_some());
+        assert!(wants.nodes().now_or_never().is_none());
+    }
+}
