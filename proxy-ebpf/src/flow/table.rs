@@ -142,18 +142,6 @@ pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool 
     true
 }
 
-/// Deletes both entries of a connection, answered or not.
-#[inline(never)]
-pub fn forget_all<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) {
-    let Some(other_key) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return };
-    *other_key = flow.other(key.proto);
-    let other_key = &*other_key;
-    for key in [other_key, key] {
-        forget::<F>(key);
-        let _ = F::half_open().remove(key);
-    }
-}
-
 /// Writes an entry of a connection that needs no answer to be one. False: there is no room.
 #[inline(always)]
 pub fn enter_answered<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> bool {

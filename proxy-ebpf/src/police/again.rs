@@ -12,8 +12,12 @@ use crate::packet::cursor::{Access as _, Frame};
 use crate::road::Hook;
 use crate::verified::police::Judging;
 
-/// Judges the connection of the entry of `key` by who began it, and notes that in the entry. A connection that is denied
-/// now is forgotten, so that nothing of it is translated any more. `Some` says why the packet does not pass.
+/// Judges the connection of the entry of `key` by who began it, and notes that in the entry. `Some` says why the packet
+/// does not pass.
+///
+/// A connection that is denied keeps its entries, and they their old epoch: each of its packets comes here again. Without
+/// them the next one would be in the middle of an unknown connection, and pass as the answer of one in the other
+/// direction. They are collected as those of any connection that is silent.
 #[inline(always)]
 pub fn judge_again<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, hook: Hook) -> Option<Reason> {
     let flow = flow::known::<F>(key)?;
@@ -36,7 +40,6 @@ pub fn judge_again<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, hook: Hook
                 Reason::Judged | Reason::NotAService => {}
                 reason => {
                     tell::<F>(frame, case, reason);
-                    flow::forget_all::<F>(key, flow);
                     return Some(reason);
                 }
             }

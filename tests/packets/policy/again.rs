@@ -3,7 +3,7 @@
 use proxy_common::{Proto, Reason, RuleSetId, policy::PolicyFlags};
 use tests::packet::{Packet, flags};
 
-use super::{FRIENDS, POD, arrive, enter, friends, host, leave, plain_entries, world};
+use super::{FRIENDS, OTHER_RULES, POD, arrive, enter, friends, host, leave, plain_entries, world};
 use crate::family::{FAMILIES, dropped, next};
 
 #[test]
@@ -26,12 +26,18 @@ fn policy_item_41_a_change_cuts_the_connections_that_it_denies_and_no_other() {
             for _ in 0..2 {
                 assert_eq!(leave(&mut dataplane, &sent.bytes()), next(Reason::JudgedFlow, &sent));
             }
-            // The pod loses its friend: the next packet, whichever way it goes, is the last.
+            // The pod loses its friend: no packet passes any more, whichever way it goes.
             dataplane.class(&host(n.backend), 0);
             dataplane.enforce(epoch + 2, PolicyFlags::default());
-            assert_eq!(enter(&mut dataplane, &got.bytes()), dropped(Reason::DeniedEgress, &got));
-            assert_eq!((dataplane.flows(), dataplane.half_open()), (vec![], vec![]));
-            assert_eq!(leave(&mut dataplane, &sent.bytes()), dropped(Reason::DeniedEgress, &sent));
+            for _ in 0..2 {
+                assert_eq!(enter(&mut dataplane, &got.bytes()), dropped(Reason::DeniedEgress, &got));
+                assert_eq!(leave(&mut dataplane, &sent.bytes()), dropped(Reason::DeniedEgress, &sent));
+            }
+            // They are friends again.
+            dataplane.class(&host(n.backend), FRIENDS);
+            dataplane.enforce(epoch + 3, PolicyFlags::default());
+            assert_eq!(leave(&mut dataplane, &sent.bytes()), next(Reason::JudgedFlow, &sent));
+            dataplane.forget_flows();
         }
     }
 }
@@ -56,8 +62,30 @@ fn policy_item_41_a_translated_connection_is_judged_again_by_its_client_and_its_
         );
         dataplane.class(&host(n.backend), 0);
         dataplane.enforce(3, PolicyFlags::default());
-        assert_eq!(arrive(&mut dataplane, &data.bytes()), dropped(Reason::DeniedEgress, &data));
-        assert_eq!(dataplane.flows(), [""; 0]);
+        for _ in 0..2 {
+            assert_eq!(arrive(&mut dataplane, &data.bytes()), dropped(Reason::DeniedEgress, &data));
+        }
+    }
+}
+
+#[test]
+fn policy_item_41_a_connection_that_is_cut_does_not_go_on_as_the_answer_to_another() {
+    for n in &FAMILIES {
+        // The pod may send what it likes, so an answer of it to its old friend would pass.
+        let mut dataplane = friends(n);
+        dataplane.put_under(&host(n.client), RuleSetId::OPEN, OTHER_RULES, POD);
+        let syn = Packet::tcp(flags::SYN, n.backend, n.own_backend);
+        let syn_ack = Packet::tcp(flags::SYN_ACK, n.own_backend, n.backend);
+        assert_eq!(enter(&mut dataplane, &syn.bytes()).reason, Reason::Judged);
+        assert_eq!(leave(&mut dataplane, &syn_ack.bytes()).reason, Reason::JudgedFlow);
+        dataplane.class(&host(n.backend), 0);
+        dataplane.enforce(2, PolicyFlags::default());
+        let [sent, got] = [(n.own_backend, n.backend), (n.backend, n.own_backend)]
+            .map(|(from, to)| Packet::tcp(flags::ACK, from, to).with_payload(b"data"));
+        for _ in 0..2 {
+            assert_eq!(enter(&mut dataplane, &got.bytes()), dropped(Reason::DeniedIngress, &got));
+            assert_eq!(leave(&mut dataplane, &sent.bytes()), dropped(Reason::DeniedIngress, &sent));
+        }
     }
 }
 
