@@ -23,7 +23,7 @@ pub enum Op {
 }
 
 /// Kind, namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ObjectKey {
     /// Kind.
     pub kind: String,
