@@ -53,8 +53,10 @@ impl Source<'_> {
 pub(crate) fn run(_: &Options) -> Result<()> {
     let files = files()?;
     let mut breaches = Vec::new();
-    if !files.iter().any(|path| path == Path::new(promise::PAGE)) {
-        bail!("{} is missing", promise::PAGE);
+    for page in promise::PAGES {
+        if !files.iter().any(|path| path == Path::new(page.path)) {
+            bail!("{} is missing", page.path);
+        }
     }
     for path in &files {
         let bytes = match fs::read(child::root().join(path)) {
@@ -80,8 +82,9 @@ pub(crate) fn run(_: &Options) -> Result<()> {
 
 fn check(source: &Source<'_>) -> Vec<Breach> {
     let mut breaches = words::check(source);
-    if source.path == Path::new(promise::PAGE) {
-        breaches.extend(promise::check(source, |path| fs::read_to_string(child::root().join(path)).ok()));
+    if let Some(page) = promise::PAGES.iter().find(|page| source.path == Path::new(page.path)) {
+        breaches
+            .extend(promise::check(*page, source, |path| fs::read_to_string(child::root().join(path)).ok()));
     }
     if source.is_rust() {
         match syn::parse_file(source.text) {

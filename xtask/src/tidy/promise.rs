@@ -1,14 +1,23 @@
-//! The table of `docs/compatibility.md`: every item of the Service contract once, with a status that exists and tests
-//! that exist. Whether a test proves its item is for the reader to judge; that it is there is checked here.
+//! The tables of `docs/compatibility.md` and `docs/policy-items.md`: every item of its contract once, with a status that
+//! exists and tests that exist. Whether a test proves its item is for the reader to judge; that it is there is checked here.
 
 use std::path::Path;
 
 use super::{Breach, Source};
 
-/// The page with the table.
-pub(super) const PAGE: &str = "docs/compatibility.md";
-/// Items of the contract (`docs/contract/services.md`, section 1).
-const ITEMS: u32 = 150;
+/// A page with a table of all items of a contract.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    /// The page.
+    pub(super) path: &'static str,
+    /// Items of the contract.
+    items: u32,
+}
+
+/// Of `docs/contract/services.md`, section 1, and of `docs/contract/policies.md`.
+pub(super) const PAGES: &[Page] =
+    &[Page { path: "docs/compatibility.md", items: 150 }, Page { path: "docs/policy-items.md", items: 65 }];
+
 /// What an item can be, and whether it must name a test.
 const STATUSES: &[(&str, Proof)] =
     &[("same", Proof::Needed), ("more", Proof::Needed), ("differs", Proof::Needed), ("n/a", Proof::Optional)];
@@ -20,7 +29,7 @@ enum Proof {
 }
 
 /// Every breach of the page; `read` gives the text of a file of the repository.
-pub(super) fn check(source: &Source<'_>, read: impl Fn(&Path) -> Option<String>) -> Vec<Breach> {
+pub(super) fn check(page: Page, source: &Source<'_>, read: impl Fn(&Path) -> Option<String>) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let mut next = 1;
     for (line, number) in source.text.lines().zip(1..) {
@@ -31,8 +40,8 @@ pub(super) fn check(source: &Source<'_>, read: impl Fn(&Path) -> Option<String>)
         next = item + 1;
         breaches.extend(row_breaches(&cells, &read).into_iter().map(|what| source.breach(number, what)));
     }
-    if next != ITEMS + 1 {
-        breaches.push(source.breach(1, format!("the table ends at item {}, not {ITEMS}", next - 1)));
+    if next != page.items + 1 {
+        breaches.push(source.breach(1, format!("the table ends at item {}, not {}", next - 1, page.items)));
     }
     breaches
 }
@@ -80,12 +89,15 @@ mod tests {
 
     fn found(text: &str) -> Vec<String> {
         let read = |path: &Path| (path == Path::new("a.rs")).then(|| "fn it_holds() {}".to_owned());
-        let source = Source { path: Path::new(PAGE), text };
-        check(&source, read).into_iter().map(|breach| format!("{}: {}", breach.line, breach.what)).collect()
+        let source = Source { path: Path::new(PAGES[0].path), text };
+        check(PAGES[0], &source, read)
+            .into_iter()
+            .map(|breach| format!("{}: {}", breach.line, breach.what))
+            .collect()
     }
 
     fn page(first: &str) -> String {
-        let rest = (2..=ITEMS).map(|item| format!("| {item} | x | same | | `a.rs::it_holds` |\n"));
+        let rest = (2..=PAGES[0].items).map(|item| format!("| {item} | x | same | | `a.rs::it_holds` |\n"));
         format!(
             "| # | what | status | note | tests |\n|---|---|---|---|---|\n{first}\n{}",
             rest.collect::<String>()
