@@ -11,7 +11,7 @@ use crate::state::{self, Begun, KEPT_PORT, PORT, Pod, State, VALUES};
 /// Both nodes.
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
 /// An agent loads its programs in about a second; two cores may have other things to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const LAB: &str = "
 nodes:

@@ -16,7 +16,7 @@ use crate::netns;
 use crate::process::{ProcessId, in_cgroup, in_netns};
 
 /// How long an agent may take to end after a signal.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const READY_URL: &str = "http://127.0.0.1:10256/readyz";
 
 /// Where the agent's objects come from.
