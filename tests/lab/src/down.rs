@@ -55,10 +55,13 @@ pub fn take_down(state: &State) -> Result<()> {
     Err(anyhow!(errors.join("; ")))
 }
 
-/// Lets the product remove its own traces, on the nodes where it ran. What it should leave behind nevertheless goes with the
-/// namespaces, the cgroups and the pins.
+/// Lets the product remove its own traces, on the nodes where it ran and that an earlier try has left. What it should leave
+/// behind nevertheless goes with the namespaces, the cgroups and the pins.
 fn clean_agents(state: &State) -> Result<()> {
-    let ran = |name: &str| state.id.state_dir().join("agents").join(name).exists();
+    let ran = |name: &str| {
+        state.id.state_dir().join("agents").join(name).exists()
+            && netns::path(&state.id.host_netns(name)).exists()
+    };
     let nodes: Vec<&String> =
         state.topology.nodes.iter().map(|node| &node.name).filter(|name| ran(name)).collect();
     if nodes.is_empty() {
