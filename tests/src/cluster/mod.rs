@@ -38,10 +38,10 @@ use kubectl::Kubectl;
 use runner::{PodKey, PodRunner};
 
 /// How long agents may take to have their first plan in the kernel.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(90);
 /// Lines of each log that are shown when a test fails.
 const LINES: usize = 25;
-const DOORS: Duration = Duration::from_secs(10);
+const DOORS: Duration = Duration::from_secs(30);
 
 /// Which of Sluice's roads pods' connections take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
