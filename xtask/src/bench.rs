@@ -1,24 +1,202 @@
-//! `cargo xtask bench`: hands on to the binaries that measure, the packet programs alone (`packets`) or in the lab.
+//! `cargo xtask bench WHAT`: builds what measures, runs it, and shows what came of it.
+//!
+//! A bench is a binary of the workspace. It is called with `--quick` or without, prints a table and writes its part,
+//! `target/bench/<what>.json`. What a part is, and the report of all, is the package `sluice-bench`.
 
-use anyhow::Result;
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
 
 use crate::{child, setup};
 
-/// Arguments, handed on as they are.
+/// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// `packets [--json FILE]`: nanoseconds per path and verified instructions; all else goes to the lab
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// All of them in turn, then the table of goals and target/bench/report.html
+    All(All),
+    /// The table and the page, of what was measured before
+    Report,
+    /// Connections through Sluice, kube-proxy and none of them
+    Connect(Rest),
+    /// Nanoseconds per packet, path by path, and verified instructions
+    Packets(Rest),
+    /// From the cluster's events to the kernel's maps; memory
+    Sync(Rest),
+    /// Connections broken by changes
+    Churn(Rest),
+}
+
+#[derive(Debug, clap::Args)]
+struct All {
+    /// What fits in 25 minutes on two processors, once it is built
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Arguments, handed on as they are.
+#[derive(Debug, clap::Args)]
+struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
     args: Vec<String>,
 }
 
+/// A binary that measures.
+#[derive(Debug)]
+struct Bench {
+    what: &'static str,
+    binary: &'static str,
+    /// What a quick run may take: all together stay below 25 minutes.
+    limit: Duration,
+}
+
+const CONNECT: Bench = Bench { what: "connect", binary: "bench-connect", limit: Duration::from_secs(510) };
+const PACKETS: Bench = Bench { what: "packets", binary: "bench-packets", limit: Duration::from_secs(210) };
+const SYNC: Bench = Bench { what: "sync", binary: "bench-sync", limit: Duration::from_secs(360) };
+const CHURN: Bench = Bench { what: "churn", binary: "bench-churn", limit: Duration::from_secs(390) };
+const BENCHES: [Bench; 4] = [CONNECT, PACKETS, SYNC, CHURN];
+
+/// A run that is not quick ends when it ends; this is for those that hang.
+const LONG: Duration = Duration::from_secs(4 * 3600);
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure()?;
-    let (verb, rest): (&[&str], _) = match options.args.split_first() {
-        Some((what, rest)) if what == "packets" => {
-            (&["run", "-q", "-p", "tests", "--bin", "bench-packets", "--"], rest)
+    match &options.what {
+        What::All(All { quick }) => all(*quick),
+        What::Report => report(&[]),
+        What::Connect(rest) => CONNECT.alone(&rest.args),
+        What::Packets(rest) => PACKETS.alone(&rest.args),
+        What::Sync(rest) => SYNC.alone(&rest.args),
+        What::Churn(rest) => CHURN.alone(&rest.args),
+    }
+}
+
+fn folder() -> PathBuf {
+    child::root().join("target/bench")
+}
+
+fn all(quick: bool) -> Result<()> {
+    fs::create_dir_all(folder())?;
+    let args: &[String] = if quick { &["--quick".to_owned()] } else { &[] };
+    let mut failed = Vec::new();
+    for bench in &BENCHES {
+        // An old part must not pass for what this run has measured.
+        match fs::remove_file(folder().join(format!("{}.json", bench.what))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
         }
-        _ => (&["run", "-q", "-p", "sluice-lab", "--", "bench"], &options.args[..]),
-    };
-    child::run(child::cargo(verb).args(rest))
+        println!("==> {}", bench.what);
+        let limit = if quick { bench.limit } else { LONG };
+        if let Err(error) = bench.build().and_then(|()| bench.measure(args, limit)) {
+            println!("{}: {error:#}", bench.what);
+            failed.push((bench.what, format!("{error:#}")));
+        }
+    }
+    report(&failed)
+}
+
+/// The table and the page. A part that failed is in both.
+fn report(failed: &[(&str, String)]) -> Result<()> {
+    build("bench-report")?;
+    let mut merge = Command::new(binary("bench-report"));
+    merge.args(["merge", "--folder"]).arg(folder());
+    for (what, reason) in failed {
+        merge.arg(format!("--failed={what}={reason}"));
+    }
+    child::run(merge.args(BENCHES.iter().map(|bench| bench.what)))
+}
+
+impl Bench {
+    fn alone(&self, args: &[String]) -> Result<()> {
+        self.build()?;
+        self.measure(args, LONG)
+    }
+
+    fn build(&self) -> Result<()> {
+        build(self.binary)
+    }
+
+    fn measure(&self, args: &[String], limit: Duration) -> Result<()> {
+        match self.what {
+            "packets" => packets(args, limit),
+            _ => within(Command::new(binary(self.binary)).args(args), limit),
+        }
+    }
+}
+
+/// This bench writes nanoseconds; the report makes figures of them. It takes two minutes and has no shorter form.
+fn packets(args: &[String], limit: Duration) -> Result<()> {
+    let args: Vec<&String> = args.iter().filter(|arg| *arg != "--quick").collect();
+    let mut bench = Command::new(binary("bench-packets"));
+    if !args.is_empty() {
+        return within(bench.args(args), limit);
+    }
+    let raw = folder().join("packets.raw.json");
+    fs::create_dir_all(folder())?;
+    let began = Instant::now();
+    within(bench.arg("--json").arg(&raw), limit)?;
+    build("bench-report")?;
+    let seconds = began.elapsed().as_secs_f64().to_string();
+    child::run(
+        Command::new(binary("bench-report"))
+            .args(["packets", "--seconds", &seconds, "--folder"])
+            .arg(folder())
+            .arg(raw),
+    )
+}
+
+/// With the whole workspace's features: a package's own would build half of it once more.
+fn build(binary: &str) -> Result<()> {
+    child::run(&mut child::cargo(["build", "-q", "--workspace", "--bin", binary]))
+}
+
+fn binary(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    child::root().join(target).join("debug").join(name)
+}
+
+/// Runs a command in the root of the repository. One that takes longer is asked to end, and
+/// ended a little later.
+fn within(command: &mut Command, limit: Duration) -> Result<()> {
+    let line = child::line(command);
+    let mut child =
+        command.current_dir(child::root()).spawn().with_context(|| format!("cannot run {line}"))?;
+    if let Some(status) = wait(&mut child, limit)? {
+        if !status.success() {
+            bail!("{line} failed ({status})");
+        }
+        return Ok(());
+    }
+    let id = i32::try_from(child.id()).context("a process has a number that is positive")?;
+    // Ctrl-C first: a bench takes its namespaces and agents down.
+    for (signal, patience) in [(libc::SIGINT, 20), (libc::SIGKILL, 20)] {
+        // SAFETY: only signals our own child, whose number is not free before `wait` has reaped it.
+        unsafe { libc::kill(id, signal) };
+        if wait(&mut child, Duration::from_secs(patience))?.is_some() {
+            break;
+        }
+    }
+    bail!("{line} did not end within {} seconds", limit.as_secs())
+}
+
+/// `None` if it still runs when the time is up.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<std::process::ExitStatus>> {
+    let end = Instant::now() + limit;
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(Some(status)),
+            None if Instant::now() >= end => return Ok(None),
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
