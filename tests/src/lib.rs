@@ -1,5 +1,6 @@
 //! What the test targets of this package share: where things are. It knows nothing of the product's behaviour.
 
+pub mod apiserver;
 pub mod cluster;
 pub mod dataplane;
 pub mod early;

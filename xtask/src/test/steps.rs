@@ -80,6 +80,7 @@ pub(super) const STEPS: &[Step] = &[
             "--workspace",
             "--lib",
             "--",
+            "apiserver::",
             "cluster::",
             "upstream::",
             "peer::",
