@@ -58,7 +58,7 @@ fn make(
     if let Change::Replace(pod, _) = change {
         return replace(stage, watch, pod, (old, new));
     }
-    watch.change(new);
+    watch.change(old, new);
     match dead {
         Some(node) => stage.without_agent(node, || change.write(stage, old, new)),
         None => change.write(stage, old, new),
@@ -84,10 +84,15 @@ fn replace(
     watch.gone(pod, gone);
     stage.put(&new.pod(pod, Begun::No));
     stage.settle();
-    watch.change(new);
+    // Nothing of the old pod is left to be judged by the old state.
+    watch.change(new, new);
     let spec = &new.pods[pod];
     let spec = sluice_lab::PodSpec { name: pod.into(), node: spec.node.into(), ips: spec.ips.to_vec() };
     stage.lab.pod_add(&spec).unwrap();
+    // A runtime starts a pod's processes a while after its devices are there; `window` measures how long a while is needed.
+    if new.isolates(pod) {
+        stage.await_isolation(&new.pods[pod]);
+    }
     stage.serve(&new.pods[pod]);
     stage.put(&new.pod(pod, Begun::Yes));
     watch.resume(stage, new);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
+use sluice_lab::binary::Program;
 use sluice_lab::{AgentOptions, Lab, Listen, Op, PodSpec, Probe, Protocol, SocketLb, Stop, Topology};
 
 use crate::state::{self, Begun, KEPT_PORT, PORT, Pod, State, VALUES};
@@ -164,6 +165,23 @@ impl Stage {
                 assert!(Instant::now() < deadline, "agents do not follow:\n{}", self.logs());
             }
         }
+    }
+
+    /// Waits until a pod's node has both of its addresses under policies.
+    pub(crate) fn await_isolation(&self, pod: &Pod) {
+        let deadline = Instant::now() + PATIENCE;
+        for (ip, map) in pod.ips.iter().zip(["policed4", "policed6"]) {
+            while !self.dump(pod.node, map).contains(&format!("\"{ip}\"")) {
+                assert!(Instant::now() < deadline, "{}: {ip} is not isolated:\n{}", pod.name, self.logs());
+            }
+        }
+    }
+
+    fn dump(&self, node: &str, map: &str) -> String {
+        let program = Program::Agent.find().unwrap().with_file_name("proxyctl");
+        let mut command = self.lab.node(node).unwrap().command(&program.to_string_lossy()).unwrap();
+        command.args(["map", "dump", map, "-o", "json", "--bpf-root"]).arg(self.lab.node_bpf_root(node));
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
     }
 
     /// Kills the agent of a node, does something, and starts it again.

@@ -71,6 +71,12 @@ pub(crate) struct Policy {
     pub(crate) rule: Option<(Peer, Ports)>,
 }
 
+impl Policy {
+    fn selects(&self, pod: &Pod) -> bool {
+        self.namespace == pod.namespace && self.role.is_none_or(|role| role == pod.role)
+    }
+}
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -87,12 +93,30 @@ impl State {
         self.end_allows(from, to, Way::Out) && self.end_allows(to, from, Way::In)
     }
 
+    /// Whether a connection may pass while the cluster goes from this state to `new`. Each node changes at a time of its own, so of
+    /// ends on two nodes one may have the old rules and the other the new ones; on one node both change together.
+    pub(crate) fn may_pass_on_the_way(&self, new: &Self, from: &str, to: &str) -> bool {
+        let either = |way: Way| {
+            [self, new].into_iter().any(|state| match way {
+                Way::Out => state.end_allows(&state.pods[from], &state.pods[to], way),
+                Way::In => state.end_allows(&state.pods[to], &state.pods[from], way),
+            })
+        };
+        let on_two_nodes = self.pods[from].node != self.pods[to].node;
+        self.allows(from, to) || new.allows(from, to) || on_two_nodes && either(Way::Out) && either(Way::In)
+    }
+
+    /// Whether some policy selects a pod.
+    pub(crate) fn isolates(&self, pod: &str) -> bool {
+        let pod = &self.pods[pod];
+        let mut policies = self.policies.values();
+        pod.keeps || policies.any(|policy| policy.selects(pod))
+    }
+
     fn end_allows(&self, own: &Pod, other: &Pod, way: Way) -> bool {
         let mut isolated = own.keeps;
         for policy in self.policies.values().filter(|policy| policy.way == way) {
-            let selects =
-                policy.namespace == own.namespace && policy.role.is_none_or(|role| role == own.role);
-            if !selects {
+            if !policy.selects(own) {
                 continue;
             }
             isolated = true;

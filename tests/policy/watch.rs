@@ -89,9 +89,10 @@ impl Watch {
         }
     }
 
-    /// Another state is about to come into force: until [`Watch::settled`], what it allows may pass, and what the old one did.
-    pub(crate) fn change(&mut self, new: &State) {
-        for pair in self.pairs.iter_mut().filter(|pair| new.allows(pair.from, pair.to)) {
+    /// Another state is about to come into force: until [`Watch::settled`], what may pass on the way to it may pass.
+    pub(crate) fn change(&mut self, old: &State, new: &State) {
+        let may_pass = |pair: &&mut Pair| old.may_pass_on_the_way(new, pair.from, pair.to);
+        for pair in self.pairs.iter_mut().filter(may_pass) {
             pair.legal = Legal::Still;
         }
     }
