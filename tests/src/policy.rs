@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use aya::maps::{PerCpuHashMap, RingBuf};
 use proxy_common::{
-    DeviceKind, Flow, FlowKey, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, V4, V6, VerdictKey,
-    VerdictPage, limits,
+    DeviceKind, Flow, FlowFlags, FlowKey, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, V4, V6,
+    VerdictKey, VerdictPage, limits,
     maps::MapType,
     policy::{DenialKey, Effect, Interval, Notice, PolicyFlags},
 };
@@ -38,6 +38,15 @@ pub fn allow(proto: Proto, first: u16, last: u16, by: u64) -> Says {
 #[must_use]
 pub fn deny(proto: Proto, first: u16, last: u16, by: u64) -> Says {
     Says { effect: Effect::DENY, ..allow(proto, first, last, by) }
+}
+
+/// One of the entries of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Half {
+    /// That of the packets of whoever began it.
+    Requests,
+    /// The other.
+    Answers,
 }
 
 impl Dataplane {
@@ -150,6 +159,29 @@ impl Dataplane {
     {
         for map in [F::FLOWS, F::HALF_OPEN] {
             object::empty(object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(self.object(), map));
+        }
+    }
+
+    /// Removes one of the two entries of every answered connection: that of its requests, or that of its answers.
+    ///
+    /// # Panics
+    /// If a map is another.
+    pub fn forget_half(&mut self, half: Half) {
+        self.forget_half_of::<V4>(half);
+        self.forget_half_of::<V6>(half);
+    }
+
+    fn forget_half_of<F: Named>(&mut self, half: Half)
+    where
+        FlowKey<F::Addr>: MapType,
+        Flow<F::Addr>: MapType,
+    {
+        let mut map = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(self.object(), F::FLOWS);
+        let entries: Vec<_> = map.iter().map(|entry| entry.expect("flows can be listed")).collect();
+        for (key, Cell(flow)) in entries {
+            if flow.flags.has(FlowFlags::REPLY) == (half == Half::Answers) {
+                map.remove(&key).expect("a flow can be removed");
+            }
         }
     }
 

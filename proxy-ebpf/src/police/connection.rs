@@ -1,6 +1,6 @@
 //! Packets of which no connection is known: whether they may begin one, and what is remembered of it.
 
-use proxy_common::{FlowKey, Reason};
+use proxy_common::{FlowFlags, FlowKey, Reason};
 
 use super::{
     Case,
@@ -118,12 +118,15 @@ fn plain<F: Judging>(
     Err(reason)
 }
 
-/// The packet is what a translation has made of another, which was judged then.
+/// The packet is what a translation has made of another, which was judged then; or the answer to one that was judged.
+///
+/// The entry of the answers to a connection that is only judged may be left over from one of the same ports: entries are
+/// collected one by one. It says nothing about whoever begins another.
 #[inline(always)]
 pub fn is_translated<F: Judging>(key: &FlowKey<F::Addr>) -> bool {
     let Some(answers) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return false };
     *answers = key.reversed();
-    flow::known::<F>(answers).is_some()
+    flow::known::<F>(answers).is_some_and(|flow| !flow.flags.has(FlowFlags::PLAIN.with(FlowFlags::REPLY)))
 }
 
 /// Makes the entries of a connection that passes. Without room for them its packets are judged one by one.

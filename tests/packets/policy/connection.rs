@@ -7,6 +7,7 @@ use proxy_common::{
     policy::{Effect, PolicyFlags},
 };
 use tests::packet::{Packet, Transport, flags};
+use tests::policy::Half;
 
 use super::{
     FRIENDS, NOBODY, OTHER, OTHER_RULES, POD, RULES, enter, enter_from_node, friends, host, leave,
@@ -241,5 +242,35 @@ fn policy_items_20_to_22_the_longest_prefix_says_who_an_address_is_unless_it_has
                 assert_eq!(leave(&mut dataplane, &packet.bytes()), want, "{to}");
             }
         }
+    }
+}
+
+#[test]
+fn policy_item_2_what_is_left_of_a_connection_lets_no_other_one_in() {
+    for n in &FAMILIES {
+        let (friend, enemy) = (n.backend, 0);
+        let mut dataplane = friends(n);
+        let syn = Packet::tcp(flags::SYN, friend, n.own_backend);
+        let syn_ack = Packet::tcp(flags::SYN_ACK, n.own_backend, friend);
+        assert_eq!(enter(&mut dataplane, &syn.bytes()).reason, Reason::Judged);
+        assert_eq!(leave(&mut dataplane, &syn_ack.bytes()).reason, Reason::JudgedFlow);
+        dataplane.class(&host(friend), enemy);
+        dataplane.enforce(2, PolicyFlags::default());
+        dataplane.forget_half(Half::Requests);
+        assert_eq!(enter(&mut dataplane, &syn.bytes()), dropped(Reason::DeniedIngress, &syn));
+    }
+}
+
+#[test]
+fn policy_item_6_an_answer_without_its_entry_passes_by_that_of_what_it_answers() {
+    for n in &FAMILIES {
+        let mut dataplane = friends(n);
+        let syn = Packet::tcp(flags::SYN, n.client, n.backend);
+        let syn_ack = Packet::tcp(flags::SYN_ACK, n.backend, n.client);
+        assert_eq!(leave(&mut dataplane, &syn.bytes()).reason, Reason::Judged);
+        assert_eq!(enter(&mut dataplane, &syn_ack.bytes()).reason, Reason::JudgedFlow);
+        dataplane.forget_half(Half::Answers);
+        let data = Packet::tcp(flags::ACK, n.backend, n.client).with_payload(b"data");
+        assert_eq!(enter(&mut dataplane, &data.bytes()), next(Reason::MidStream, &data));
     }
 }
