@@ -65,7 +65,7 @@ pub fn find<F: Verified>(
             if epoch == 0 || hook.side == Side::Wire {
                 return Err(Reason::NotAService);
             }
-        } else if !packet.tcp.opens() || !table::forget_if_over::<F>(&packet.key, flow) {
+        } else if !packet.tcp.opens() || !is_over::<F>(packet, flow) {
             let reason = reason_of(flow.flags);
             return still_allowed::<F>(frame, packet, hook, epoch, Entry { flow, reason });
         }
@@ -112,6 +112,13 @@ pub fn find<F: Verified>(
         return Ok(Entry { flow, reason });
     }
     still_allowed::<F>(frame, packet, hook, epoch, Entry { flow, reason })
+}
+
+/// What opens a connection does not belong to that of the entry: it is over, or the other end has begun it, and it was judged
+/// for that one only.
+#[inline(always)]
+fn is_over<F: Wired>(packet: &Packet<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+    flow.flags.has(FlowFlags::PLAIN.with(FlowFlags::REPLY)) || table::forget_if_over::<F>(&packet.key, flow)
 }
 
 /// The entry of a packet, looked up again: a function that is verified on its own cannot hand over a place in a map. For

@@ -161,14 +161,20 @@ impl Frame {
     /// veth still belongs to the socket of the pod that sent it.
     #[inline(always)]
     pub fn is_from_here(&self) -> bool {
+        self.arrived_by() == 0
+    }
+
+    /// Index of the device that the frame came in by; zero: by none.
+    #[inline(always)]
+    pub fn arrived_by(&self) -> u32 {
         // SAFETY: the context is live for the whole program; the field is readable at a tc hook.
-        unsafe { (*self.skb()).ingress_ifindex == 0 }
+        unsafe { (*self.skb()).ingress_ifindex }
     }
 
     /// The frame carries a VLAN tag beside its bytes: it belongs to another device.
     #[inline(always)]
     pub fn is_tagged(&self) -> bool {
-        // SAFETY: as in `is_from_here`.
+        // SAFETY: as in `arrived_by`.
         unsafe { (*self.skb()).vlan_present != 0 }
     }
 
@@ -176,7 +182,7 @@ impl Frame {
     #[inline(always)]
     pub fn is_ours(&self) -> bool {
         const PACKET_OTHERHOST: u32 = 3;
-        // SAFETY: as in `is_from_here`.
+        // SAFETY: as in `arrived_by`.
         unsafe { (*self.skb()).pkt_type != PACKET_OTHERHOST }
     }
 }
@@ -199,7 +205,7 @@ impl Access for Frame {
 
     #[inline(always)]
     fn device(&self) -> u32 {
-        // SAFETY: as in `is_from_here`.
+        // SAFETY: as in `arrived_by`.
         unsafe { (*self.skb()).ifindex }
     }
 

@@ -3,7 +3,7 @@
 use proxy_common::{FlowFlags, FlowKey, Reason, decide::Ownership};
 
 use super::{
-    case::{self, tell},
+    case::{self, deny, tell},
     source,
 };
 use crate::flow;
@@ -29,7 +29,7 @@ pub fn judge_again<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, hook: Hook
     };
     let epoch = super::epoch();
     if epoch != 0 {
-        if hook.is_from_pod() && source::is_forged::<F>(&key.src, frame.device()) {
+        if hook.is_from_pod() && source::is_forged(source::policed::<F>(&key.src), frame.device()) {
             // Whoever's connection it is keeps it.
             tell::<F>(frame, case, Reason::ForgedSource);
             return Some(Reason::ForgedSource);
@@ -38,10 +38,7 @@ pub fn judge_again<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, hook: Hook
         if flow.epoch != epoch && owner::ownership::<F>(case.key.src) == Ownership::Other {
             match F::judge(case) {
                 Reason::Judged | Reason::NotAService => {}
-                reason => {
-                    tell::<F>(frame, case, reason);
-                    return Some(reason);
-                }
+                reason => return Some(deny::<F>(frame, case, reason)),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is judged, and who decided: outside of the stack, because it passes several functions.
 
 use proxy_common::{
-    Address, FlowKey, Reason, RuleId, RuleSetId,
+    Address, FlowKey, Policed, Reason, RuleId, RuleSetId,
     policy::{DenialKey, Notice},
 };
 
@@ -23,6 +23,44 @@ pub struct Case<A> {
     pub rules: RuleSetId,
     /// The rule.
     pub by: RuleId,
+    /// The sender's rules, if `sender` is [`Sender::POLICED`].
+    pub egress: RuleSetId,
+    /// What is known of the sender already.
+    pub sender: Sender,
+    /// Fills the last word.
+    pub pad: u32,
+}
+
+/// Whether the sender's rules were looked up. A number, because it lies in memory that holds anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Sender(u32);
+
+impl Sender {
+    /// Not yet.
+    pub const UNKNOWN: Self = Self(0);
+    /// It is under no policy.
+    pub const FREE: Self = Self(1);
+    /// They are in [`Case::egress`].
+    pub const POLICED: Self = Self(2);
+}
+
+impl<A> Case<A> {
+    /// Makes it about another connection.
+    #[inline(always)]
+    pub fn turn_to(&mut self, key: FlowKey<A>) {
+        self.key = key;
+        self.sender = Sender::UNKNOWN;
+    }
+
+    /// Keeps what was found of the sender, so that it is not looked up again.
+    #[inline(always)]
+    pub fn note_sender(&mut self, policed: Option<&Policed>) {
+        match policed {
+            Some(policed) => (self.sender, self.egress) = (Sender::POLICED, policed.egress),
+            None => self.sender = Sender::FREE,
+        }
+    }
 }
 
 // SAFETY: addresses, ports and numbers.
@@ -32,13 +70,20 @@ unsafe impl<A: Address> Plain for Case<A> {}
 #[inline(always)]
 pub fn take<F: Wired>() -> Option<&'static mut Case<F::Addr>> {
     let case = scratch::take::<Case<F::Addr>>(Area::Case)?;
-    (case.rules, case.by) = (RuleSetId::OPEN, RuleId::NONE);
+    (case.rules, case.by, case.sender) = (RuleSetId::OPEN, RuleId::NONE, Sender::UNKNOWN);
     Some(case)
 }
 
-/// Counts a denial under its rule.
+/// Counts a denial under its rule, and tells whoever listens. Gives the reason back.
 #[inline(always)]
-pub fn count_denial<A>(case: &Case<A>) {
+pub fn deny<F: Wired>(frame: &Frame, case: &Case<F::Addr>, reason: Reason) -> Reason {
+    count_denial(case);
+    tell::<F>(frame, case, reason);
+    reason
+}
+
+#[inline(always)]
+fn count_denial<A>(case: &Case<A>) {
     /// `BPF_NOEXIST`: another processor may be the one that makes the entry.
     const NOEXIST: u64 = 1;
     let key = DenialKey { rules: case.rules, by: case.by };

@@ -1,10 +1,10 @@
 //! Packets of which no connection is known: whether they may begin one, and what is remembered of it.
 
-use proxy_common::{FlowFlags, FlowKey, Reason};
+use proxy_common::{FlowFlags, FlowKey, Proto, Reason, tcp::TcpFlags};
 
 use super::{
     Case,
-    case::{self, tell},
+    case::{self, deny, tell},
     source,
 };
 use crate::flow::{self, Begin, Found, Plan, Table};
@@ -33,7 +33,9 @@ pub fn police<F: Judging>(
         if matches!(found, Err(Reason::MidStream)) && !source::is_policed(frame.device()) {
             return found;
         }
-        if source::is_forged::<F>(&packet.key.src, frame.device()) {
+        let policed = source::policed::<F>(&packet.key.src);
+        case.note_sender(policed);
+        if source::is_forged(policed, frame.device()) {
             tell::<F>(frame, case, Reason::ForgedSource);
             return Err(Reason::ForgedSource);
         }
@@ -64,10 +66,7 @@ fn planned<F: Judging>(
             Ok(found)
         }
         Reason::NotAService => Ok(found),
-        reason => {
-            tell::<F>(frame, case, reason);
-            Err(reason)
-        }
+        reason => Err(deny::<F>(frame, case, reason)),
     }
 }
 
@@ -82,7 +81,7 @@ fn plain<F: Judging>(
 ) -> Result<Found, Reason> {
     let begin = if why == Reason::MidStream { Begin::Answered } else { Begin::Unanswered };
     if hook.direction == Direction::Egress {
-        if is_translated::<F>(&packet.key) {
+        if is_translated::<F>(&packet.key, packet.tcp) {
             return Err(why);
         }
         if frame.is_from_here() {
@@ -94,28 +93,54 @@ fn plain<F: Judging>(
             };
         }
     }
+    // An answer says who began. In the middle of a connection that is older than what we remember, any other packet may be
+    // one, too.
+    let answers = why == Reason::MidStream && packet.tcp.any(TcpFlags::SYN);
+    if answers {
+        case.turn_to(packet.key.reversed());
+    }
     let reason = F::judge(case);
     match reason {
         Reason::NotAService => return Err(why),
+        Reason::Judged if answers => return remember::<F>(frame, &packet.key, hook, Begin::Answer),
         Reason::Judged => {
-            tell::<F>(frame, case, reason);
-            return remember::<F>(frame, &packet.key, hook, begin);
+            if !is_told(frame, hook) {
+                tell::<F>(frame, case, reason);
+            }
+            if is_remembered(packet) {
+                return remember::<F>(frame, &packet.key, hook, begin);
+            }
+            return Err(reason);
         }
         _ => {}
     }
-    // In the middle of a connection that is older than what we remember, the packet may as well be an answer.
-    if why == Reason::MidStream {
+    if why == Reason::MidStream && !answers {
         let denied = (case.rules, case.by);
-        case.key = packet.key.reversed();
+        case.turn_to(packet.key.reversed());
         if F::judge(case) == Reason::Judged {
-            tell::<F>(frame, case, Reason::Judged);
-            return remember::<F>(frame, &packet.key, hook, Begin::Answer);
+            if is_remembered(packet) {
+                tell::<F>(frame, case, Reason::Judged);
+                return remember::<F>(frame, &packet.key, hook, Begin::Answer);
+            }
+            return Err(Reason::Judged);
         }
         (case.rules, case.by) = denied;
         case.key = packet.key;
     }
-    tell::<F>(frame, case, reason);
-    Err(reason)
+    Err(deny::<F>(frame, case, reason))
+}
+
+/// Whether a packet that passes makes entries. The first of TCP does not (`docs/decisions/0025-*`): its answer says itself
+/// that it is one, and is judged as such. Nor does one that ends a connection.
+#[inline(always)]
+fn is_remembered<A>(packet: &Packet<A>) -> bool {
+    packet.key.proto != Proto::TCP || !packet.tcp.any(TcpFlags::SYN | TcpFlags::RST)
+}
+
+/// Whoever listens was told at the hook of the pod that has sent the packet. One lookup, while somebody listens.
+#[inline(always)]
+fn is_told(frame: &Frame, hook: Hook) -> bool {
+    hook.direction == Direction::Egress && super::is_watched() && source::is_pod(frame.arrived_by())
 }
 
 /// The packet is what a translation has made of another, which was judged then; or the answer to one that was judged.
@@ -123,10 +148,12 @@ fn plain<F: Judging>(
 /// The entry of the answers to a connection that is only judged may be left over from one of the same ports: entries are
 /// collected one by one. It says nothing about whoever begins another.
 #[inline(always)]
-pub fn is_translated<F: Judging>(key: &FlowKey<F::Addr>) -> bool {
+pub fn is_translated<F: Judging>(key: &FlowKey<F::Addr>, tcp: TcpFlags) -> bool {
     let Some(answers) = scratch::take::<FlowKey<F::Addr>>(Area::OtherKey) else { return false };
     *answers = key.reversed();
-    flow::known::<F>(answers).is_some_and(|flow| !flow.flags.has(FlowFlags::PLAIN.with(FlowFlags::REPLY)))
+    // What opens a connection is no answer.
+    let other = if tcp.opens() { FlowFlags::PLAIN } else { FlowFlags::PLAIN.with(FlowFlags::REPLY) };
+    flow::known::<F>(answers).is_some_and(|flow| !flow.flags.has(other))
 }
 
 /// Makes the entries of a connection that passes. Without room for them its packets are judged one by one.

@@ -2,11 +2,11 @@
 //! a ping is a connection of its own, and everything else is judged packet by packet, by the rules that name no port
 //! (policy items 31, 57, 59).
 
-use proxy_common::{Port, Reason, decide};
+use proxy_common::{Port, Proto, Reason, decide};
 
 use super::{
     Case,
-    case::{self, tell},
+    case::{self, deny, tell},
     connection::is_translated,
     source,
 };
@@ -40,11 +40,11 @@ pub fn judge_portless<F: Judging>(
     }
     let Some(case) = case::take::<F>() else { return Reason::FlowTableFull };
     case.key = packet.key;
-    if hook.is_from_pod() && source::is_forged::<F>(&packet.key.src, frame.device()) {
+    if hook.is_from_pod() && source::is_forged(source::policed::<F>(&packet.key.src), frame.device()) {
         tell::<F>(frame, case, Reason::ForgedSource);
         return Reason::ForgedSource;
     }
-    if icmp == Kind::Error && quotes_known::<F>(frame, packet) {
+    if icmp == Kind::Error && quotes_known::<F>(frame, packet, case) {
         return Reason::JudgedFlow;
     }
     if icmp == Kind::Request || icmp == Kind::Reply {
@@ -57,7 +57,7 @@ pub fn judge_portless<F: Judging>(
         if flow::known::<F>(&packet.key).is_some() {
             return Reason::JudgedFlow;
         }
-        if is_translated::<F>(&packet.key) {
+        if is_translated::<F>(&packet.key, packet.tcp) {
             return why;
         }
     }
@@ -65,8 +65,11 @@ pub fn judge_portless<F: Judging>(
     if reason == Reason::NotAService {
         return why;
     }
+    if reason != Reason::Judged {
+        return deny::<F>(frame, case, reason);
+    }
     tell::<F>(frame, case, reason);
-    if reason == Reason::Judged && icmp == Kind::Request && packet::is_whole::<F>(frame, packet) {
+    if icmp == Kind::Request && packet::is_whole::<F>(frame, packet) {
         // Without room its reply is judged on its own.
         flow::remember::<F>(&packet.key, Begin::Unanswered, super::epoch(), hook.origin(frame.device()));
     }
@@ -140,9 +143,10 @@ fn known<F: Judging>(frame: &mut Frame, packet: &Packet<F::Addr>, hook: Hook) ->
     Some(Reason::JudgedFlow)
 }
 
-/// An error quotes a packet of a connection that passes, as either end knows it.
+/// An error quotes a packet of a connection that passes, as either end knows it; or of TCP one that would: its first packet
+/// makes no entry. The case is about the error again afterwards, if not.
 #[inline(always)]
-fn quotes_known<F: Judging>(frame: &Frame, packet: &Packet<F::Addr>) -> bool {
+fn quotes_known<F: Judging>(frame: &Frame, packet: &Packet<F::Addr>, case: &mut Case<F::Addr>) -> bool {
     let Some(quote) = scratch::take::<Packet<F::Addr>>(Area::Quote) else { return false };
     *quote = Packet::default();
     if F::quoted(frame, packet.transport + size_of::<IcmpError>(), quote).is_none() {
@@ -162,5 +166,14 @@ fn quotes_known<F: Judging>(frame: &Frame, packet: &Packet<F::Addr>) -> bool {
     } else {
         return false;
     }
-    flow::known::<F>(&quote.key).is_some() || is_translated::<F>(&quote.key)
+    if flow::known::<F>(&quote.key).is_some() || is_translated::<F>(&quote.key, quote.tcp) {
+        return true;
+    }
+    if quote.key.proto != Proto::TCP {
+        return false;
+    }
+    case.turn_to(quote.key);
+    let passes = F::judge(case) == Reason::Judged;
+    case.turn_to(packet.key);
+    passes
 }

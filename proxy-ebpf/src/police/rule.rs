@@ -6,25 +6,28 @@ use proxy_common::{
     policy::{self, Effect},
 };
 
-use super::{Case, case::count_denial, state};
+use super::{Case, case::Sender, state};
 use crate::maps::{Prefix, policy::PolicyTables, policy::VERDICTS};
 use crate::verified::police::Judging;
 
 /// Asks the sender's rules about what it sends and the receiver's about what it gets. [`Reason::NotAService`]: neither is
-/// under a policy. What decided stands in the case, and a denial is counted.
+/// under a policy. What decided stands in the case.
 #[inline(always)]
 pub fn judge<F: Judging>(case: &mut Case<F::Addr>) -> Reason {
     // SAFETY: an element without preallocation is freed only after the program is done.
-    let (sender, receiver) = unsafe { (F::policed().get(&case.key.src), F::policed().get(&case.key.dst)) };
-    if sender.is_none() && receiver.is_none() {
+    let receiver = unsafe { F::policed().get(&case.key.dst) };
+    if case.sender == Sender::UNKNOWN {
+        // SAFETY: as above.
+        case.note_sender(unsafe { F::policed().get(&case.key.src) });
+    }
+    let is_policed = case.sender == Sender::POLICED;
+    if !is_policed && receiver.is_none() {
         return Reason::NotAService;
     }
     let mut reason = Reason::Judged;
-    if let Some(sender) = sender
-        && sender.egress != RuleSetId::OPEN
-    {
+    if is_policed && case.egress != RuleSetId::OPEN {
         let peer = class_of::<F>(&case.key.dst);
-        if F::weigh(case, sender.egress, peer) == Effect::DENY {
+        if F::weigh(case, case.egress, peer) == Effect::DENY {
             reason = Reason::DeniedEgress;
         }
     }
@@ -36,9 +39,6 @@ pub fn judge<F: Judging>(case: &mut Case<F::Addr>) -> Reason {
         if F::weigh(case, receiver.ingress, peer) == Effect::DENY {
             reason = Reason::DeniedIngress;
         }
-    }
-    if reason != Reason::Judged {
-        count_denial(case);
     }
     reason
 }

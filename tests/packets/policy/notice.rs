@@ -4,9 +4,10 @@ use proxy_common::{
     Address, Family, Port, Proto, Reason, RuleId, RuleSetId, V4, V6,
     policy::{Notice, PolicyFlags},
 };
+use tests::dataplane::Hook;
 use tests::packet::{Packet, addr, flags};
 
-use super::{OTHER_RULES, POD, RULE, RULES, arrive, enter, friends, leave};
+use super::{OTHER, OTHER_RULES, POD, RULE, RULES, arrive, enter, friends, leave};
 use crate::family::{FAMILIES, Names};
 
 fn words(name: &str) -> [u32; 4] {
@@ -56,6 +57,14 @@ fn judgements_and_ends_are_told_while_somebody_listens_and_not_otherwise() {
             leave(&mut dataplane, &packet.bytes());
         }
         enter(&mut dataplane, &entering.bytes());
+        // What was told at its sender's hook, and its answer, are not told again.
+        let at = Hook { device: OTHER, arrived_by: POD };
+        let told = dataplane.run_at("to_pod", at, &allowed.bytes());
+        let answer = Packet::tcp(flags::SYN_ACK, backend, client);
+        assert_eq!(
+            (told.reason, enter(&mut dataplane, &answer.bytes()).reason),
+            (Reason::Judged, Reason::Judged)
+        );
         let unknown = syn(n.outside, n.vip_other_port);
         arrive(&mut dataplane, &unknown.bytes());
         let nobody = RuleSetId::OPEN;

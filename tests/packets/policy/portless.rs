@@ -6,7 +6,7 @@ use proxy_common::{
 };
 use tests::dataplane::{Dataplane, Run, code};
 use tests::icmp::{IcmpError, Wrong};
-use tests::packet::{Fragment, Packet, Transport};
+use tests::packet::{Fragment, Packet, Transport, flags};
 
 use super::{FRIENDS, POD, RULES, enter, enter_from_node, friends, host, leave, world};
 use crate::family::{FAMILIES, Names, dropped, next};
@@ -121,6 +121,25 @@ fn an_error_about_a_packet_that_passed_passes_and_one_about_another_is_judged_by
             let want = Run { reason: Reason::DeniedIngress, code: code::DROP, bytes: error.clone() };
             assert_eq!(enter(&mut dataplane, &error), want);
         }
+    }
+}
+
+#[test]
+fn an_error_about_the_first_packet_of_a_connection_passes_if_that_packet_may() {
+    for n in &FAMILIES {
+        let mut dataplane = friends(n);
+        let router = if n.vip.starts_with('[') { "2001:db8:ff::1" } else { "198.51.100.254" };
+        let syn = Packet::tcp(flags::SYN, n.client, n.backend);
+        assert_eq!(leave(&mut dataplane, &syn.bytes()), next(Reason::Judged, &syn));
+        for (to, reason, code) in [
+            (n.backend, Reason::JudgedFlow, code::NEXT),
+            (n.other_backend, Reason::DeniedIngress, code::DROP),
+        ] {
+            let bytes = IcmpError::new(Wrong::Port, router, &syn.between(n.client, to)).bytes();
+            let want = Run { reason, code, bytes: bytes.clone() };
+            assert_eq!(enter(&mut dataplane, &bytes), want, "{to}");
+        }
+        assert_eq!(dataplane.denials().into_values().sum::<u64>(), 1, "of the error, not of what it quotes");
     }
 }
 
