@@ -5,12 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
     process::Command,
     time::Duration,
 };
 
 use aya::{
     Ebpf,
+    maps::Map,
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use proxy_common::{
@@ -220,6 +222,16 @@ impl Dataplane {
             object::load_program(name, || program.load());
         }
         program
+    }
+
+    /// A map's descriptor.
+    ///
+    /// # Panics
+    /// If there is no such map.
+    pub fn map(&self, name: &str) -> RawFd {
+        let map = self.object.map(name).unwrap_or_else(|| panic!("no map {name}"));
+        let (Map::HashMap(data) | Map::LruHashMap(data)) = map else { panic!("{name} is no hash") };
+        data.fd().as_fd().as_raw_fd()
     }
 
     /// Runs a program on a frame that passes the loopback device.

@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod dataplane;
 pub mod early;
+pub mod generator;
 pub mod icmp;
 mod masquerade;
 mod named;
