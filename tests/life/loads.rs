@@ -29,8 +29,13 @@ pub(crate) struct Loads {
 impl Loads {
     /// Begins.
     pub(crate) fn start(stage: &Stage) -> Self {
+        Self::of(&stage.clients())
+    }
+
+    /// Begins, from these places.
+    pub(crate) fn of(clients: &[Place]) -> Self {
         let mut running = Vec::new();
-        for client in stage.clients() {
+        for client in clients {
             for probe in frontends(&WEB).into_iter().flat_map(styles) {
                 let name = format!("{} {} {:?} {}", client.name, probe.protocol, probe.udp, probe.to);
                 let load = client.load(&name, &probe).unwrap();

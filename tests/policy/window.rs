@@ -2,11 +2,11 @@
 //! `docs/security.md` says what was measured.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
-use sluice_lab::{PodSpec, Probe, Protocol};
+use sluice_lab::{Load, PodSpec, Probe, Protocol};
 
 use crate::stage::{PATIENCE, Stage, first_state};
 use crate::state::{Begun, network_policy};
@@ -66,17 +66,20 @@ fn round(stage: &mut Stage, known: Begun) -> Seen {
     stage.lab.pod_add(&spec).unwrap();
     let up = begin.elapsed().unwrap();
     // Not before: a ping to nobody keeps the node from asking for the pod's hardware address for a second.
-    let loads = [("e", "d"), ("e", "b"), ("d", "e"), ("b", "e")].map(|(from, to)| {
+    let ways = [("e", "d"), ("e", "b"), ("d", "e"), ("b", "e")];
+    let ways = ways.into_iter().flat_map(|(from, to)| state.pods[to].ips.map(|ip| (from, ip)));
+    let begin_load = |(from, ip): (&str, IpAddr)| {
         let ping = Probe {
             timeout: Duration::from_millis(60),
             tries: 1,
             concurrency: 64,
             pause: Duration::from_millis(1),
-            ..Probe::new(Protocol::Icmp, SocketAddr::new(state.pods[to].ips[0], 0))
+            ..Probe::new(Protocol::Icmp, SocketAddr::new(ip, 0))
         };
-        stage.lab.pod(from).unwrap().load(to, &ping).unwrap()
-    });
-    let last = |load: &sluice_lab::Load| load.read().unwrap().last.values().max().copied();
+        stage.lab.pod(from).unwrap().load(&ip.to_string(), &ping).unwrap()
+    };
+    let loads: Vec<Load> = ways.map(begin_load).collect();
+    let last = |load: &Load| load.read().unwrap().last.values().max().copied();
     let deadline = Instant::now() + PATIENCE / 4;
     if known == Begun::Yes {
         // Long enough for some to pass.

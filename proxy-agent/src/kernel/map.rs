@@ -292,3 +292,22 @@ fn bytes_mut<T: Copy>(values: &mut [T]) -> &mut [u8] {
     // SAFETY: as in `bytes`, and any bytes that are written through it are values of the type.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_batch_that_the_kernel_refuses_at_once_nothing_counts_as_written() {
+        let table = Table::<u32, u32>::new(RawMap::hash(4, 4, 8).unwrap()).unwrap();
+        // A batch has no conditions: refused before the first entry is looked at.
+        let (made, result) = table.put_all(&[1, 2, 3], &[1, 2, 3], Update::New);
+        assert_eq!((made, result.unwrap_err().raw_os_error()), (0, Some(libc::EINVAL)));
+        assert_eq!(table.entries().unwrap(), []);
+        // Of one that does not fit, what fits does.
+        let keys: Vec<u32> = (0..10).collect();
+        let (made, result) = table.put_all(&keys, &keys, Update::Any);
+        assert_eq!((made, result.unwrap_err().raw_os_error()), (8, Some(libc::E2BIG)));
+        assert_eq!(table.count().unwrap(), 8);
+    }
+}

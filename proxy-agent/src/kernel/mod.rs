@@ -62,7 +62,7 @@ use proxy_common::{Addr4, Addr6, Reason, RuleSetId};
 use proxy_model::policy::{PolicyActual, PolicyWrite};
 use proxy_model::{Actual, NodeFacts, Plan, ServiceName, Table};
 
-pub use apply::Outcome;
+pub use apply::{Outcome, Trouble};
 pub use caretaker::Caretaker;
 pub use counts::Counts;
 pub use error::Error;

@@ -371,9 +371,13 @@ impl AsFd for RawMap {
 }
 
 fn done(cmd: bpf_cmd, mut attr: bpf_attr) -> (usize, io::Result<()>) {
+    // SAFETY: both callers use the batch member, and have filled it.
+    let asked = unsafe { attr.batch.count } as usize;
     let result = bpf(cmd, &mut attr).map(drop);
-    // SAFETY: both callers use the batch member; the kernel writes the count back also after an error.
-    (unsafe { attr.batch.count } as usize, result)
+    // SAFETY: as above; the kernel writes the count back, also after an error between two entries.
+    let made = unsafe { attr.batch.count } as usize;
+    // An error before the first entry leaves the count as it was. Had all been made, there were no error.
+    (if result.is_err() && made == asked { 0 } else { made }, result)
 }
 
 #[cfg(test)]

@@ -18,13 +18,14 @@ use super::progress::{self, Behind, Progress};
 use super::ranges::ServiceRanges;
 use crate::kernel::{Error, Topology};
 use crate::observe::metrics::Extent;
-use crate::observe::{Metrics, Status};
+use crate::observe::{Events, Metrics, Status};
 use crate::parse::{self, Fact, Parsed};
 use crate::source::{Key, Update};
 
 mod audit;
 mod node;
 mod policy;
+mod refusal;
 
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
@@ -41,6 +42,7 @@ pub(super) struct Engine<D> {
     problems: Problems,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
+    events: Events,
     started: Instant,
     progress: Progress,
     policies: Policies,
@@ -107,6 +109,7 @@ impl<D: Dataplane> Engine<D> {
             broken = adoption.broken,
             "took over what the kernel holds"
         );
+        let events = enforcing.events.clone();
         let policies = Policies::adopt(&mut dataplane, enforcing)?;
         let progress = Progress::new(&settings, status.clone(), metrics.clone());
         Ok(Self {
@@ -116,6 +119,7 @@ impl<D: Dataplane> Engine<D> {
             problems: Problems::default(),
             status,
             metrics,
+            events,
             started: Instant::now(),
             progress,
             policies,
@@ -276,9 +280,7 @@ impl<D: Dataplane> Engine<D> {
 
     /// Makes the writes of a plan; gives the families of which not all were made.
     fn write(&mut self, plan: &Plan, began: Instant, extent: Extent) -> Behind {
-        for refusal in &plan.refused {
-            tracing::error!("{refusal}");
-        }
+        self.refuse(&plan.refused);
         let refused = self.planner.refusals().count();
         self.status.update(|status| status.refused = refused);
         // The first plan is made even when nothing differs: the start is over then.
@@ -295,7 +297,7 @@ impl<D: Dataplane> Engine<D> {
         if !std::mem::replace(&mut self.applied_first, true) {
             self.began(plan);
         }
-        let behind = progress::behind(&outcome);
+        let behind = progress::behind(&outcome, plan, &self.planner);
         if !behind.is_empty() {
             self.pending = Pending::Yes;
         }

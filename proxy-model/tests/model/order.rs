@@ -7,7 +7,7 @@ use proxy_model::Event;
 use proxy_model::fact::Change;
 
 use crate::fixture::*;
-use crate::kernel::{Content, Machine, ROOMY};
+use crate::kernel::{Content, Machine, Names, ROOMY};
 use crate::random;
 use crate::reference::Facts;
 
@@ -106,6 +106,24 @@ proptest! {
         let away: Vec<_> = events(&detour).iter().filter_map(deletion).collect();
         machine.apply(away.into_iter().chain(events(&facts)));
         machine.sync_with_failures(&|number| number % failing == 1 % failing);
+        machine.sync();
+        prop_assert_eq!(machine.content(), straight(&facts));
+        prop_assert!(machine.sync().is_empty());
+    }
+
+    /// The agent dies on the way from one world to another, after any number of writes; what it knew of names is lost or not.
+    #[test]
+    fn a_death_after_any_write_is_made_up_for_by_the_next_start(
+        (facts, detour, writes, lost) in (random::facts(), random::facts(), 0_usize..40, any::<bool>())
+    ) {
+        let mut machine = start(&facts);
+        machine.apply(events(&detour).into_iter().chain(synced()));
+        machine.sync();
+        let away: Vec<_> = events(&detour).iter().filter_map(deletion).collect();
+        machine.apply(away.into_iter().chain(events(&facts)));
+        machine.sync_with_failures(&|number| number > writes);
+        machine.restart(if lost { Names::Lost } else { Names::Kept });
+        machine.apply(events(&facts).into_iter().chain(synced()));
         machine.sync();
         prop_assert_eq!(machine.content(), straight(&facts));
         prop_assert!(machine.sync().is_empty());

@@ -153,6 +153,19 @@ impl Lab {
     /// # Errors
     /// One runs already, or the program is missing.
     pub fn start_agent(&self, node: &str, options: &AgentOptions) -> Result<()> {
+        self.start_agent_with(node, options, |_| Ok(()))
+    }
+
+    /// As [`Lab::start_agent`], with a command that `prepare` has had in its hands.
+    ///
+    /// # Errors
+    /// As [`Lab::start_agent`], and what `prepare` returns.
+    pub fn start_agent_with(
+        &self,
+        node: &str,
+        options: &AgentOptions,
+        prepare: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<()> {
         let place = self.node(node)?;
         if self.agent_process(node)?.is_some() {
             bail!("an agent runs on {node} already");
@@ -174,6 +187,7 @@ impl Lab {
         in_cgroup(&mut command, &self.node_cgroup(node).join("agent"))?;
         // Ctrl-C in the owner's terminal is for the owner, who then takes the lab down in order.
         command.process_group(0);
+        prepare(&mut command)?;
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         let pid = i32::try_from(child.id()).context("process id")?;
         let file = self.agent_file(node)?;

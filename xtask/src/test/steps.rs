@@ -114,6 +114,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "life"]),
     },
     Step {
+        name: "disaster",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "disaster"]),
+    },
+    Step {
         name: "policy",
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "policy"]),

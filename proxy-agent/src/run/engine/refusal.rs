@@ -1,0 +1,39 @@
+//! What a Service asks for and does not get: said in the log, and on the Service.
+
+use std::collections::BTreeSet;
+
+use proxy_model::plan::{Refusal, Refused};
+
+use super::Engine;
+use crate::observe::event::{Notice, Regarding};
+use crate::run::dataplane::Dataplane;
+
+/// Services that Events are written on after one plan: a full table concerns many at once, and the log names them all.
+const EVENTS: usize = 16;
+
+impl<D: Dataplane> Engine<D> {
+    /// Says what is refused and was not before.
+    pub(super) fn refuse(&self, refused: &[Refusal]) {
+        let node = &self.world.settings().node_name;
+        let mut told = BTreeSet::new();
+        for refusal in refused {
+            tracing::error!("{refusal}");
+            if told.len() < EVENTS && told.insert(refusal.object()) {
+                self.events.say(Notice {
+                    regarding: Regarding::Service(refusal.object().clone()),
+                    reason: reason(&refusal.reason),
+                    action: "Serve",
+                    note: format!("node {node}: {refusal}"),
+                });
+            }
+        }
+    }
+}
+
+/// The reason of the Event.
+const fn reason(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::Taken { .. } => "FrontendTaken",
+        Refused::Frontends { .. } | Refused::Backends { .. } | Refused::Ranges { .. } => "NoRoomForService",
+    }
+}

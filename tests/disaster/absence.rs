@@ -1,0 +1,45 @@
+//! A pod that comes while no agent runs: open on its own node until there is one, which closes it before it is ready.
+//! `docs/security.md` says so.
+
+use sluice_lab::{PodSpec, Stop};
+
+use crate::loads::{Flows, Loads, Removals};
+use crate::stage::{NODE, Stage, closing, pod};
+
+#[test]
+fn a_pod_that_comes_while_no_agent_runs_is_closed_before_the_next_one_is_ready_and_older_pods_stay_closed() {
+    let stage = Stage::set(&[]);
+    let spec = |name: &str, number: u8| PodSpec {
+        name: name.to_owned(),
+        node: NODE.to_owned(),
+        ips: vec![
+            format!("10.244.1.{number}").parse().unwrap(),
+            format!("fd00:244:1::{number}").parse().unwrap(),
+        ],
+    };
+    let come = |spec: &PodSpec| {
+        stage.lab.pod_add(spec).unwrap();
+        stage.serve(&spec.name);
+        let mut object = pod(&spec.name, &spec.ips);
+        object["metadata"]["labels"]["name"] = "closed".into();
+        stage.put(&object);
+    };
+    closing("closed").iter().for_each(|object| stage.put(object));
+    come(&spec("old", 70));
+    stage.start();
+    assert!(!stage.answers_directly("old"));
+    let flows = Flows::open(&stage);
+    let loads = Loads::start(&stage);
+    for (round, name) in ["one", "two"].into_iter().enumerate() {
+        stage.lab.stop_agent(NODE, Stop::Kill).unwrap();
+        come(&spec(name, 71 + round as u8));
+        // Nobody has told the programs of it: this is the window that the page speaks of, and not more.
+        assert!(stage.answers_directly(name));
+        assert!(!stage.answers_directly("old"));
+        stage.start();
+        assert!(!stage.answers_directly(name));
+        assert!(!stage.answers_directly("old"));
+    }
+    flows.still_stand();
+    loads.end(Removals(0));
+}
