@@ -22,9 +22,12 @@ fn words(event: Option<watcher::Result<Event<Service>>>) -> String {
     }
 }
 
+/// What the server is told, and what is seen then.
+type Step = (fn(&ApiServer), &'static [&'static str]);
+
 /// Asks a server with the Services `a` and `b` and compares what comes with what is expected; between two expectations the
 /// server is told something.
-fn sees(streaming: Streaming, page: u32, steps: &[(fn(&ApiServer), &[&str])]) {
+fn sees(streaming: Streaming, page: u32, steps: &[Step]) {
     let server = ApiServer::start(&[Door::Here], streaming).unwrap();
     server.put(&service("a")).unwrap();
     server.put(&service("b")).unwrap();
@@ -48,8 +51,8 @@ fn sees(streaming: Streaming, page: u32, steps: &[(fn(&ApiServer), &[&str])]) {
     });
 }
 
-const LISTED: (fn(&ApiServer), &[&str]) = (|_| {}, &["init", "listed a", "listed b", "done"]);
-const CHANGED: (fn(&ApiServer), &[&str]) = (
+const LISTED: Step = (|_| {}, &["init", "listed a", "listed b", "done"]);
+const CHANGED: Step = (
     |server| {
         server.put(&service("c")).unwrap();
         server.delete(&service("a")).unwrap();
@@ -65,14 +68,14 @@ fn a_list_in_pages_and_one_that_is_streamed_say_the_same() {
 
 #[test]
 fn a_watch_that_ends_goes_on_where_it_was_unless_the_place_is_forgotten() {
-    let ended: (fn(&ApiServer), &[&str]) = (
+    let ended: Step = (
         |server| {
             server.end_watches(Resource::Services);
             server.put(&service("d")).unwrap();
         },
         &["put d"],
     );
-    let expired: (fn(&ApiServer), &[&str]) = (
+    let expired: Step = (
         |server| server.expire(Resource::Services),
         &["failed", "init", "listed b", "listed c", "listed d", "done"],
     );
@@ -81,7 +84,7 @@ fn a_watch_that_ends_goes_on_where_it_was_unless_the_place_is_forgotten() {
 
 #[test]
 fn what_is_no_event_is_said_once_and_only_to_who_listens() {
-    let garbage: (fn(&ApiServer), &[&str]) = (
+    let garbage: Step = (
         |server| {
             server.say(Resource::Services, "{\"type\":\"ADDED\",\"object\":17}");
             server.put(&service("d")).unwrap();
