@@ -35,6 +35,13 @@ fn slice(number: u32, endpoints: u32, generation: u32) -> Event {
     }))
 }
 
+/// Of this process, as the kernel says.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}
+
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
     let services: u32 = numbers.next().unwrap_or(10_000);
@@ -51,9 +58,12 @@ fn main() {
         let _ = world.apply(Event::Synced(kind));
     }
     println!("{services} services of {endpoints} endpoints applied in {:?}", began.elapsed());
+    println!("resident: {} kB", resident());
     let began = Instant::now();
     let plan = planner.plan(&mut world, Tick(0));
     println!("full plan of {} writes in {:?}", plan.v4.len(), began.elapsed());
+    drop(plan);
+    println!("resident: {} kB", resident());
     let mut times: Vec<Duration> = Vec::new();
     let mut writes = 0;
     for change in 1..=1_000_u32 {

@@ -226,7 +226,11 @@ impl<F: Served> Chosen<'_, F> {
         forwarding: ForwardingMode,
         is_member: impl Fn(&endpoint::Candidate<'_>) -> bool,
     ) -> Backends<F> {
-        let members = self.candidates.iter().filter(|(_, candidate)| is_member(candidate));
+        let mut members = self.candidates.iter().filter(|(_, candidate)| is_member(candidate)).peekable();
+        if members.peek().is_none() {
+            // Nothing to allocate: most lists of local backends are empty.
+            return Arc::default();
+        }
         let backend = |((addr, port), candidate): (&(F::Addr, _), &endpoint::Candidate<'_>)| Backend {
             weight: candidate.weight(addr.to_ip(), weights),
             ..Backend::new(*addr, *port, flags(candidate, forwarding))

@@ -54,7 +54,7 @@ pub fn health_checks(world: &World, planner: &Planner) -> HealthChecks {
 }
 
 fn add_checks<F: Served>(world: &World, planner: &Planner, checks: &mut HealthChecks) {
-    let asked = F::ledger(planner).intents();
+    let asked = F::ledger(planner).checked();
     let mut asked: Vec<_> =
         asked.filter_map(|(key, intent)| Some((intent.created, key, intent.health_check?))).collect();
     if asked.is_empty() {
@@ -107,14 +107,19 @@ fn ready_here<F: Served>(world: &World, service: &Service) -> usize {
 
 /// Counts the Service ports of a family that find nothing here.
 pub fn nothing_here<F: Served>(planner: &Planner) -> NothingHere {
-    let mut found = NothingHere::default();
-    for (_, Intent { ports, .. }) in F::ledger(planner).intents() {
-        for port in ports.iter().filter(|port| port.local.is_empty()) {
+    F::ledger(planner).nothing_here()
+}
+
+impl NothingHere {
+    /// Those of one Service.
+    pub(crate) fn of<F: Family>(intent: &Intent<F>) -> Self {
+        let mut found = Self::default();
+        for port in intent.ports.iter().filter(|port| port.local.is_empty()) {
             found.internal += usize::from(drops(&port.internal));
             found.external += usize::from(drops(&port.external) && is_exposed(port));
         }
+        found
     }
-    found
 }
 
 /// Clients from outside are dropped when nothing is here: a Local policy, and endpoints elsewhere (item 94).

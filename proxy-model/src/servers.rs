@@ -21,7 +21,10 @@ pub type Moved<F> = BTreeMap<ServiceId, Servers<F>>;
 /// The endpoints that answer, draining ones included. One that is ready without serving, as
 /// `publishNotReadyAddresses` makes them, does not count (item 101).
 pub(crate) fn servers<F: Family>(candidates: &Candidates<'_, F>, proto: Proto) -> Servers<F> {
-    let answer = candidates.iter().filter(|(_, candidate)| proto == Proto::UDP && candidate.serves());
+    if proto != Proto::UDP {
+        return Arc::default();
+    }
+    let answer = candidates.iter().filter(|(_, candidate)| candidate.serves());
     answer.map(|(endpoint, _)| *endpoint).collect()
 }
 

@@ -10,13 +10,17 @@ use std::ops::Bound;
 use proxy_common::Address;
 
 use crate::fact::{
-    Change, EndpointSlice, Event, Kind, Label, Namespace, Node, Object, ObjectKey, Pod, Prefix, Service,
+    EndpointSlice, Event, Kind, Label, Namespace, Node, Object, ObjectKey, Pod, Prefix, Service,
 };
 use crate::family::Served;
 use crate::settings::{NodePortAddresses, Settings};
+use change::{One, each, owner, store};
 use guarded::Guarded;
+use names::Names;
 
+mod change;
 mod guarded;
+mod names;
 
 pub(crate) use guarded::Touched;
 
@@ -55,8 +59,9 @@ pub struct World {
     settings: Settings,
     services: BTreeMap<ObjectKey, Service>,
     slices: BTreeMap<ObjectKey, EndpointSlice>,
-    /// Service → its slices, whatever came first.
-    slices_of: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Service → its slices in their order, whatever came first.
+    slices_of: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    names: Names,
     nodes: BTreeMap<ObjectKey, Node>,
     pods: BTreeMap<ObjectKey, Pod>,
     namespaces: BTreeMap<ObjectKey, Namespace>,
@@ -76,6 +81,7 @@ impl World {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
+            names: Names::default(),
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -231,7 +237,10 @@ impl World {
         }
     }
 
-    fn service(&mut self, change: One<Service>) -> Changed {
+    fn service(&mut self, mut change: One<Service>) -> Changed {
+        if let One::Put(service) = &mut change {
+            self.names.of_service(service);
+        }
         let key = change.key();
         let changed = store(&mut self.services, change);
         if changed == Changed::Yes {
@@ -245,7 +254,12 @@ impl World {
         changed
     }
 
-    fn slice(&mut self, change: One<EndpointSlice>) -> Changed {
+    fn slice(&mut self, mut change: One<EndpointSlice>) -> Changed {
+        if let One::Put(slice) = &mut change {
+            self.names.of_slice(slice);
+            let owner = owner(slice).and_then(|owner| self.services.get(&owner));
+            slice.service = owner.map_or(slice.service.take(), |owner| Some(owner.key.name.clone()));
+        }
         let key = change.key();
         let before = self.slices.get(&key).and_then(owner);
         let changed = store(&mut self.slices, change);
@@ -257,13 +271,18 @@ impl World {
             if let Some(old) = &before
                 && let Some(slices) = self.slices_of.get_mut(old)
             {
-                slices.remove(&key);
+                slices.retain(|slice| *slice != key);
                 if slices.is_empty() {
                     self.slices_of.remove(old);
                 }
             }
             if let Some(new) = &after {
-                self.slices_of.entry(new.clone()).or_default().insert(key);
+                let slices = self.slices_of.entry(new.clone()).or_default();
+                if let Err(place) = slices.binary_search(&key) {
+                    // Nearly every Service has one slice of a family.
+                    slices.reserve_exact(1);
+                    slices.insert(place, key);
+                }
             }
         }
         // Without an owner on either side the slice is of nobody, and no plan differs (item 10).
@@ -339,53 +358,4 @@ impl World {
         // The node's entry in the kernel may differ even if no Service does.
         Changed::Yes
     }
-}
-
-/// A change of one object.
-enum One<T> {
-    Put(T),
-    Delete(ObjectKey),
-}
-
-impl<T: Object> One<T> {
-    fn key(&self) -> ObjectKey {
-        match self {
-            Self::Put(object) => object.key(),
-            Self::Delete(key) => key.clone(),
-        }
-    }
-}
-
-/// A change as changes of single objects; a whole list deletes what it does not name.
-fn each<T: Object>(change: Change<T>, known: &BTreeMap<ObjectKey, T>) -> Vec<One<T>> {
-    match change {
-        Change::Put(object) => vec![One::Put(object)],
-        Change::Delete(key) => vec![One::Delete(key)],
-        Change::Replace(objects) => {
-            let named: BTreeSet<_> = objects.iter().map(Object::key).collect();
-            let gone = known.keys().filter(|key| !named.contains(key)).cloned().map(One::Delete);
-            gone.chain(objects.into_iter().map(One::Put)).collect()
-        }
-    }
-}
-
-fn store<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: One<T>) -> Changed {
-    let changed = match change {
-        One::Put(object) => {
-            let key = object.key();
-            if known.get(&key) == Some(&object) {
-                false
-            } else {
-                known.insert(key, object);
-                true
-            }
-        }
-        One::Delete(key) => known.remove(&key).is_some(),
-    };
-    if changed { Changed::Yes } else { Changed::No }
-}
-
-fn owner(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.service.clone()?;
-    Some(ObjectKey { namespace: slice.key.namespace.clone(), name })
 }

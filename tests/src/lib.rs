@@ -13,6 +13,7 @@ pub mod packet;
 pub mod peer;
 pub mod policy;
 pub mod programs;
+pub mod sync;
 pub mod tunnel;
 pub mod upstream;
 

@@ -66,6 +66,9 @@ const SYNC: Bench = Bench { what: "sync", binary: "bench-sync", limit: Duration:
 const CHURN: Bench = Bench { what: "churn", binary: "bench-churn", limit: Duration::from_secs(390) };
 const BENCHES: [Bench; 4] = [CONNECT, PACKETS, SYNC, CHURN];
 
+/// Names the agent that the lab starts.
+const AGENT: &str = "SLUICE_AGENT";
+
 /// A run that is not quick ends when it ends; this is for those that hang.
 const LONG: Duration = Duration::from_secs(4 * 3600);
 
@@ -123,15 +126,26 @@ impl Bench {
     }
 
     fn build(&self) -> Result<()> {
-        build(self.binary)
+        build(self.binary)?;
+        if self.what == "sync" && std::env::var_os(AGENT).is_none() {
+            child::run(&mut child::cargo(["build", "-q", "--release", "-p", "proxy-agent", "--bins"]))?;
+        }
+        if self.what == "sync" { build("lab-probe") } else { Ok(()) }
     }
 
     fn measure(&self, args: &[String], limit: Duration) -> Result<()> {
         match self.what {
             "packets" => packets(args, limit),
+            "sync" => sync(args, limit),
             _ => within(Command::new(binary(self.binary)).args(args), limit),
         }
     }
+}
+
+/// Its figures are about the agent as it is shipped, or the one that the environment names.
+fn sync(args: &[String], limit: Duration) -> Result<()> {
+    let agent = std::env::var_os(AGENT).map_or_else(|| target().join("release/proxy-agent"), PathBuf::from);
+    within(Command::new(binary(SYNC.binary)).args(args).env(AGENT, agent), limit)
 }
 
 /// This bench writes nanoseconds; the report makes figures of them. It takes two minutes and has no shorter form.
@@ -161,8 +175,12 @@ fn build(binary: &str) -> Result<()> {
 }
 
 fn binary(name: &str) -> PathBuf {
+    target().join("debug").join(name)
+}
+
+fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    child::root().join(target).join("debug").join(name)
+    child::root().join(target)
 }
 
 /// Runs a command in the root of the repository. One that takes longer is asked to end, and

@@ -32,6 +32,8 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Least time between two writings of the names.
 const NAMES: Duration = Duration::from_secs(1);
+/// What takes long to write is written less often: at most one part in so many of the agent's time.
+const SHARE: u32 = 20;
 
 /// The state of a running agent.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ pub(super) struct Engine<D> {
     /// Something is not in the kernel yet.
     pending: Pending,
     retry: Duration,
-    /// Version of the names that were written down last, and when.
+    /// Version of the names that were written down last, and when it may be done again.
     names_written: Option<(u64, Instant)>,
     last_write: Option<Instant>,
     applied_first: bool,
@@ -80,6 +82,14 @@ pub(super) enum Next {
 }
 
 impl Next {
+    /// The same, but not before then.
+    pub(super) fn not_before(self, earliest: Instant) -> Self {
+        match self {
+            Self::At(at) => Self::At(at.max(earliest)),
+            Self::OnUpdate => Self::OnUpdate,
+        }
+    }
+
     /// The earlier of two.
     fn or(self, other: Self) -> Self {
         match (self, other) {
@@ -251,21 +261,30 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
-    /// Writes down whose each id is, if that changed, at most once in [`NAMES`]: the file is written as a whole.
-    /// It is a convenience, and not worth a retry.
+    /// Writes down whose each id is, if that changed, at most once in [`NAMES`] and for one part in [`SHARE`] of the
+    /// time: the file is written as a whole. It is a convenience, and not worth a retry.
     pub(super) fn write_names(&mut self, now: Instant) {
         self.write_policy_names(now);
         let version = self.planner.names_version();
-        if self.names_written.is_some_and(|(written, at)| written == version || now < at + NAMES) {
+        if self.names_written.is_some_and(|(written, at)| written == version || now < at) {
             return;
         }
-        self.names_written = Some((version, now));
+        let began = Instant::now();
         if let Err(error) = self.dataplane.write_names(self.planner.names()) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the names of Services could not be written down"
             );
         }
+        self.names_written = Some((version, now + NAMES.max(SHARE * began.elapsed())));
+    }
+
+    /// The agent is stopping: there is no later time.
+    pub(super) fn write_names_at_last(&mut self, now: Instant) {
+        if let Some((_, at)) = &mut self.names_written {
+            *at = now;
+        }
+        self.write_names(now + NAMES);
     }
 
     fn tick(&self, now: Instant) -> Tick {

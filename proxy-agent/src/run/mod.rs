@@ -11,6 +11,7 @@
 
 mod dataplane;
 mod engine;
+mod heap;
 mod kept;
 mod local;
 mod names;
@@ -50,6 +51,8 @@ use crate::source::{self, Feed, Update};
 
 /// Updates taken in together at most: bounds the time to the next look at signals and timers.
 const BATCH: usize = 8_192;
+/// Least time between two plans without news in between.
+const PACE: Duration = Duration::from_millis(1);
 /// How often what is over is removed.
 const COLLECT: Duration = Duration::from_secs(10);
 /// How often the kernel is compared with what it should hold.
@@ -178,10 +181,11 @@ async fn follow<D: Dataplane>(
             () = due(next, earliest) => {
                 let began = Instant::now();
                 let starts = engine.last_write().is_none();
-                next = engine.sync(began);
+                next = engine.sync(began).not_before(began + PACE);
                 if starts && engine.last_write().is_some() {
                     // Whoever asks right after a start is told that the start is over.
                     note = began;
+                    tokio::task::spawn_blocking(heap::give_back);
                 }
                 // Counted from the last write: a look at sources that are not there yet delays nothing.
                 earliest = engine.last_write().map_or(earliest, |at| at + min_sync_period);
@@ -206,7 +210,7 @@ async fn follow<D: Dataplane>(
             }
         }
     }
-    engine.write_names(Instant::now() + NAMES);
+    engine.write_names_at_last(Instant::now());
     notes.finish(&engine.known());
     tracing::info!("stopping; what is in the kernel goes on serving");
     Ok(())
@@ -220,6 +224,8 @@ fn every(period: Duration) -> time::Interval {
 
 async fn due(next: Next, earliest: Instant) {
     match next {
+        // A timer is late by a millisecond or two, even one that is over: most of what an event takes to the kernel.
+        Next::At(at) if at.max(earliest) <= Instant::now() => {}
         Next::At(at) => time::sleep_until(at.max(earliest).into()).await,
         Next::OnUpdate => std::future::pending().await,
     }

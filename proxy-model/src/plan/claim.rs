@@ -1,6 +1,6 @@
 //! Who claims which frontend, and who gets it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proxy_common::{Family, FrontendKey, Proto};
 
@@ -42,9 +42,9 @@ pub(crate) fn name_of<F: Served>(service: &ObjectKey, port: &PortIntent<F>) -> S
     ServiceName { service: service.clone(), port: port.name.clone(), proto: port.proto, family: F::FAMILY }
 }
 
-/// Claims by key.
+/// Claims by key, each list sorted. Nearly every key has one claim, and a list of one is as small as it can be.
 #[derive(Debug)]
-pub(crate) struct Claims<F: Family>(BTreeMap<FrontendKey<F::Addr>, BTreeSet<Claim>>);
+pub(crate) struct Claims<F: Family>(BTreeMap<FrontendKey<F::Addr>, Vec<Claim>>);
 
 impl<F: Family> Claims<F> {
     pub(crate) fn new() -> Self {
@@ -61,12 +61,18 @@ impl<F: Family> Claims<F> {
     }
 
     pub(crate) fn insert(&mut self, key: FrontendKey<F::Addr>, claim: Claim) {
-        self.0.entry(key).or_default().insert(claim);
+        let claims = self.0.entry(key).or_default();
+        if let Err(place) = claims.binary_search(&claim) {
+            claims.reserve_exact(1);
+            claims.insert(place, claim);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &FrontendKey<F::Addr>, claim: &Claim) {
         if let Some(claims) = self.0.get_mut(key) {
-            claims.remove(claim);
+            if let Ok(place) = claims.binary_search(claim) {
+                claims.remove(place);
+            }
             if claims.is_empty() {
                 self.0.remove(key);
             }
@@ -88,7 +94,7 @@ pub(crate) fn claims<F: Family>(
     };
     let wildcard = intent
         .wildcard
-        .map(|addr| (FrontendKey::wildcard(addr), claim(Claimed::Wildcard, &Name::from(""), Proto::ANY)));
+        .map(|addr| (FrontendKey::wildcard(addr), claim(Claimed::Wildcard, &Name::default(), Proto::ANY)));
     let of_ports = intent.ports.iter().flat_map(|port| {
         port.frontends
             .iter()

@@ -3,8 +3,10 @@
 //! A frontend is wanted by the strongest claim to its key. Only keys that a changed Service claims, claimed, or
 //! could not get are looked at; nothing here walks over everything because of a small change.
 
+mod here;
 mod room;
 mod slots;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use proxy_common::{
     ClientRule, Family, ForwardingMode, Frontend, FrontendFlags, FrontendKey, RangeKey, ServiceId,
 };
 
+use self::here::Here;
 use self::slots::Slots;
 use super::claim::{self, Claim, Claimed, Claims};
 use super::ids::Ids;
@@ -23,7 +26,7 @@ use super::ranges::Ranges;
 use super::refusal::{Refusal, Refused};
 use super::segments::Segments;
 use super::undo::{Before, Undo};
-use super::{Adoption, Capacity, Entry, Table, Tick, Usage};
+use super::{Adoption, Capacity, Table, Tick};
 use crate::fact::ObjectKey;
 use crate::family::Served;
 use crate::intent::{self, Backends, Intent, PortIntent, Surroundings};
@@ -56,6 +59,7 @@ pub struct Ledger<F: Family> {
     pub(super) kept: Kept<F>,
     /// Whose flows may lead to endpoints that are gone.
     pub(super) moved: Moved<F>,
+    here: Here,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl<F: Served> Ledger<F> {
             generation: 0,
             kept: Kept::NOTHING,
             moved: Moved::<F>::new(),
+            here: Here::default(),
         }
     }
 
@@ -185,42 +190,12 @@ impl<F: Served> Ledger<F> {
         self.undo.deleted.iter().any(|(key, _)| !self.actual.contains_key(key))
     }
 
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.refused.values().flatten()
-    }
-
-    pub(crate) fn refused_at(&self, key: &Key<F>) -> impl Iterator<Item = &Refusal> {
-        self.refused.get(key).into_iter().flatten()
-    }
-
-    pub(crate) fn usage(&self) -> Usage {
-        Usage {
-            frontends: u32::try_from(self.actual.len()).unwrap_or(u32::MAX),
-            backends: self.segments.used(),
-            ranges: u32::try_from(self.ranges.used()).unwrap_or(u32::MAX),
-            capacity: self.capacity,
-        }
-    }
-
     pub(super) fn keep(&mut self) {
         self.kept = Kept::all(&self.actual);
     }
 
     pub(super) fn kept_ids(&self) -> impl Iterator<Item = ServiceId> {
         self.kept.ids(&self.actual)
-    }
-
-    pub(crate) fn intents(&self) -> impl Iterator<Item = (&ObjectKey, &Intent<F>)> {
-        self.planned.iter().map(|(key, planned)| (key, &planned.intent))
-    }
-
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> {
-        self.actual.iter().map(|(key, value)| Entry {
-            key: *key,
-            value: *value,
-            cluster: self.segments.content(value.cluster),
-            local: self.segments.content(value.local),
-        })
     }
 
     /// Brings the claims of one Service up to date.
@@ -240,6 +215,7 @@ impl<F: Served> Ledger<F> {
             ids.into_iter().for_each(|id| self.ranges.want(id, BTreeSet::new()));
             intent
         });
+        self.here.turn(service, old.as_ref(), new.as_ref());
         for (key, claim) in old.iter().flat_map(|old| claim::claims(service, old)) {
             self.claims.remove(&key, &claim);
             self.pending.insert(key);
@@ -319,7 +295,7 @@ impl<F: Served> Ledger<F> {
     /// The entry that the strongest claim wants.
     fn wanted(&self, key: &Key<F>) -> Option<(Wanted<F>, Claim)> {
         let claim = self.claims.to(key).next()?;
-        let none: Backends<F> = Arc::new([]);
+        let none: Backends<F> = Arc::default();
         let wanted = match claim.what {
             Claimed::Wildcard => {
                 // Two Services may share it: one that is served is enough.

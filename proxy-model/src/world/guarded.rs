@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Changed, One, World, each, store};
+use super::change::{One, each, store};
+use super::{Changed, World};
 use crate::fact::{
     Change, ClusterPolicy, Kind, Name, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod,
 };

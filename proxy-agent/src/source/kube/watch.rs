@@ -1,6 +1,6 @@
 //! The watch of one kind: list, follow, begin anew; a list that lacks an object deletes it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Debug;
 
 use futures_util::{StreamExt, pin_mut};
@@ -45,11 +45,22 @@ pub(super) struct Watch {
     known: Known,
 }
 
-/// Names of the objects that were told, and of those that the list under way has brought so far.
+/// Names of the objects that were told, each with the list that brought it last: one copy of each name, however many lists
+/// there were.
 #[derive(Default)]
 struct Known {
-    told: HashSet<Key>,
-    listing: Option<HashSet<Key>>,
+    told: HashMap<Key, u32>,
+    /// The number of the last list.
+    list: u32,
+    listing: Listed,
+}
+
+/// Whether a list is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Listed {
+    #[default]
+    No,
+    UnderWay,
 }
 
 /// What follows from an event of the watch.
@@ -66,26 +77,26 @@ impl Known {
     fn step(&mut self, event: &Event<Key>) -> Step {
         match event {
             Event::Init => {
-                self.listing = Some(HashSet::new());
+                self.list = self.list.wrapping_add(1);
+                self.listing = Listed::UnderWay;
                 Step::Nothing
             }
             Event::InitApply(key) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(key.clone());
-                }
-                self.told.insert(key.clone());
+                self.told.insert(key.clone(), self.list);
                 Step::Put(key.clone())
             }
             Event::InitDone => {
-                let Some(listing) = self.listing.take() else { return Step::Complete(Vec::new()) };
-                let before = std::mem::take(&mut self.told);
-                let mut lacking: Vec<Key> = before.into_iter().filter(|key| !listing.contains(key)).collect();
+                if std::mem::take(&mut self.listing) == Listed::No {
+                    return Step::Complete(Vec::new());
+                }
+                let list = self.list;
+                let lacking = self.told.extract_if(|_, brought| *brought != list);
+                let mut lacking: Vec<Key> = lacking.map(|(key, _)| key).collect();
                 lacking.sort();
-                self.told = listing;
                 Step::Complete(lacking)
             }
             Event::Apply(key) => {
-                self.told.insert(key.clone());
+                self.told.insert(key.clone(), self.list);
                 Step::Put(key.clone())
             }
             Event::Delete(key) => {

@@ -1,0 +1,47 @@
+//! What the books tell: how full the maps are, what is refused, and every entry.
+
+use super::{Key, Ledger};
+use crate::fact::ObjectKey;
+use crate::family::Served;
+use crate::intent::Intent;
+use crate::local::NothingHere;
+use crate::plan::refusal::Refusal;
+use crate::plan::{Entry, Usage};
+
+impl<F: Served> Ledger<F> {
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.refused.values().flatten()
+    }
+
+    pub(crate) fn refused_at(&self, key: &Key<F>) -> impl Iterator<Item = &Refusal> {
+        self.refused.get(key).into_iter().flatten()
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            frontends: u32::try_from(self.actual.len()).unwrap_or(u32::MAX),
+            backends: self.segments.used(),
+            ranges: u32::try_from(self.ranges.used()).unwrap_or(u32::MAX),
+            capacity: self.capacity,
+        }
+    }
+
+    /// Services with a health check.
+    pub(crate) fn checked(&self) -> impl Iterator<Item = (&ObjectKey, &Intent<F>)> {
+        let planned = self.here.checked.iter().filter_map(|key| self.planned.get_key_value(key));
+        planned.map(|(key, planned)| (key, &planned.intent))
+    }
+
+    pub(crate) fn nothing_here(&self) -> NothingHere {
+        self.here.nothing
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> {
+        self.actual.iter().map(|(key, value)| Entry {
+            key: *key,
+            value: *value,
+            cluster: self.segments.content(value.cluster),
+            local: self.segments.content(value.local),
+        })
+    }
+}
