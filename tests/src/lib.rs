@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod cluster;
+pub mod contest;
 pub mod dataplane;
 pub mod early;
 pub mod generator;

@@ -56,14 +56,43 @@ struct Rest {
 struct Bench {
     what: &'static str,
     binary: &'static str,
+    /// Other binaries that it starts.
+    others: &'static [&'static str],
+    /// What it needs besides what everything needs, by the name in the table of needs.
+    needs: &'static [&'static str],
     /// What a quick run may take: all together stay below 25 minutes.
     limit: Duration,
 }
 
-const CONNECT: Bench = Bench { what: "connect", binary: "bench-connect", limit: Duration::from_secs(510) };
-const PACKETS: Bench = Bench { what: "packets", binary: "bench-packets", limit: Duration::from_secs(210) };
-const SYNC: Bench = Bench { what: "sync", binary: "bench-sync", limit: Duration::from_secs(360) };
-const CHURN: Bench = Bench { what: "churn", binary: "bench-churn", limit: Duration::from_secs(390) };
+const LOADED: &[&str] = &["sluice-load", "lab-probe", "proxy-agent"];
+const CONNECT: Bench = Bench {
+    what: "connect",
+    binary: "bench-connect",
+    others: LOADED,
+    needs: &["rule tools", "Go"],
+    limit: Duration::from_secs(510),
+};
+const PACKETS: Bench = Bench {
+    what: "packets",
+    binary: "bench-packets",
+    others: &[],
+    needs: &[],
+    limit: Duration::from_secs(210),
+};
+const SYNC: Bench = Bench {
+    what: "sync",
+    binary: "bench-sync",
+    others: &["lab-probe"],
+    needs: &[],
+    limit: Duration::from_secs(360),
+};
+const CHURN: Bench = Bench {
+    what: "churn",
+    binary: "bench-churn",
+    others: LOADED,
+    needs: &[],
+    limit: Duration::from_secs(390),
+};
 const BENCHES: [Bench; 4] = [CONNECT, PACKETS, SYNC, CHURN];
 
 /// Names the agent that the lab starts.
@@ -126,11 +155,12 @@ impl Bench {
     }
 
     fn build(&self) -> Result<()> {
-        build(self.binary)?;
+        self.needs.iter().try_for_each(|need| setup::have(need))?;
+        build_all(std::iter::once(&self.binary).chain(self.others))?;
         if self.what == "sync" && std::env::var_os(AGENT).is_none() {
             child::run(&mut child::cargo(["build", "-q", "--release", "-p", "proxy-agent", "--bins"]))?;
         }
-        if self.what == "sync" { build("lab-probe") } else { Ok(()) }
+        Ok(())
     }
 
     fn measure(&self, args: &[String], limit: Duration) -> Result<()> {
@@ -170,8 +200,13 @@ fn packets(args: &[String], limit: Duration) -> Result<()> {
 }
 
 /// With the whole workspace's features: a package's own would build half of it once more.
-fn build(binary: &str) -> Result<()> {
-    child::run(&mut child::cargo(["build", "-q", "--workspace", "--bin", binary]))
+fn build(binary: &'static str) -> Result<()> {
+    build_all([&binary])
+}
+
+fn build_all<'a>(binaries: impl IntoIterator<Item = &'a &'static str>) -> Result<()> {
+    let mut cargo = child::cargo(["build", "-q", "--workspace"]);
+    child::run(cargo.args(binaries.into_iter().flat_map(|binary| ["--bin", *binary])))
 }
 
 fn binary(name: &str) -> PathBuf {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, StreamExt, stream};
@@ -28,7 +29,14 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/version", get(version))
         .route("/{*path}", get(list_or_watch).post(take_event))
+        .layer(axum::middleware::map_response(typed))
         .with_state(shared)
+}
+
+/// Who asks for another form than text takes what comes for that form, unless it is told.
+async fn typed(mut response: Response) -> Response {
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 async fn version() -> Response {

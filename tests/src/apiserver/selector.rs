@@ -1,4 +1,4 @@
-//! What a list is restricted to: labels and the few fields that the agent selects by.
+//! What a list is restricted to: labels and the few fields that the agent and kube-proxy select by.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,8 @@ pub(super) struct Marks {
     pub(super) name: String,
     /// Of a pod.
     pub(super) phase: String,
+    /// Of a Service.
+    pub(super) cluster_ip: String,
 }
 
 /// Conditions, all of which have to hold.
@@ -25,6 +27,7 @@ enum Condition {
     Name(String),
     NotName(String),
     NotPhase(String),
+    NotClusterIp(String),
 }
 
 impl Selector {
@@ -47,6 +50,7 @@ impl Selector {
                 Some(("metadata.name!", value)) => Condition::NotName(value.to_owned()),
                 Some(("metadata.name", value)) => Condition::Name(value.to_owned()),
                 Some(("status.phase!", value)) => Condition::NotPhase(value.to_owned()),
+                Some(("spec.clusterIP!", value)) => Condition::NotClusterIp(value.to_owned()),
                 _ => bail!("field selector {part}"),
             };
             conditions.push(condition);
@@ -63,6 +67,7 @@ impl Selector {
             Condition::Name(name) => marks.name == *name,
             Condition::NotName(name) => marks.name != *name,
             Condition::NotPhase(phase) => marks.phase != *phase,
+            Condition::NotClusterIp(ip) => marks.cluster_ip != *ip,
         })
     }
 }
@@ -77,6 +82,7 @@ mod tests {
             labels: [("a".to_owned(), "1".to_owned())].into(),
             name: "n1".to_owned(),
             phase: "Running".to_owned(),
+            cluster_ip: "None".to_owned(),
         };
         let takes = |labels: &str, fields: &str| Selector::parse(labels, fields).unwrap().takes(&marks);
         assert!(takes("", ""));
@@ -88,6 +94,7 @@ mod tests {
             ("", "metadata.name!=n1"),
             ("", "metadata.name=n2"),
             ("", "status.phase!=Running"),
+            ("", "spec.clusterIP!=None"),
         ] {
             assert!(!takes(labels, fields), "{labels} {fields}");
         }

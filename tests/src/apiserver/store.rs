@@ -327,6 +327,7 @@ fn stored(object: &Value, version: u64) -> Stored {
         labels: labels.map(|(key, value)| (key.clone(), text(value))).collect(),
         name: text(&object["metadata"]["name"]),
         phase: text(&object["status"]["phase"]),
+        cluster_ip: text(&object["spec"]["clusterIP"]),
     };
     Stored { text: object.to_string().into(), marks }
 }

@@ -80,6 +80,11 @@ impl KubeProxy {
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
         let mut command = std::process::Command::new(binary.program("kube-proxy"));
         command.arg("--config").arg(config).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        if let Some(tools) = files.tools {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let all = std::iter::once(tools.to_owned()).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(all)?);
+        }
         in_netns(&mut command, &netns::path(&lab.node(node)?.netns))?;
         in_cgroup(&mut command, &lab.node_cgroup(node).join("agent"))?;
         let child = command.spawn().context("starting kube-proxy")?;
@@ -113,8 +118,13 @@ impl KubeProxy {
     /// With the end of its log.
     pub(crate) fn alive(&mut self) -> Result<()> {
         let ended = self.child.try_wait()?;
-        ensure!(ended.is_none(), "kube-proxy on {} ended:\n{}", self.node, log_end(&self.log, 10));
+        ensure!(ended.is_none(), "kube-proxy on {} ended:\n{}", self.node, self.last_words());
         Ok(())
+    }
+
+    /// The end of its log.
+    pub(crate) fn last_words(&self) -> String {
+        log_end(&self.log, 10)
     }
 }
 
@@ -130,6 +140,8 @@ impl Drop for KubeProxy {
 pub(crate) struct Files<'a> {
     pub(crate) kubeconfig: &'a Path,
     pub(crate) folder: &'a Path,
+    /// Where to look for programs first.
+    pub(crate) tools: Option<&'a Path>,
 }
 
 fn config_of(node: &str, settings: &Settings, kubeconfig: &Path) -> String {

@@ -87,7 +87,7 @@ impl Implementation {
             }
             Self::KubeProxy(mode) => {
                 let (kubeconfig, folder) = (control.kubeconfig(User::KubeProxy), lab.id().state_dir());
-                let files = Files { kubeconfig: &kubeconfig, folder: &folder };
+                let files = Files { kubeconfig: &kubeconfig, folder: &folder, tools: None };
                 let settings = Settings::new(mode);
                 let start = |node: &sluice_lab::NodeSpec| {
                     KubeProxy::start(lab, &node.name, &settings, binary, &files)

@@ -76,7 +76,7 @@ impl Peer {
 
     fn run(&mut self, lab: &Lab, options: &AgentOptions) -> Result<()> {
         let (kubeconfig, folder) = (self.control.kubeconfig(User::KubeProxy), lab.id().state_dir());
-        let files = Files { kubeconfig: &kubeconfig, folder: &folder };
+        let files = Files { kubeconfig: &kubeconfig, folder: &folder, tools: None };
         let settings = Settings {
             mode: Mode::Nftables,
             cluster_cidrs: options.cluster_cidrs.iter().map(ToString::to_string).collect(),

@@ -85,6 +85,17 @@ pub(super) fn pod_tools() -> State {
     State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
 }
 
+/// What kube-proxy writes its rules with.
+pub(super) fn rule_tools() -> State {
+    let tools = [("nft", "nftables"), ("xtables-legacy-multi", "iptables"), ("conntrack", "conntrack")];
+    let absent = tools.iter().filter(|(tool, _)| child::ask("which", &[tool]).is_none());
+    let absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
+    if absent.is_empty() {
+        return State::Present("nft, both iptables, conntrack".into());
+    }
+    State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
+}
+
 pub(super) fn go() -> State {
     let module = fs::read_to_string(child::root().join("tests/cluster/go.mod")).unwrap_or_default();
     let wanted = module.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or("1.26").trim().to_owned();

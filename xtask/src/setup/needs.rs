@@ -19,6 +19,12 @@ pub(super) const NEEDS: &[Need] = &[
         look: machine::pod_tools,
     },
     Need {
+        name: "rule tools",
+        weight: Weight::For("measuring against kube-proxy"),
+        packaged: true,
+        look: machine::rule_tools,
+    },
+    Need {
         name: "clippy for BPF",
         weight: Weight::For("linting the kernel programs for BPF"),
         packaged: true,

@@ -146,6 +146,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "rolling"]),
     },
     Step {
+        name: "benches run",
+        tier: Full,
+        action: Xtask(&["bench", "connect", "--smoke", "--folder", "target/bench/smoke"]),
+    },
+    Step {
         name: "upstream sockets",
         tier: Full,
         action: Xtask(&["e2e", "--again", "--road", "socket", "--focus", UPSTREAM_SOCKETS]),

@@ -1,0 +1,138 @@
+//! Measures connections: the same cluster served by nobody, by Sluice and by kube-proxy's rules, asked in turn. Prints a table for
+//! each scene and writes its part of the report. `cargo xtask bench connect` is the way to call it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use sluice_bench::part::{Mode, Part, Version};
+use tests::contest::contender::{self, Contender, Size};
+use tests::contest::field::Field;
+use tests::contest::round::{self, Outcome};
+use tests::contest::scene::{self, Scene};
+use tests::contest::{answer, table};
+
+/// Measures connections through Sluice, kube-proxy and none of them.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench connect", bin_name = "cargo xtask bench connect")]
+struct Options {
+    /// 10 and 10,000 Services, in minutes
+    #[arg(long)]
+    quick: bool,
+    /// Sluice against nobody, without peers
+    #[arg(long, conflicts_with = "quick")]
+    own: bool,
+    /// Seconds: whether the runner runs
+    #[arg(long, conflicts_with_all = ["quick", "own"])]
+    smoke: bool,
+    /// Only this scene; can be repeated
+    #[arg(long, value_name = "NAME")]
+    scene: Vec<String>,
+    /// Only who has this in his name, and nobody; can be repeated
+    #[arg(long, value_name = "PART")]
+    who: Vec<String>,
+    /// Rounds of each scene
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Where the report is put together
+    #[arg(long, default_value = "target/bench")]
+    folder: PathBuf,
+}
+
+impl Options {
+    fn size(&self) -> Size {
+        match (self.quick, self.own, self.smoke) {
+            (true, _, _) => Size::Quick,
+            (_, true, _) => Size::Own,
+            (_, _, true) => Size::Smoke,
+            (false, false, false) => Size::Full,
+        }
+    }
+
+    fn scenes(&self) -> Vec<Scene> {
+        let mut scenes = scene::scenes(self.size(), self.rounds);
+        scenes.retain(|scene| self.scene.is_empty() || self.scene.iter().any(|name| name == scene.name));
+        scenes
+    }
+
+    fn contenders(&self) -> Vec<Contender> {
+        let mut all = contender::field(self.size());
+        let wanted = |one: &Contender| {
+            let name = one.to_string();
+            one.services == 0 || self.who.is_empty() || self.who.iter().any(|part| name.contains(part))
+        };
+        all.retain(wanted);
+        all
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let began = Instant::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let go_on = || -> Result<()> {
+        ensure!(!stop.load(Ordering::Relaxed), "stopped by a signal");
+        Ok(())
+    };
+    let scenes = options.scenes();
+    ensure!(!scenes.is_empty(), "there is no such scene");
+    let mut field = Field::up(&options.contenders(), &go_on)?;
+    println!("{:.0} s: everybody is ready\n", began.elapsed().as_secs_f64());
+    let mut outcomes = Vec::new();
+    for scene in &scenes {
+        let outcome = round::play(scene, field.stages(), &go_on)?;
+        table::print(&outcome);
+        outcomes.push(outcome);
+    }
+    let mut notes = field.notes();
+    let versions = field.versions();
+    field.down()?;
+    notes.extend(outcomes.iter().flat_map(remarks));
+    let figures = answer::figures(&outcomes);
+    let part = Part {
+        what: "connect".to_owned(),
+        mode: if options.size() == Size::Full { Mode::Full } else { Mode::Quick },
+        command: std::iter::once("cargo xtask bench connect".to_owned())
+            .chain(std::env::args().skip(1))
+            .collect::<Vec<_>>()
+            .join(" "),
+        versions: Version::machine().into_iter().chain(versions).collect(),
+        seconds: began.elapsed().as_secs_f64(),
+        figures,
+        plots: table::plots(&outcomes),
+        notes,
+    };
+    for figure in part.figures.iter().filter(|figure| figure.goal.is_some()) {
+        println!("{}", table::goal(figure));
+    }
+    part.notes.iter().for_each(|note| println!("{note}"));
+    let path = part.write(&options.folder)?;
+    table::write_slices(&options.folder.join("connect.csv"), &outcomes)?;
+    println!("\n{:.0} s; {}", part.seconds, path.display());
+    let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What has to be said of a scene besides its figures.
+fn remarks(outcome: &Outcome) -> Vec<String> {
+    let mut all = answer::doubts(outcome);
+    let name = outcome.scene.name;
+    if outcome.disturbed > 0 {
+        let all_slices: usize = outcome.slices.values().map(Vec::len).sum();
+        all.push(format!(
+            "{name}: {} of {all_slices} slices lacked some of their processor also when played again.",
+            outcome.disturbed
+        ));
+    }
+    if outcome.failures > 0 {
+        all.push(format!("{name}: {} transactions failed: {:?}", outcome.failures, outcome.first_failures));
+    }
+    all
+}

@@ -1,0 +1,193 @@
+//! A contender in namespaces of its own: a lab with servers and clients, and Sluice's agent if it is Sluice's turn. It stays up
+//! while others are measured, so that switching costs nothing.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::json;
+use sluice_lab::{AgentOptions, Lab, SocketLb, Topology, netns};
+use sluice_load::order::{Mode, Order, Report};
+
+use super::contender::{Contender, Policies, Who};
+use super::driver::{Driver, ELSEWHERE, MEASURED, Server};
+use super::scene::{Aim, Asker, Place, Scene};
+use super::world::{self, CLIENT, FAR_WEB, NODE, OUTSIDER, PORT, TARGET, WEBS};
+use crate::cluster::Road;
+
+/// A hundred thousand Services are read from a file and written into maps meanwhile.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Of a client, so that no port is used twice within a slice.
+const PORTS: &str = "1024 65535";
+
+/// A contender, ready to be measured. Dropping it takes its lab down.
+pub struct Stage {
+    /// Who it is.
+    pub contender: Contender,
+    client: Driver,
+    outsider: Driver,
+    servers: Vec<Server>,
+    /// Numbers of the Service that is found last, and of how many there are.
+    last: usize,
+    /// The nodes, the pods and the hosts outside.
+    pub lab: Lab,
+}
+
+impl Stage {
+    /// Brings it up. kube-proxy's rules are not there yet.
+    ///
+    /// # Errors
+    /// Says which step failed; what was made until then is removed again.
+    pub fn up(contender: Contender) -> Result<Self> {
+        let lab = Lab::up(&world::topology()?)?;
+        for place in [lab.pod(CLIENT)?, lab.place(OUTSIDER)?] {
+            netns::inside(&place.netns, || {
+                fs::write("/proc/sys/net/ipv4/ip_local_port_range", PORTS)
+                    .context("giving a client its ports")
+            })?;
+        }
+        if let Some((road, policies)) = contender.sluice() {
+            start_agent(&lab, road, policies, contender.services)?;
+        }
+        let serve = |name: &&str| {
+            let place = lab.pod(name)?;
+            Server::start(&place, SocketAddr::new(first_ip(&place.ips)?, TARGET))
+        };
+        let servers = WEBS.iter().chain([&FAR_WEB]).map(serve).collect::<Result<_>>()?;
+        let (client, outsider) = (Driver::start(&lab.pod(CLIENT)?)?, Driver::start(&lab.place(OUTSIDER)?)?);
+        let last = contender.services.saturating_sub(1);
+        Ok(Self { contender, client, outsider, servers, last, lab })
+    }
+
+    /// Names the Service that is found after all others.
+    pub fn found_last(&mut self, number: usize) {
+        self.last = number;
+    }
+
+    /// Where the contender's clients find what a scene aims at.
+    ///
+    /// # Errors
+    /// The lab lacks a pod.
+    pub fn targets(&self, aim: Aim) -> Result<Vec<SocketAddr>> {
+        let pod = |name: &str| -> Result<SocketAddr> {
+            Ok(SocketAddr::new(first_ip(&self.lab.pod(name)?.ips)?, TARGET))
+        };
+        let node = || -> Result<IpAddr> { first_ip(&self.lab.node(NODE)?.ips) };
+        let service = |number| SocketAddr::new(world::cluster_ip(number).into(), PORT);
+        let served = !matches!(self.contender.who, Who::Direct | Who::Twin);
+        Ok(match aim {
+            Aim::Last if served => vec![service(self.last)],
+            Aim::Random if served => (0..self.contender.services).map(service).collect(),
+            Aim::Datagrams if served => vec![world::udp_frontend()],
+            Aim::Near if served => vec![SocketAddr::new(node()?, world::NEAR)],
+            Aim::Far if served => vec![SocketAddr::new(node()?, world::FAR)],
+            Aim::Last | Aim::Random | Aim::Near => {
+                WEBS.iter().map(|name| pod(name)).collect::<Result<_>>()?
+            }
+            Aim::Datagrams => vec![pod(WEBS[0])?],
+            Aim::Far => vec![pod(FAR_WEB)?],
+        })
+    }
+
+    /// Measures one slice of a scene.
+    ///
+    /// # Errors
+    /// A client has ended.
+    pub fn slice(&mut self, scene: &Scene, seed: u64) -> Result<Report> {
+        let order = Order { seed, ..self.order(scene)? };
+        self.driver(scene.asker).ask(&order)
+    }
+
+    /// What a scene asks of the contender's client.
+    ///
+    /// # Errors
+    /// As [`Stage::targets`].
+    pub fn order(&self, scene: &Scene) -> Result<Order> {
+        let servers = self.servers.iter().map(Server::pids).collect::<Result<Vec<_>>>()?;
+        Ok(Order {
+            mode: scene.mode,
+            targets: self.targets(scene.aim)?,
+            millis: scene.millis,
+            limit: 10_000_000,
+            seed: 1,
+            cpu: Some(match scene.place {
+                Place::Same => MEASURED,
+                Place::Other => ELSEWHERE,
+            }),
+            servers: servers.concat(),
+            raw: None,
+        })
+    }
+
+    /// Whether one connection to each of these succeeds, in order of chance, within a time.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub fn reaches(&mut self, targets: Vec<SocketAddr>, millis: u64, limit: u64) -> Result<Report> {
+        let cpu = Some(MEASURED);
+        let mode = Mode::Crr;
+        self.client.ask(&Order { mode, targets, millis, limit, seed: 7, cpu, servers: Vec::new(), raw: None })
+    }
+
+    /// The client of a kind.
+    pub fn driver(&mut self, asker: Asker) -> &mut Driver {
+        match asker {
+            Asker::Pod => &mut self.client,
+            Asker::Outside => &mut self.outsider,
+        }
+    }
+
+    /// Takes it down.
+    ///
+    /// # Errors
+    /// Names what did not go.
+    pub fn down(self) -> Result<()> {
+        let Self { client, outsider, servers, lab, .. } = self;
+        drop((client, outsider, servers));
+        lab.down()
+    }
+}
+
+fn first_ip(ips: &[IpAddr]) -> Result<IpAddr> {
+    ips.first().copied().context("a place without address")
+}
+
+/// Writes the world as one file, and starts the agent of the node where all of it happens, as kube-proxy runs there only.
+fn start_agent(lab: &Lab, road: Road, policies: Policies, services: usize) -> Result<()> {
+    let topology: Topology = lab.topology();
+    let mut objects = world::surroundings(&topology);
+    objects.extend(world::services(&topology, services));
+    if let Policies::Present(others) = policies {
+        objects.extend(world::policies(others));
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let file = lab.manifests().path().join("world.json");
+    fs::write(&file, serde_json::to_vec(&list)?).with_context(|| format!("writing {}", file.display()))?;
+    let mut options = AgentOptions::new(match road {
+        Road::Socket => SocketLb::On,
+        Road::Packet => SocketLb::Host,
+    });
+    options.cluster_cidrs = vec![world::CLUSTER_CIDR.parse()?];
+    lab.start_agent(NODE, &options)?;
+    lab.agent_ready(NODE, PATIENCE)?;
+    keep_away(lab)
+}
+
+/// The agent's own threads stay where nothing is measured; so would anything else of a node with more than one processor.
+///
+/// # Errors
+/// The agent is gone.
+pub fn keep_away(lab: &Lab) -> Result<()> {
+    let agent = lab.agent_process(NODE)?.context("the agent has ended")?;
+    let mut elsewhere = CpuSet::new();
+    elsewhere.set(ELSEWHERE);
+    for task in fs::read_dir(format!("/proc/{}/task", agent.pid))? {
+        let task = task?.file_name().to_string_lossy().parse()?;
+        // A thread that has ended meanwhile needs no processor.
+        let _ = sched_setaffinity(Pid::from_raw(task), &elsewhere);
+    }
+    Ok(())
+}
