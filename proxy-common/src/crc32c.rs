@@ -53,7 +53,10 @@ static ZEROS: [[[[u32; 16]; 8]; 2]; POWERS] = {
 pub fn after_zeros(mut register: u32, bytes: u16) -> u32 {
     for (n, zeros) in ZEROS.iter().enumerate() {
         let mut next = 0;
-        for (place, zeros) in zeros[(bytes >> n & 1) as usize].iter().enumerate() {
+        // A kernel before 6.10 has no idea of what two numbers are that were combined with "or", which is what the compiler
+        // makes of two indices: so the first leads to a place in memory before the second is added.
+        let zeros = core::hint::black_box(&zeros[(bytes >> n & 1) as usize]);
+        for (place, zeros) in zeros.iter().enumerate() {
             next ^= zeros[(register >> (4 * place) & 15) as usize];
         }
         register = next;

@@ -27,6 +27,8 @@ pub enum Area {
     Tunnel,
     /// What policies are asked about.
     Case,
+    /// The packet, for functions that are verified on their own.
+    Packet,
 }
 
 /// Plain numbers of whole words or smaller: every bit pattern is a value.

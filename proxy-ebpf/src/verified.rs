@@ -7,7 +7,7 @@ pub mod police;
 mod tunnel;
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use proxy_common::{Addr4, Addr6, Family as _, Proto, Reason, V4, V6};
+use proxy_common::{Addr4, Addr6, Address, Family as _, Proto, Reason, V4, V6};
 
 use crate::action::{Action, Verdict};
 use crate::family::{self, related::Unusual};
@@ -17,6 +17,7 @@ use crate::packet::cursor::Frame;
 use crate::reject;
 use crate::related::{self, Outcome, Size};
 use crate::road::{Direction, Hook, Service, Side};
+use crate::scratch::{self, Area};
 pub use tunnel::Tunnels;
 
 /// The parts of the packet road that are verified on their own.
@@ -106,12 +107,15 @@ macro_rules! exported {
         extern "C" fn $unusual(skb: *mut __sk_buff, packet: *mut Packet<$addr>, why: u32, hook: u32) -> u64 {
             // SAFETY: the verifier has seen the callers: a pointer to a whole value on their stack, or null for all that it
             // knows here.
-            let Some(packet) = (unsafe { packet.as_mut() }) else {
+            let Some(callers) = (unsafe { packet.as_mut() }) else {
                 return pack_verdict(Verdict::of(Reason::Malformed));
             };
+            let Some(packet) = own(callers) else { return pack_verdict(Verdict::of(Reason::Malformed)) };
             let mut frame = Frame::new(TcContext::new(skb));
-            match related::judge_unusual::<$family>(&mut frame, packet, unpack_reason(why), unpack_hook(hook))
-            {
+            let (why, hook) = (unpack_reason(why), unpack_hook(hook));
+            let outcome = related::judge_unusual::<$family>(&mut frame, packet, why, hook);
+            *callers = *packet;
+            match outcome {
                 Outcome::Ends(verdict) => pack_verdict(verdict),
                 Outcome::HasPorts => HAS_PORTS,
                 Outcome::ByTunnel => BY_TUNNEL,
@@ -148,6 +152,7 @@ macro_rules! exported {
             let (Some(packet), Some(plan)) = (unsafe { (packet.as_ref(), plan.as_mut()) }) else {
                 return pack_found(Err(Reason::Malformed));
             };
+            let Some(packet) = own(packet) else { return pack_found(Err(Reason::Malformed)) };
             let frame = Frame::new(TcContext::new(skb));
             pack_found(flow::set_up::<$family>(&frame, packet, unpack_hook(hook), plan))
         }
@@ -163,6 +168,7 @@ macro_rules! exported {
             let (Some(packet), Some(plan)) = (unsafe { (packet.as_ref(), plan.as_ref()) }) else {
                 return pack_found(Err(Reason::Malformed));
             };
+            let Some(packet) = own(packet) else { return pack_found(Err(Reason::Malformed)) };
             let frame = Frame::new(TcContext::new(skb));
             pack_found(flow::open::<$family>(&frame, packet, plan, unpack_reason(reason)))
         }
@@ -180,6 +186,16 @@ macro_rules! exported {
 exported!(V4, Addr4, unusual4, size4, set_up4, open4, reject4);
 exported!(V6, Addr6, unusual6, size6, set_up6, open6, reject6);
 
+/// A copy of the packet in memory that maps take keys from: kernels before 6.2 take none from memory that a function
+/// like these has from its caller. All of them get the packet that the program is about, so one that another calls
+/// copies the same again.
+#[inline(always)]
+fn own<A: Address>(packet: &Packet<A>) -> Option<&'static mut Packet<A>> {
+    let own = scratch::take::<Packet<A>>(Area::Packet)?;
+    *own = *packet;
+    Some(own)
+}
+
 /// A number that the compiler knows nothing about. It sees through our own functions and drops a check that it can
 /// prove superfluous; the verifier does not see as far and misses it.
 #[cfg(target_arch = "bpf")]
@@ -196,6 +212,18 @@ fn opaque(number: u32) -> u32 {
 #[cfg(not(target_arch = "bpf"))]
 fn opaque(number: u32) -> u32 {
     number
+}
+
+/// A number of bytes for a helper, if it is between the two. In two comparisons that the compiler cannot make one of: a
+/// kernel before 6.8 learns nothing from "not zero", and one before 6.11 nothing from a difference.
+#[inline(always)]
+pub fn between(least: u32, number: u32, most: u32) -> Option<u32> {
+    let number = opaque(number);
+    if number > most {
+        return None;
+    }
+    let number = opaque(number);
+    (number >= least).then_some(number)
 }
 
 /// [`proxy_common::crc32c::difference`].

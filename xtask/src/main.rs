@@ -11,6 +11,7 @@ mod e2e;
 mod fixtures;
 mod fuzz;
 mod golden;
+mod kernels;
 mod lab;
 mod progress;
 mod reasons;
@@ -46,6 +47,8 @@ enum Verb {
     E2e(e2e::Options),
     /// Measure the kernel programs
     Bench(bench::Options),
+    /// Load and try all programs in kernels of other releases, in an emulated machine
+    Kernels(kernels::Options),
     /// Check, or bless, the map layouts and generate docs/maps.md
     Abi(abi::Options),
     /// Check, or write, docs/reasons.md
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Rolling(options) => rolling::run(&options),
         Verb::E2e(options) => e2e::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Kernels(options) => kernels::run(&options),
         Verb::Abi(options) => abi::run(&options),
         Verb::Reasons(options) => reasons::run(&options),
         Verb::Tidy(options) => tidy::run(&options),

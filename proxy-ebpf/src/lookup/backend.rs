@@ -72,7 +72,9 @@ macro_rules! considered {
             let (Some(frontend), Some(key)) = (unsafe { (frontend.as_ref(), key.as_ref()) }) else {
                 return start;
             };
-            consider::<$family>(frontend, Segment { start, len }, number, key)
+            // A copy: kernels before 6.2 take no key for a map from memory that this function has from its caller.
+            let key = *key;
+            consider::<$family>(frontend, Segment { start, len }, number, &key)
         }
     };
 }

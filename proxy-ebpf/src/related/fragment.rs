@@ -27,10 +27,13 @@ use crate::packet::{Packet, l4};
 use crate::road::{Direction, Hook, Service, jiffies};
 use crate::route;
 use crate::scratch::{self, Area, Plain};
+use crate::verified;
 
 /// `BPF_ANY` and `BPF_NOEXIST`.
 const ANY: u64 = 0;
 const NOEXIST: u64 = 1;
+/// No frame is shorter.
+const LEAST: u32 = size_of::<Ethernet>() as u32;
 
 // SAFETY: addresses and numbers.
 unsafe impl<A: Address> Plain for FragmentKey<A> {}
@@ -155,11 +158,10 @@ enum Hold {
 
 #[inline(always)]
 fn hold<F: Wired>(frame: &Frame, key: &mut FragmentKey<F::Addr>) -> Hold {
-    let length = frame.length() as u32;
     let Some(buffer) = HELD_SCRATCH.get_ptr_mut(0) else { return Hold::NoRoom };
-    if length == 0 || length > HELD as u32 {
+    let Some(length) = verified::between(LEAST, frame.length() as u32, HELD as u32) else {
         return Hold::NoRoom;
-    }
+    };
     // SAFETY: an element of a per-CPU array, which nobody else uses meanwhile (see `scratch`); the length is within it.
     let buffer = unsafe {
         (*buffer).length = length;
@@ -246,10 +248,7 @@ unsafe extern "C" fn one<F: Wired>(number: u64, resend: *mut c_void) -> i64 {
     // SAFETY: an element of an LRU stays memory of the map; its bytes are copied by the kernel, with a length that is
     // within it. The context is that of the running program.
     unsafe {
-        let length = (*held).length;
-        if length == 0 || length > HELD as u32 {
-            return 1;
-        }
+        let Some(length) = verified::between(LEAST, (*held).length, HELD as u32) else { return 1 };
         let from = (&raw const (*held).bytes).cast_mut().cast::<c_void>();
         if bpf_skb_change_tail(resend.context.cast(), length, 0) != 0
             || bpf_skb_store_bytes(resend.context.cast(), 0, from, length, 0) != 0

@@ -3,13 +3,14 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{Addr4, Addr6, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect};
 
-use super::{opaque, pack_found, pack_hook, unpack_found, unpack_hook, unpack_reason};
+use super::{opaque, own, pack_found, pack_hook, unpack_found, unpack_hook, unpack_reason};
 use crate::family::related::Unusual;
 use crate::flow::{Found, Plan};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::police::{self, Case};
 use crate::road::Hook;
+use crate::scratch::{self, Area};
 
 /// The parts of the packet road that ask policies.
 pub trait Judging: Unusual {
@@ -94,6 +95,7 @@ macro_rules! judging {
             let (Some(packet), Some(plan)) = (unsafe { (packet.as_ref(), plan.as_ref()) }) else {
                 return pack_found(Err(Reason::Malformed));
             };
+            let Some(packet) = own(packet) else { return pack_found(Err(Reason::Malformed)) };
             let frame = Frame::new(TcContext::new(skb));
             pack_found(police::police::<$family>(
                 &frame,
@@ -108,6 +110,7 @@ macro_rules! judging {
         extern "C" fn $again(skb: *mut __sk_buff, packet: *const Packet<$addr>, hook: u32) -> u32 {
             // SAFETY: as above.
             let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed.index() };
+            let Some(packet) = own(packet) else { return Reason::Malformed.index() };
             let frame = Frame::new(TcContext::new(skb));
             match police::judge_again::<$family>(&frame, &packet.key, unpack_hook(hook)) {
                 Some(reason) => reason.index(),
@@ -118,10 +121,13 @@ macro_rules! judging {
         #[unsafe(no_mangle)]
         extern "C" fn $portless(skb: *mut __sk_buff, packet: *mut Packet<$addr>, hook: u32, why: u32) -> u32 {
             // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_mut() }) else { return Reason::Malformed.index() };
+            let Some(callers) = (unsafe { packet.as_mut() }) else { return Reason::Malformed.index() };
+            let Some(packet) = own(callers) else { return Reason::Malformed.index() };
             let mut frame = Frame::new(TcContext::new(skb));
-            police::judge_portless::<$family>(&mut frame, packet, unpack_hook(hook), unpack_reason(why))
-                .index()
+            let (hook, why) = (unpack_hook(hook), unpack_reason(why));
+            let reason = police::judge_portless::<$family>(&mut frame, packet, hook, why);
+            *callers = *packet;
+            reason.index()
         }
 
         #[unsafe(no_mangle)]
@@ -135,9 +141,11 @@ macro_rules! judging {
 
         #[unsafe(no_mangle)]
         extern "C" fn $judge(case: *mut Case<$addr>) -> u32 {
-            // SAFETY: as above; the case is in the scratch map.
-            let Some(case) = (unsafe { case.as_mut() }) else { return Reason::Malformed.index() };
-            police::judge::<$family>(case).index()
+            // All cases are made in one place. It is looked up again, because its addresses are keys: see `own`.
+            match scratch::take::<Case<$addr>>(Area::Case) {
+                Some(place) if !case.is_null() => police::judge::<$family>(place).index(),
+                Some(_) | None => Reason::Malformed.index(),
+            }
         }
     };
 }

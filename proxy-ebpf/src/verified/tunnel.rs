@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{Addr4, Addr6, Flow, Reason, V4, V6};
 
-use super::{opaque, pack_verdict, unpack_reason, unpack_verdict};
+use super::{opaque, own, pack_verdict, unpack_reason, unpack_verdict};
 use crate::action::Verdict;
 use crate::family::tunnel::Wrapped;
 use crate::packet::Packet;
@@ -82,8 +82,11 @@ macro_rules! exported {
         #[unsafe(no_mangle)]
         extern "C" fn $unwrap(skb: *mut __sk_buff, packet: *mut Packet<$addr>) -> u32 {
             // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_mut() }) else { return Reason::Malformed.index() };
-            match tunnel::unwrap::<$family>(&mut Frame::new(TcContext::new(skb)), packet) {
+            let Some(callers) = (unsafe { packet.as_mut() }) else { return Reason::Malformed.index() };
+            let Some(packet) = own(callers) else { return Reason::Malformed.index() };
+            let unwrapped = tunnel::unwrap::<$family>(&mut Frame::new(TcContext::new(skb)), packet);
+            *callers = *packet;
+            match unwrapped {
                 Ok(None) => WITH_PORTS,
                 Ok(Some(_)) => WITHOUT_PORTS,
                 Err(reason) => reason.index(),
@@ -102,6 +105,7 @@ macro_rules! exported {
         extern "C" fn $still(packet: *const Packet<$addr>, flow: *mut Flow<$addr>) -> u32 {
             // SAFETY: as above.
             let (Some(packet), Some(flow)) = (unsafe { (packet.as_ref(), flow.as_mut()) }) else { return 0 };
+            let Some(packet) = own(packet) else { return 0 };
             tunnel::still_leads_there::<$family>(packet, flow) as u32
         }
 
@@ -109,6 +113,7 @@ macro_rules! exported {
         extern "C" fn $agreed(packet: *const Packet<$addr>) -> u32 {
             // SAFETY: as above.
             let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+            let Some(packet) = own(packet) else { return 0 };
             tunnel::is_agreed_on::<$family>(&packet.key) as u32
         }
     };

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Remedy, State};
-use crate::child;
+use crate::{child, kernels};
 
 /// The oldest kernel that Sluice supports.
 const KERNEL: (u32, u32) = (6, 1);
@@ -92,6 +92,36 @@ pub(super) fn rule_tools() -> State {
     let absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
     if absent.is_empty() {
         return State::Present("nft, both iptables, conntrack".into());
+    }
+    State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
+}
+
+/// What boots another kernel, and what takes its package apart.
+pub(super) fn emulator() -> State {
+    if std::env::consts::ARCH != "x86_64" {
+        let remedy = "use a machine with x86-64; the programs themselves run on others, too";
+        return State::Missing("only kernels for x86-64 are tried".into(), Remedy::Hand(remedy.into()));
+    }
+    if child::ask("which", &["apt-get"]).is_none() {
+        let remedy = "run it on Debian or Ubuntu; kernels are taken from their packages";
+        return State::Missing("no apt-get".into(), Remedy::Hand(remedy.into()));
+    }
+    let tools = [
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("/usr/sbin/depmod", "kmod"),
+        ("/usr/sbin/modprobe", "kmod"),
+        ("dpkg-deb", "dpkg"),
+        ("xz", "xz-utils"),
+        ("zstd", "zstd"),
+    ];
+    let absent = tools.iter().filter(|(tool, _)| child::ask("which", &[tool]).is_none());
+    let mut absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
+    if kernels::machine::busybox().is_none() {
+        absent.push("busybox-static".into());
+    }
+    absent.dedup();
+    if absent.is_empty() {
+        return State::Present("QEMU, busybox, kmod, xz, zstd".into());
     }
     State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
 }

@@ -25,6 +25,12 @@ pub(super) const NEEDS: &[Need] = &[
         look: machine::rule_tools,
     },
     Need {
+        name: "emulator",
+        weight: Weight::For("other kernels (`cargo xtask kernels`)"),
+        packaged: true,
+        look: machine::emulator,
+    },
+    Need {
         name: "clippy for BPF",
         weight: Weight::For("linting the kernel programs for BPF"),
         packaged: true,

@@ -1,0 +1,133 @@
+//! `cargo xtask kernels`: loads all programs in kernels of other releases, runs the packet tests and a few cases of the lab
+//! there, and holds the instructions that each verifier looks at against a budget.
+//!
+//! The kernels are those that the distribution's packages offer, in an emulated machine that sees the host's files
+//! ([`machine`]). Nothing is installed and nothing on the host changes but `target/kernels`.
+
+mod archive;
+mod budget;
+pub(crate) mod machine;
+mod package;
+mod step;
+mod table;
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{child, setup};
+use budget::Budget;
+use package::Kernel;
+use step::{Outcome, Programs, STEPS, Step};
+use table::Column;
+
+/// The oldest that Sluice supports, and the next one with long support.
+const SERIES: &[&str] = &["6.1", "6.12"];
+/// How long a kernel may take: the processor is emulated, and other work may go on beside it.
+const LIMIT: Duration = Duration::from_secs(90 * 60);
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Only these kernels, as `6.1`
+    series: Vec<String>,
+    /// Only this step: load, smoke, sctp or packets; may be repeated
+    #[arg(long, value_name = "STEP")]
+    step: Vec<String>,
+    /// Write the instructions that were measured into the budget
+    #[arg(long)]
+    bless: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::ensure()?;
+    setup::have("emulator")?;
+    let steps: Vec<&Step> = STEPS.iter().filter(|step| is_chosen(step, options)).collect();
+    ensure!(
+        !steps.is_empty(),
+        "no such step; there are {}",
+        STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(", ")
+    );
+    let programs = Programs::build()?;
+    let room = child::root().join("target/kernels");
+    let mut columns = Vec::new();
+    for series in chosen(&options.series) {
+        let Some(release) = package::newest(&series) else {
+            bail!("apt offers no package linux-image-{series}.*; run apt-get update, or leave {series} out");
+        };
+        let kernel = Kernel::fetch(&series, &release, &room)?;
+        columns.push(visit(&kernel, &programs, &steps, &room)?);
+    }
+    table::print(&columns, &steps);
+    let mut budget = Budget::read()?;
+    if options.bless {
+        for column in &columns {
+            budget.renew(&column.series, &column.programs);
+        }
+        budget.write()?;
+    }
+    let exceeded: Vec<String> =
+        columns.iter().flat_map(|column| budget.exceeded(&column.series, &column.programs)).collect();
+    let failed: usize = columns.iter().map(Column::failed).sum();
+    for line in &exceeded {
+        println!("over budget: {line}");
+    }
+    let passed: usize = columns.iter().map(|column| column.steps.len()).sum::<usize>() - failed;
+    println!("{passed} passed, {} failed", failed + exceeded.len());
+    ensure!(failed == 0 && exceeded.is_empty(), "not all is well on every kernel");
+    Ok(())
+}
+
+fn is_chosen(step: &Step, options: &Options) -> bool {
+    options.step.is_empty() || options.step.iter().any(|name| name == step.name)
+}
+
+fn chosen(series: &[String]) -> Vec<String> {
+    match series {
+        [] => SERIES.iter().map(ToString::to_string).collect(),
+        some => some.to_vec(),
+    }
+}
+
+/// Boots one kernel and reads what its steps left.
+fn visit(kernel: &Kernel, programs: &Programs, steps: &[&Step], room: &Path) -> Result<Column> {
+    let out = room.join("out").join(&kernel.series);
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
+    }
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let version =
+        numbers(&kernel.series).with_context(|| format!("{} is no kernel series", kernel.series))?;
+    let job = programs.job(steps, version, "/mnt/kernels");
+    println!("Linux {}: results in {}", kernel.release, out.display());
+    let mut told = 0;
+    let ran = machine::run(kernel, &job, &out, LIMIT, || {
+        while let Some(step) = steps.get(told)
+            && let Some(outcome) = step::outcome(step, &out)
+        {
+            println!("  {} · {}: {outcome}", kernel.series, step.name);
+            told += 1;
+        }
+    });
+    if let Err(error) = ran {
+        println!("  {}: {error:#}", kernel.series);
+    }
+    let mut column = Column::new(kernel, version);
+    for step in steps {
+        let outcome = step::outcome(step, &out).unwrap_or_else(|| Outcome::Failed("did not end".to_owned()));
+        let text = step::printed(step, &out);
+        if let Outcome::Failed(_) = outcome {
+            table::print_failure(kernel, step, &text);
+        }
+        if step.what == step::What::Load {
+            column.programs = step::loaded(&text);
+        }
+        column.steps.push((step.name, outcome));
+    }
+    Ok(column)
+}
+
+/// `6.12` as numbers.
+fn numbers(series: &str) -> Option<(u32, u32)> {
+    let (major, minor) = series.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
