@@ -43,8 +43,8 @@ pub fn judge<F: Judging>(case: &mut Case<F::Addr>) -> Reason {
     reason
 }
 
-/// What an address is to the rules: a pod or a node of its own, a part of a prefix that a rule names, or the world.
-#[inline(always)]
+/// What an address is to the rules: a pod or a node of its own, a part of a prefix that a rule names, or the world. In a frame of its own: what it needs is gone when the verdict is looked up.
+#[inline(never)]
 fn class_of<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
     // SAFETY: an element without preallocation is freed only after the program is done.
     if let Some(class) = unsafe { F::peers().get(addr) } {

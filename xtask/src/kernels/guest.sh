@@ -17,12 +17,12 @@ mount -t tmpfs -o size=2g above /above
 mkdir /above/files /above/work
 mount -t overlay -o lowerdir=/lower,upperdir=/above/files,workdir=/above/work root /new || fail "no overlay"
 
-mkdir -p /new/proc /new/sys /new/dev /new/run /new/tmp /new/mnt/kernels
+mkdir -p /new/lib/modules /new/proc /new/sys /new/dev /new/run /new/tmp /new/mnt/kernels
 mount -t tmpfs run /new/run
 mount -t tmpfs -o size=1g tmp /new/tmp
 mount -t 9p -o "$over9p" out /new/mnt/kernels || fail "no folder for the results"
 # Shadows the modules of the host's kernel, so that the kernel finds its own when it asks for one.
-mount --bind "/new$(cat /modules/folder)" /new/usr/lib/modules || fail "no folder for modules"
+mount --bind "/new$(cat /modules/folder)" /new/lib/modules || fail "no folder for modules"
 
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
