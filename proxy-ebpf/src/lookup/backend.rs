@@ -72,9 +72,7 @@ macro_rules! considered {
             let (Some(frontend), Some(key)) = (unsafe { (frontend.as_ref(), key.as_ref()) }) else {
                 return start;
             };
-            // A copy: kernels before 6.2 take no key for a map from memory that this function has from its caller.
-            let key = *key;
-            consider::<$family>(frontend, Segment { start, len }, number, &key)
+            consider::<$family>(frontend, Segment { start, len }, number, key)
         }
     };
 }
@@ -103,36 +101,60 @@ fn consider<F: Tables>(frontend: &Frontend, segment: Segment, number: u32, key: 
 #[inline(always)]
 fn remembered<F: Tables>(frontend: &Frontend, segment: Segment, number: u32, key: &AffinityKey) -> u32 {
     let now = boot_seconds();
-    let slot = match last::<F>(frontend, segment, key, now) {
-        Some(offset) => segment.start.wrapping_add(offset),
-        None => algorithm::slot::<F>(frontend.algorithm, key.service, segment, number),
+    let slot = match last::<F>(frontend.affinity, segment, key, now) {
+        NOWHERE => algorithm::slot::<F>(frontend.algorithm, key.service, segment, number),
+        offset => segment.start.wrapping_add(offset),
     };
+    remember::<F>(segment.start, slot, key, now);
+    slot
+}
+
+/// Writes down which backend the client got. In a frame of its own, with a copy of the key: kernels before 6.2 take none
+/// from memory that [`Considered`] has from its caller.
+#[inline(never)]
+fn remember<F: Tables>(start: u32, slot: u32, key: &AffinityKey, now: u32) {
+    let key = *key;
     // The caller finds out that the segment is broken.
-    let Some(backend) = F::backends().get(slot) else { return slot };
+    let Some(backend) = F::backends().get(slot) else { return };
     let value = AffinityValue {
         addr: backend.addr.to_words(),
-        hint: slot.wrapping_sub(segment.start),
+        hint: slot.wrapping_sub(start),
         seen: now,
         port: backend.port,
         pad: [0; 2],
     };
     // Refused only when the LRU finds nothing to evict: the connection is served all the same.
-    let _ = AFFINITY.insert(key, value, 0);
-    slot
+    let _ = AFFINITY.insert(&key, value, 0);
 }
 
-/// Offset of the backend used last, if it was lately and is still in the segment (items 97, 98).
+/// Offset of the backend used last, if it was lately and is still in the segment (items 97, 98), or [`NOWHERE`].
 #[inline(always)]
-fn last<F: Tables>(frontend: &Frontend, segment: Segment, key: &AffinityKey, now: u32) -> Option<u32> {
-    // SAFETY: an LRU element may be recycled while it is read; then it names a backend that the comparison
-    // with the segment below refuses, or one that is in it: any such is a valid choice.
-    let old = unsafe { AFFINITY.get(key) }?;
+fn last<F: Tables>(affinity: u32, segment: Segment, key: &AffinityKey, now: u32) -> u32 {
+    let old = entry(key);
+    // SAFETY: an LRU element stays memory of the map. It may be recycled while it is read; then it names a backend that the
+    // comparison with the segment below refuses, or one that is in it: any such is a valid choice.
+    let Some(seen) = (unsafe { old.as_ref() }).map(|old| old.seen) else { return NOWHERE };
     // Whole seconds: an entry lasts up to one second longer than asked, never shorter. Another processor may
     // have written a later second since `now` was read.
-    if now.saturating_sub(old.seen) > frontend.affinity {
-        return None;
+    if now.saturating_sub(seen) > affinity {
+        return NOWHERE;
     }
-    find::<F>(segment, F::Addr::from_padded(old.addr), old.port, old.hint)
+    offset::<F>(segment.start, segment.len, old)
+}
+
+/// The entry of a client; null if there is none. In a frame of its own, as [`remember`].
+#[inline(never)]
+fn entry(key: &AffinityKey) -> *const AffinityValue {
+    let key = *key;
+    AFFINITY.get_ptr(&key).unwrap_or(core::ptr::null())
+}
+
+/// Where in the segment the entry's backend is. In a frame of its own: what is scanned with is gone afterwards.
+#[inline(never)]
+fn offset<F: Tables>(start: u32, len: u32, old: *const AffinityValue) -> u32 {
+    // SAFETY: as in `last`, which has looked whether it is null.
+    let Some(old) = (unsafe { old.as_ref() }) else { return NOWHERE };
+    find::<F>(Segment { start, len }, F::Addr::from_padded(old.addr), old.port, old.hint).unwrap_or(NOWHERE)
 }
 
 /// Offset of a known backend, if the segment holds it. `hint` is the offset where it was last; if it moved, at

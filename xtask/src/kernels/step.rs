@@ -29,7 +29,7 @@ pub(super) enum What {
 pub(super) const STEPS: &[Step] = &[
     Step { name: "load", what: What::Load },
     Step { name: "smoke", what: What::Cases("^(sv-001|sv-015|sv-066|sv-153|sv-169|np-001)$") },
-    Step { name: "sctp", what: What::Cases("^(sv-164|sv-165|np-173|cp-004)$") },
+    Step { name: "sctp", what: What::Cases("^(sv-164|sv-165|np-173)$") },
     Step { name: "packets", what: What::Packets },
 ];
 
