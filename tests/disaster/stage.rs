@@ -187,15 +187,20 @@ impl Stage {
         }
     }
 
-    /// Connections from the client's pod to a pod's own addresses that are answered: all of both families, or none.
-    pub(crate) fn answers_directly(&self, pod: &str) -> bool {
+    /// Connections from the client's pod to a pod's own addresses that are answered, one of each family.
+    pub(crate) fn answers_of(&self, pod: &str) -> Vec<u32> {
         let probe = |ip: &IpAddr| Probe {
             timeout: Duration::from_millis(500),
             ..Probe::new(Protocol::Tcp, SocketAddr::new(*ip, HTTP_TARGET))
         };
         let probes: Vec<Probe> = self.lab.pod(pod).unwrap().ips.iter().map(probe).collect();
         let tallies = self.lab.pod("client").unwrap().probe(&probes).unwrap();
-        let answers: Vec<u32> = tallies.iter().map(Tally::answers).collect();
+        tallies.iter().map(Tally::answers).collect()
+    }
+
+    /// Whether they are answered: all of both families, or none.
+    pub(crate) fn answers_directly(&self, pod: &str) -> bool {
+        let answers = self.answers_of(pod);
         assert!(answers == [0, 0] || answers == [1, 1], "one family and not the other: {answers:?}");
         answers == [1, 1]
     }
