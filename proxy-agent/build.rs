@@ -8,6 +8,11 @@ fn main() {
         crate_dir: Path::new("../proxy-ebpf"),
         sources: &[Path::new("../proxy-common")],
         bin: "sluice",
+        features: if std::env::var_os("CARGO_FEATURE_LAYOUT_NEXT").is_some() {
+            &["layout-next"]
+        } else {
+            &[]
+        },
     }
     .run();
 }

@@ -7,6 +7,7 @@ fn main() {
         crate_dir: Path::new("../proxy-ebpf"),
         sources: &[Path::new("../proxy-common")],
         bin: "sluice",
+        features: &[],
     }
     .run();
 }

@@ -192,6 +192,10 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_MIN_SYNC_PERIOD", value_name = "DURATION",
           aliases = ["iptables-min-sync-period", "ipvs-min-sync-period"])]
     pub min_sync_period: Option<String>,
+    /// How often what is in the kernel is compared with what should be; what differs is put right and counted
+    /// [default: 60s]
+    #[arg(long, env = "SLUICE_AUDIT_PERIOD", value_name = "DURATION")]
+    pub audit_period: Option<String>,
     /// How readily the kernel ends this process when memory is short, -1000 to 1000 [default: as it is]
     #[arg(long, env = "SLUICE_OOM_SCORE_ADJ", value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(i16).range(-1000..=1000))]

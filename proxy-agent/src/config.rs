@@ -76,6 +76,8 @@ pub struct Config {
     pub sync_period: Duration,
     /// Least time between two writes to the kernel.
     pub min_sync_period: Duration,
+    /// Time between two comparisons of the kernel with what it should hold.
+    pub audit_period: Duration,
     /// What the kernel is told of this process, if anything (item 143).
     pub oom_score_adj: Option<i16>,
     /// What was said that is not followed, and why: for the log.

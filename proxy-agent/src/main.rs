@@ -11,7 +11,7 @@ use proxy_agent::health::Pages;
 use proxy_agent::kernel::{cleanup, record};
 use proxy_agent::{observe, run};
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let Cli { command, log } = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,

@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::Port;
 use crate::frontend::ServiceId;
+use crate::layout;
 
 word! {
     /// Where [`AffinityKey::client`] comes from.
@@ -46,6 +47,9 @@ pub struct AffinityKey {
     pub client: [u32; 4],
 }
 
+/// Bytes behind the port.
+pub const PAD: usize = 2 + layout::NEXT * 4;
+
 /// Value of the `affinity` map.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -59,8 +63,8 @@ pub struct AffinityValue {
     /// Backend port.
     pub port: Port,
     /// Always zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; PAD],
 }
 
 const _: () = assert!(size_of::<AffinityKey>() == 24);
-const _: () = assert!(size_of::<AffinityValue>() == 28);
+const _: () = assert!(size_of::<AffinityValue>() == 28 + layout::NEXT * 4);

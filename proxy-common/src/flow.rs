@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::addr::{Addr4, Addr6, Port, Proto};
 use crate::frontend::ServiceId;
+use crate::layout;
 
 /// Key of the `flows` and `halfopen` maps: a packet's tuple as it arrives at the hook.
 #[derive(
@@ -131,6 +132,12 @@ impl fmt::Debug for FlowFlags {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Flow<A> {
+    /// A field that only the layout for tests has.
+    #[cfg(feature = "layout-next")]
+    pub room: [u32; 2],
+    /// As without the feature, in another place.
+    #[cfg(feature = "layout-next")]
+    pub origin: u32,
     /// Source address after the rewrite.
     pub src: A,
     /// Destination address after the rewrite.
@@ -165,6 +172,7 @@ pub struct Flow<A> {
     pub epoch: u32,
     /// Index of the pod's device that this direction comes in by; zero: not known. Another one is asked for at a pod's
     /// ingress hook only.
+    #[cfg(not(feature = "layout-next"))]
     pub origin: u32,
 }
 
@@ -216,5 +224,5 @@ impl<A: Copy + Default> Flow<A> {
 
 const _: () = assert!(size_of::<FlowKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<FlowKey<Addr6>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr4>>() == 60);
-const _: () = assert!(size_of::<Flow<Addr6>>() == 84);
+const _: () = assert!(size_of::<Flow<Addr4>>() == 60 + layout::NEXT * 8);
+const _: () = assert!(size_of::<Flow<Addr6>>() == 84 + layout::NEXT * 8);

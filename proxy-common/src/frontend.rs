@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Addr4, Addr6, Port, Proto};
 use crate::algorithm::{Algorithm, ForwardingMode};
+use crate::layout;
 
 word! {
     /// Stable number of a Service port (one namespace/name, port name and protocol, in one family), adopted
@@ -188,7 +189,7 @@ pub struct Frontend {
     /// How packets reach it.
     pub mode: ForwardingMode,
     /// Always zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 2 + layout::NEXT * 4],
 }
 
 impl Frontend {
@@ -206,4 +207,4 @@ impl Frontend {
 
 const _: () = assert!(size_of::<FrontendKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<FrontendKey<Addr6>>() == 20);
-const _: () = assert!(size_of::<Frontend>() == 36);
+const _: () = assert!(size_of::<Frontend>() == 36 + layout::NEXT * 4);

@@ -1,6 +1,9 @@
 //! Describes the layout of map types as data: for the golden `map-abi.txt`, `docs/maps.md` and the dump of a
 //! map's raw bytes. Knows sizes and offsets, nothing of meaning.
 
+/// One in a build for the tests of an upgrade (feature `layout-next`), in which some types are laid out otherwise.
+pub const NEXT: usize = cfg!(feature = "layout-next") as usize;
+
 /// One field of a layout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {

@@ -25,6 +25,7 @@ pub mod backend;
 pub mod checksum;
 pub mod crc32c;
 pub mod decide;
+pub mod ferry;
 pub mod flow;
 pub mod fragment;
 pub mod frontend;

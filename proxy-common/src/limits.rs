@@ -23,7 +23,7 @@ pub const RANGES: u32 = 65_536;
 /// Default size of each `flows` map, two entries per connection.
 pub const FLOWS: u32 = 262_144;
 
-/// Size of each `spareflows` map where no connections move: nobody asks it, and the kernel makes no empty map.
+/// Size of each `spareflows` and `sparehalf` map where no connections move: nobody asks it, and the kernel makes no empty map.
 pub const SPARE_FLOWS: u32 = 1;
 
 /// Default size of each `halfopen` map: connections being set up at one moment.

@@ -7,13 +7,13 @@
 use zerocopy::{FromBytes, Immutable};
 
 use crate::addr::{Addr4, Addr6, Port, Proto};
-use crate::affinity::{AffinityKey, AffinityValue, ClientKind};
+use crate::affinity::{AffinityKey, AffinityValue, ClientKind, PAD as AFFINITY_PAD};
 use crate::algorithm::{Algorithm, ForwardingMode, LoadKey, LoadKind, Tally, Weight};
 use crate::backend::{Backend, BackendFlags};
 use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::fragment::{FragmentKey, FragmentPorts, HELD as HELD_BYTES, HeldFrame};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
-use crate::layout::{Layout, is_dense, layout, plain};
+use crate::layout::{Layout, NEXT, is_dense, layout, plain};
 use crate::limits;
 use crate::node::{Cidr, DeviceKind, NodeConfig, NodeFlags};
 use crate::policy::{
@@ -27,7 +27,10 @@ use crate::scratch::Scratch;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
 
 /// Version of all layouts together; part of each pin's name and of the pin directory.
-pub const LAYOUT_VERSION: u32 = 3;
+///
+/// A field keeps its name for as long as it keeps its meaning: what the pins of another version hold is carried over by
+/// the names of maps and fields.
+pub const LAYOUT_VERSION: u32 = 4 + NEXT as u32 * 1000;
 
 /// Kind of map, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,6 +132,17 @@ macro_rules! flow_key {
         layout!(FlowKey<$a> as $n { src: $a, dst: $a, sport: Port, dport: Port, proto: Proto, pad: [u8; 3] })
     };
 }
+#[cfg(feature = "layout-next")]
+macro_rules! flow {
+    ($a:ty, $n:literal) => {
+        layout!(Flow<$a> as $n {
+            room: [u32; 2], origin: u32, src: $a, dst: $a, sport: Port, dport: Port, addr_delta: u32, port_delta: u32,
+            service: ServiceId, generation: u32, seen: u32, ifindex: u32, eth_dst: [u8; 6], eth_src: [u8; 6],
+            flags: FlowFlags, route: Route, mtu: u16, epoch: u32,
+        })
+    };
+}
+#[cfg(not(feature = "layout-next"))]
 macro_rules! flow {
     ($a:ty, $n:literal) => {
         layout!(Flow<$a> as $n {
@@ -159,7 +173,7 @@ macro_rules! peer {
 
 const FRONTEND: Layout = layout!(Frontend as "Frontend" {
     cluster: Segment, local: Segment, service: ServiceId, affinity: u32, generation: u32, rules: [ClientRule; 3],
-    flags: FrontendFlags, algorithm: Algorithm, mode: ForwardingMode, pad: [u8; 2],
+    flags: FrontendFlags, algorithm: Algorithm, mode: ForwardingMode, pad: [u8; 2 + NEXT * 4],
 });
 const FRAGMENT_PORTS: Layout =
     layout!(FragmentPorts as "FragmentPorts" { sport: Port, dport: Port, seen: u32 });
@@ -167,7 +181,7 @@ const HELD_FRAME: Layout = layout!(HeldFrame as "HeldFrame" { length: u32, bytes
 const AFFINITY_KEY: Layout =
     layout!(AffinityKey as "AffinityKey" { service: ServiceId, kind: ClientKind, client: [u32; 4] });
 const AFFINITY_VALUE: Layout = layout!(AffinityValue as "AffinityValue" {
-    addr: [u32; 4], hint: u32, seen: u32, port: Port, pad: [u8; 2],
+    addr: [u32; 4], hint: u32, seen: u32, port: Port, pad: [u8; AFFINITY_PAD],
 });
 const CONNECTED: Layout = layout!(ConnectedPeer as "ConnectedPeer" {
     frontend: [u32; 4], backend: [u32; 4], frontend_port: Port, backend_port: Port, service: ServiceId,
@@ -179,6 +193,10 @@ const TALLY: Layout = layout!(Tally as "Tally" { opened: u64, refused: u64, drop
 
 /// Of the key of a ring.
 const NONE: Layout = Layout { name: "nothing", size: 0, align: 1, fields: &[] };
+#[cfg(feature = "layout-next")]
+const POLICED: Layout =
+    layout!(Policed as "Policed" { device: u32, pad: u32, egress: RuleSetId, ingress: RuleSetId });
+#[cfg(not(feature = "layout-next"))]
 const POLICED: Layout =
     layout!(Policed as "Policed" { egress: RuleSetId, ingress: RuleSetId, device: u32, pad: u32 });
 const VERDICT_KEY: Layout =
@@ -274,6 +292,10 @@ specs! {
     "spareflows4" Hash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::SPARE_FLOWS,
         "nobody" => "nobody", "stands for the other table while `flows4` gets another size";
     "spareflows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::SPARE_FLOWS,
+        "nobody" => "nobody", "the same for IPv6";
+    "sparehalf4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::SPARE_FLOWS,
+        "nobody" => "nobody", "stands for the `halfopen4` of another layout while connections move";
+    "sparehalf6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::SPARE_FLOWS,
         "nobody" => "nobody", "the same for IPv6";
     "halfopen4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::HALF_OPEN,
         "kernel" => "kernel, proxyctl", "connections without an answer yet";

@@ -57,14 +57,22 @@ impl RuleId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Policed {
+    /// As without the feature, in another place.
+    #[cfg(feature = "layout-next")]
+    pub device: u32,
+    /// Always zero.
+    #[cfg(feature = "layout-next")]
+    pub pad: u32,
     /// Rules about what it sends.
     pub egress: RuleSetId,
     /// Rules about what it gets.
     pub ingress: RuleSetId,
     /// Index of the device that it is behind; zero if that is not known. What comes by another with its address is
     /// forged.
+    #[cfg(not(feature = "layout-next"))]
     pub device: u32,
     /// Always zero.
+    #[cfg(not(feature = "layout-next"))]
     pub pad: u32,
 }
 

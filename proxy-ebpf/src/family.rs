@@ -11,14 +11,14 @@ use aya_ebpf::bindings::{
 use proxy_common::{Addr4, Addr6, Port, Proto, Reason, V4, V6, checksum, limits};
 
 use crate::lookup::backend::Considered;
-use crate::maps::{Tables, policy::PolicyTables};
+use crate::maps::{Tables, ferry::Ferried, policy::PolicyTables};
 use crate::packet::Packet;
 use crate::packet::cursor::{Access, Frame, Wire};
 use crate::packet::ethernet::{self, Ethernet};
 use crate::verified::Verified;
 
 /// An address family on the wire.
-pub trait Wired: Tables + PolicyTables + Considered {
+pub trait Wired: Tables + PolicyTables + Ferried + Considered {
     /// The fixed network header.
     type Header: Wire;
     /// What `bpf_skc_lookup_tcp` takes.

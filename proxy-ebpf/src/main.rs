@@ -15,6 +15,7 @@ mod action;
 mod count;
 mod early;
 mod family;
+mod ferry;
 mod flow;
 mod hook;
 mod lookup;

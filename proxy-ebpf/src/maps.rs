@@ -3,6 +3,7 @@
 //!
 //! Sizes here are defaults; the loader replaces them.
 
+pub mod ferry;
 pub mod policy;
 
 use aya_ebpf::{

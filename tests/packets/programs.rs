@@ -6,7 +6,7 @@ use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
 use proxy_common::DatapathConfig;
 use tests::dataplane::{Dataplane, config};
 
-const PROGRAMS: [&str; 6] = ["from_pod", "to_pod", "from_wire", "to_wire", "empty", "clock"];
+const PROGRAMS: [&str; 7] = ["from_pod", "to_pod", "from_wire", "to_wire", "ferry", "empty", "clock"];
 
 fn verified(config: DatapathConfig) -> BTreeMap<&'static str, u32> {
     let mut dataplane = Dataplane::new(config);

@@ -53,6 +53,8 @@ pub struct Job<'a> {
     pub crate_dir: &'a Path,
     /// The binary target.
     pub bin: &'a str,
+    /// Its features.
+    pub features: &'a [&'a str],
     /// Where the nested cargo keeps its artefacts.
     pub target_dir: &'a Path,
     /// The compiler.
@@ -115,6 +117,9 @@ impl Job<'_> {
             .args([verb, "--release", "--target", TARGET, "-Zbuild-std=core", "--bin", self.bin])
             .arg("--target-dir")
             .arg(self.target_dir);
+        if !self.features.is_empty() {
+            cargo.arg("--features").arg(self.features.join(","));
+        }
         if self.crate_dir.join("Cargo.lock").exists() {
             cargo.arg("--locked");
         }

@@ -35,6 +35,8 @@ pub struct Script<'a> {
     pub sources: &'a [&'a Path],
     /// The binary target; the object is left in `OUT_DIR` as `<bin>.o`.
     pub bin: &'a str,
+    /// Features of the eBPF crate.
+    pub features: &'a [&'a str],
 }
 
 impl Script<'_> {
@@ -74,6 +76,7 @@ impl Script<'_> {
             None => Job {
                 crate_dir: self.crate_dir,
                 bin: self.bin,
+                features: self.features,
                 target_dir: &target_dir(&out),
                 toolchain: &toolchain::find()?,
                 linker: &linker::find()?,

@@ -47,6 +47,7 @@ fn build(name: &str, body: &str) -> Result<Vec<u8>, Error> {
     let object = Job {
         crate_dir: &crate_dir,
         bin: name,
+        features: &[],
         target_dir: &room.join("target"),
         toolchain: &toolchain::find()?,
         linker: &linker::find()?,

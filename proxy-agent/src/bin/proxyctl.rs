@@ -6,7 +6,7 @@ use clap::Parser as _;
 use proxy_agent::ctl::{self, Cli};
 use proxy_agent::observe::causes;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     match ctl::run(&Cli::parse()) {
         Ok(text) => {
             // A reader that has seen enough (`proxyctl flow list | head`) is no failure.

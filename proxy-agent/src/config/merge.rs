@@ -20,6 +20,9 @@ use crate::cli::kube_proxy::{KubeProxyArgs, Taken};
 use crate::cli::{RunArgs, TableArgs};
 use crate::observe::status::SYNC_PERIOD;
 
+/// Time between two audits where nobody says otherwise.
+const AUDIT_PERIOD: Duration = Duration::from_secs(60);
+
 /// Port of the health server (item 131).
 const HEALTHZ_PORT: u16 = 10256;
 /// Port of the metrics server (item 133).
@@ -34,7 +37,6 @@ impl Config {
         let fields = &file.fields;
         let (mode, section) = file.section();
         let of_mode = |field: &str| format!("{mode}.{field}");
-
         let name = file.or("node-name", args.node_name, "hostnameOverride", text(&fields.hostname_override));
         let bound = args.bind_address.map(|ip| ip.to_string());
         let address = file.or("bind-address", bound, "bindAddress", text(&fields.bind_address));
@@ -82,6 +84,7 @@ impl Config {
             metrics,
             sync_period: sync.map_or(Ok(SYNC_PERIOD), |given| above_zero(&given))?,
             min_sync_period: min_sync.map_or(Ok(Duration::ZERO), |given| period(&given))?,
+            audit_period: audit_period(args.audit_period)?,
             oom_score_adj: args.oom_score_adj.or(fields.oom_score_adj),
             notes,
             file: watched,
@@ -190,6 +193,10 @@ fn servers(
         None => Ok(Some(SocketAddr::new(ip, port))),
     };
     Ok((or(healthz, every, HEALTHZ_PORT)?, or(metrics, itself, METRICS_PORT)?))
+}
+
+fn audit_period(given: Option<String>) -> Result<Duration, ConfigError> {
+    given.map_or(Ok(AUDIT_PERIOD), |given| above_zero(&Given::flag("audit-period", given)))
 }
 
 fn above_zero(given: &Given<String>) -> Result<Duration, ConfigError> {

@@ -194,6 +194,10 @@ impl Page for StatusPage {
             summary(report, self.agent.alive, maps, &mut line);
         }
         line("start", self.start.as_ref().map_or("not written down".into(), start));
+        if let Some(state) = self.start.as_ref().filter(|state| !state.repairs.is_empty()) {
+            let all: Vec<_> = state.repairs.iter().map(|(map, count)| format!("{map} {count}")).collect();
+            line("repaired", all.join(", "));
+        }
         if !self.node_addresses.is_empty() {
             let addresses: Vec<_> = self.node_addresses.iter().map(ToString::to_string).collect();
             line("addresses", addresses.join(", "));

@@ -76,6 +76,23 @@ impl Devices {
         errors
     }
 
+    /// Forgets links that are not there any more, or have somebody else's program; [`Devices::follow`] makes them anew. Gives
+    /// how many.
+    pub fn doubt(&mut self, maps: &Pinned, programs: &Programs) -> usize {
+        if clsact::needed() {
+            return 0;
+        }
+        let is_ours = |hook: Hook, index: IfIndex| {
+            let target = Target::Device(index);
+            let link = PinnedLink { hook, target, path: maps.pins.link(hook, target) };
+            let facts = super::pins::link_facts(&link).ok();
+            facts.is_some_and(|facts| facts.ifindex == index.0 && Some(facts.program) == programs.id(hook))
+        };
+        let before = self.attached.len();
+        self.attached.retain(|(hook, index)| is_ours(*hook, *index));
+        before - self.attached.len()
+    }
+
     /// These are the devices of pods under a policy.
     pub fn guard(&mut self, devices: &BTreeSet<u32>, maps: &Pinned) -> Result<(), Error> {
         if self.guarded.as_ref() == Some(devices) {

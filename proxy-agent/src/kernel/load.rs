@@ -125,6 +125,29 @@ impl Programs {
         Ok(program.fd().map_err(|source| Error::Program { name, source })?.as_fd())
     }
 
+    /// The kernel's number of a hook's program.
+    pub(super) fn id(&self, hook: Hook) -> Option<u32> {
+        let program = self.object.program(self.loaded.get(&hook)?)?;
+        program.info().ok().map(|info| info.id())
+    }
+
+    /// The descriptor of a map.
+    pub(super) fn map(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        use aya::maps::Map;
+        let map = self.object.map(name)?;
+        match map {
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
+            | Map::PerCpuArray(data)
+            | Map::PerCpuHashMap(data)
+            | Map::RingBuf(data)
+            | Map::SkStorage(data) => Some(data.fd().as_fd()),
+            _ => None,
+        }
+    }
+
     /// A hook's program as aya knows it; for attaching by filters.
     ///
     /// # Errors

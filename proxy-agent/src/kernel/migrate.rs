@@ -238,7 +238,7 @@ fn copy(pins: &Pins, spec: &'static MapSpec, update: Update) -> Result<(), Error
 }
 
 /// Inserts entries past those that are there already, where they may be, or find no room; gives how many found none.
-fn insert(to: &RawMap, keys: &[u8], values: &[u8], update: Update) -> usize {
+pub(super) fn insert(to: &RawMap, keys: &[u8], values: &[u8], update: Update) -> usize {
     let (key, value) = (to.entry().key, to.entry().value);
     let (mut at, mut lost) = (0, 0);
     while at * key < keys.len() {

@@ -2,7 +2,7 @@
 //! them. Knows Services by their numbers only; what is served is decided in `proxy-model`.
 //!
 //! ```text
-//! preflight ─► lock ─► migrate ─► load ─► links ─► adopt          Kernel::open: once, in this order
+//! preflight ─► lock ─► handover, migrate ─► load ─► links ─► adopt  Kernel::open: once, in this order
 //! pods ─► netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
 //! clock ─► gc, stale ─► flows, halfopen, affinity              Caretaker::collect: every ten seconds
@@ -13,6 +13,7 @@
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
 
 pub mod apply;
+pub mod audit;
 pub mod caretaker;
 pub mod cleanup;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod drivers;
 pub mod error;
 pub mod family;
 pub mod gc;
+pub mod handover;
 pub mod hook;
 pub mod io;
 pub mod links;
@@ -46,23 +48,21 @@ pub mod settings;
 pub mod shape;
 pub mod sources;
 pub mod stale;
+mod start;
 pub mod sys;
 pub mod topology;
 pub mod verdicts;
 pub mod watch;
 pub mod way;
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use proxy_common::{Addr4, Addr6, Reason, RuleSetId};
 use proxy_model::policy::{PolicyActual, PolicyWrite};
 use proxy_model::{Actual, NodeFacts, Plan, ServiceName, Table};
 
 pub use apply::{Outcome, Trouble};
+pub use audit::Repairs;
 pub use caretaker::Caretaker;
 pub use counts::Counts;
 pub use error::Error;
@@ -81,11 +81,11 @@ use crate::observe::policy_names::PolicyNames;
 
 use devices::Devices;
 use drivers::Drivers;
-use links::Tally;
+use handover::Handover;
 use load::Programs;
 use lock::Lock;
-use migrate::{Migration, Tables};
 use pins::Pins;
+use start::Waiting;
 use sys::Access;
 
 /// The kernel's part of Sluice on this node, and the only writer of it while this lives. Dropping it changes
@@ -101,6 +101,7 @@ pub struct Kernel {
     record: Record,
     state: State,
     found: Option<usize>,
+    waiting: Option<Waiting>,
     #[expect(dead_code, reason = "held: it is released when the kernel room is")]
     lock: Lock,
 }
@@ -116,11 +117,9 @@ impl Kernel {
         let record = Record::of(&settings.run_root, &settings.bpf_root);
         let lock = Lock::take(record.dir(), &settings.bpf_root)?;
         let pins = Pins::below(&settings.bpf_root);
-        for dir in [pins.maps_dir(), pins.links_dir()] {
-            std::fs::create_dir_all(&dir).map_err(Error::path("create", dir))?;
-        }
+        let handover = handover::begin(&pins)?;
         let migration = migrate::set_aside(&pins, settings)?;
-        let (road, programs) = match load(&pins, settings) {
+        let (road, programs) = match start::load(&pins, settings) {
             Ok(loaded) => loaded,
             Err(error) => {
                 migration.undo()?;
@@ -128,24 +127,29 @@ impl Kernel {
             }
         };
         migration.copy()?;
+        if let Some(handover) = &handover {
+            handover.copy()?;
+        }
         let maps = Pinned::open(pins.clone(), Access::Write)?;
         // Before anything is attached: the agent itself connects to the API server through these programs.
         devices::first_node(&maps.v4)?;
         devices::first_node(&maps.v6)?;
-        drivers::let_go_of_other_modes(&pins, &record, settings.driver)?;
-        let (road, programs, sockets, devices) = attach(&pins, settings, road, programs, &migration)?;
-        migration.finish()?;
-        let found = count(&maps)?;
-        let state = State {
-            adopted: found > 0,
-            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            kept: found,
-            pid: std::process::id(),
-            links_replaced: sockets.replaced + devices,
-            links_created: sockets.created,
-            constants: rehearsal::written(programs.constants()),
-            ..State::default()
+        let (handover, waiting) = match handover {
+            Some(handover) if handover.is_blind() => (None, Some(Waiting { handover, followed: None })),
+            handover => (handover, None),
         };
+        if let Some(handover) = &handover {
+            handover.cross()?;
+        }
+        drivers::let_go_of_other_modes(&pins, &record, settings.driver)?;
+        let (road, programs, sockets, devices) = match &waiting {
+            None => start::attach(&pins, settings, road, programs, &migration)?,
+            Some(_) => (road, programs, links::Tally::default(), 0),
+        };
+        migration.finish()?;
+        handover.map_or(Ok(()), Handover::finish)?;
+        let found = count(&maps)?;
+        let state = start::state(found, sockets, devices, &programs);
         let kernel = Self {
             settings: settings.clone(),
             road,
@@ -156,6 +160,7 @@ impl Kernel {
             record,
             state,
             found: Some(found),
+            waiting,
             lock,
         };
         kernel.record.write_state(&kernel.state)?;
@@ -195,6 +200,7 @@ impl Kernel {
             if let Err(error) = self.record.write_state(&self.state) {
                 tracing::warn!(%error, "the state of the adoption is not written down");
             }
+            self.stop_waiting();
         } else {
             self.state.written_since += written;
             self.state.deleted_since += deleted;
@@ -236,6 +242,10 @@ impl Kernel {
     /// go, and tells the programs the node's addresses and devices. `node` are the addresses the cluster knows
     /// this node by. Gives what failed; everything else was done, and the next call tries again.
     pub fn follow(&mut self, topology: &Topology, node: &[IpAddr]) -> Vec<Error> {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.followed = Some((topology.clone(), node.to_vec()));
+            return Vec::new();
+        }
         let roles = topology.roles(&self.settings.uplinks, node);
         let mut errors =
             self.devices.follow(&roles, topology, &self.settings.pods, &self.maps, &mut self.programs);
@@ -298,6 +308,14 @@ impl Kernel {
         self.maps.occupancy()
     }
 
+    /// Notes what an audit has put right.
+    pub fn repaired(&mut self, repairs: &Repairs) {
+        for (place, count) in repairs.iter() {
+            *self.state.repairs.entry(place.to_owned()).or_default() += count;
+        }
+        self.write_state();
+    }
+
     /// What this agent did so far.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -308,77 +326,6 @@ impl Kernel {
     #[must_use]
     pub fn maps(&self) -> &Pinned {
         &self.maps
-    }
-}
-
-/// Loads the programs for the configured road; [`SocketRoad::Auto`] first means everybody.
-fn load(pins: &Pins, settings: &Settings) -> Result<(SocketRoad, Programs), Error> {
-    let road = match settings.socket_road {
-        SocketRoad::Auto | SocketRoad::On => SocketRoad::On,
-        road @ (SocketRoad::Host | SocketRoad::Off) => road,
-    };
-    Ok((road, Programs::load(pins, settings, road)?))
-}
-
-/// Puts the programs to work, at sockets and at devices; says how many links came to them in which way, and at devices
-/// how many.
-fn attach(
-    pins: &Pins,
-    settings: &Settings,
-    road: SocketRoad,
-    programs: Programs,
-    migration: &Migration,
-) -> Result<(SocketRoad, Programs, Tally, usize), Error> {
-    match road {
-        // Where packets take over from sockets, they are served before the sockets stop to be.
-        SocketRoad::Host | SocketRoad::Off => {
-            let devices = attach_devices(pins, settings, road, &programs, migration)?;
-            let (road, programs, sockets) = attach_sockets(pins, settings, road, programs)?;
-            Ok((road, programs, sockets, devices))
-        }
-        SocketRoad::Auto | SocketRoad::On => {
-            let (road, programs, sockets) = attach_sockets(pins, settings, road, programs)?;
-            let devices = attach_devices(pins, settings, road, &programs, migration)?;
-            Ok((road, programs, sockets, devices))
-        }
-    }
-}
-
-/// Gives every link of a device its program, in the steps in which connections can follow.
-fn attach_devices(
-    pins: &Pins,
-    settings: &Settings,
-    road: SocketRoad,
-    programs: &Programs,
-    migration: &Migration,
-) -> Result<usize, Error> {
-    if migration.moves_flows() {
-        for tables in [Tables::Leaving, Tables::Coming] {
-            links::replace_devices(pins, &Programs::load_over(pins, settings, road, tables)?)?;
-        }
-        migration.copy_flows()?;
-    }
-    links::replace_devices(pins, programs)
-}
-
-/// Attaches the cgroup hooks. Where [`SocketRoad::Auto`] cannot, everything is served by packets instead.
-fn attach_sockets(
-    pins: &Pins,
-    settings: &Settings,
-    road: SocketRoad,
-    programs: Programs,
-) -> Result<(SocketRoad, Programs, Tally), Error> {
-    match links::attach_cgroup(pins, &programs, &settings.cgroup_root) {
-        Ok(tally) => Ok((road, programs, tally)),
-        Err(error) if settings.socket_road == SocketRoad::Auto => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "sockets cannot be served, pods' packets are"
-            );
-            let programs = Programs::load(pins, settings, SocketRoad::Off)?;
-            Ok((SocketRoad::Off, programs, Tally::default()))
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -4,8 +4,11 @@
 //! <bpf-root>/v2/maps/<map>                 one per entry of the table of maps
 //! <bpf-root>/v2/links/<hook>-cgroup        one per cgroup hook
 //! <bpf-root>/v2/links/<hook>-<ifindex>     one per device and side
+//! <bpf-root>/v2/abi                        how the maps are laid out, for agents of other versions
+//! <bpf-root>/v2/coming                     there while what another version holds moves here (`handover`)
+//! <bpf-root>/v2/ferry/<hook>-<ifindex>     the same, one per device and side
 //! ```
-//! The number is the version of all layouts together: an agent of another version never opens these.
+//! The number is the version of all layouts together: an agent of another version opens these only to take over.
 
 use std::{
     fs, io,
@@ -35,6 +38,7 @@ use super::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
     root: PathBuf,
+    version: u32,
 }
 
 /// What a link hangs on, as its pin says.
@@ -61,7 +65,25 @@ impl Pins {
     /// The pins below `root`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), version: LAYOUT_VERSION }
+    }
+
+    /// Those of other layout versions that have maps, in the order of their numbers.
+    #[must_use]
+    pub fn others(&self) -> Vec<Self> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let version = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok();
+        let mut versions: Vec<u32> = entries.filter_map(version).collect();
+        versions.sort_unstable();
+        let others = versions.into_iter().filter(|version| *version != self.version);
+        let others = others.map(|version| Self { root: self.root.clone(), version });
+        others.filter(|pins| pins.maps_dir().exists()).collect()
+    }
+
+    /// The layout version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The root itself.
@@ -73,7 +95,7 @@ impl Pins {
     /// Everything of this layout version.
     #[must_use]
     pub fn version_dir(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT_VERSION}"))
+        self.root.join(format!("v{}", self.version))
     }
 
     /// Directory of maps.
@@ -88,6 +110,24 @@ impl Pins {
         self.version_dir().join("links")
     }
 
+    /// The description of the layout.
+    #[must_use]
+    pub fn abi(&self) -> PathBuf {
+        self.version_dir().join("abi")
+    }
+
+    /// There while another version's content moves here.
+    #[must_use]
+    pub fn coming(&self) -> PathBuf {
+        self.version_dir().join("coming")
+    }
+
+    /// Directory of the links that take connections across meanwhile.
+    #[must_use]
+    pub fn ferry_dir(&self) -> PathBuf {
+        self.version_dir().join("ferry")
+    }
+
     /// Pin of a map.
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
@@ -97,10 +137,7 @@ impl Pins {
     /// Pin of a link.
     #[must_use]
     pub fn link(&self, hook: Hook, target: Target) -> PathBuf {
-        self.links_dir().join(match target {
-            Target::Cgroup => format!("{hook}-cgroup"),
-            Target::Device(IfIndex(index)) => format!("{hook}-{index}"),
-        })
+        self.links_dir().join(pin_name(hook, target))
     }
 
     /// Every pinned link, in the order of the pins' names. Without the directory there is none.
@@ -147,6 +184,14 @@ impl Pins {
     fn open_fd(&self, spec: &MapSpec, access: Access) -> Result<OwnedFd, Error> {
         let path = self.map(spec.name);
         sys::open_pin(&path, access).map_err(Error::path("open the pinned map", path))
+    }
+}
+
+/// Name of a link's pin.
+pub(super) fn pin_name(hook: Hook, target: Target) -> String {
+    match target {
+        Target::Cgroup => format!("{hook}-cgroup"),
+        Target::Device(IfIndex(index)) => format!("{hook}-{index}"),
     }
 }
 

@@ -52,6 +52,9 @@ pub struct State {
     /// Uplinks whose driver was asked to run a program, and the mode in which it does, or why it does not.
     #[serde(default)]
     pub xdp: BTreeMap<String, String>,
+    /// What audits have put right, by the names of maps, and `links` and `pins`.
+    #[serde(default)]
+    pub repairs: BTreeMap<String, usize>,
     /// What the programs were loaded with ([`super::rehearsal::constants`]).
     #[serde(default)]
     pub constants: String,

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_map_type};
 
 /// Whether a descriptor may be used to change the object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -380,12 +380,17 @@ fn done(cmd: bpf_cmd, mut attr: bpf_attr) -> (usize, io::Result<()>) {
     (if result.is_err() && made == asked { 0 } else { made }, result)
 }
 
-#[cfg(test)]
 impl RawMap {
     /// A hash that nobody else knows.
+    #[cfg(test)]
     pub(super) fn hash(key: usize, value: usize, entries: u32) -> io::Result<Self> {
+        Self::create(bpf_map_type::BPF_MAP_TYPE_HASH, key, value, entries)
+    }
+
+    /// A map that nobody else knows.
+    pub(super) fn create(kind: bpf_map_type, key: usize, value: usize, entries: u32) -> io::Result<Self> {
         let mut attr = attr();
-        attr.__bindgen_anon_1.map_type = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+        attr.__bindgen_anon_1.map_type = kind as u32;
         attr.__bindgen_anon_1.key_size = key as u32;
         attr.__bindgen_anon_1.value_size = value as u32;
         attr.__bindgen_anon_1.max_entries = entries;

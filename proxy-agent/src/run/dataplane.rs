@@ -8,7 +8,7 @@ use proxy_model::policy::{PolicyActual, PolicyWrite};
 use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName};
 
 use super::upkeep::{Leavers, Upkeep};
-use crate::kernel::{Error, Judged, Kernel, Outcome, State, Topology};
+use crate::kernel::{Error, Judged, Kernel, Outcome, Repairs, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 
 /// The kernel's part, as far as the run loop uses it. Documented at [`Kernel`].
@@ -53,6 +53,15 @@ pub(super) trait Dataplane {
     /// # Errors
     /// When a map cannot be written.
     fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error>;
+    /// Puts right what is not as it was told about the node, in maps, links and pins; gives what that was, and what failed.
+    fn audit(
+        &mut self,
+        topology: &Topology,
+        node: &[IpAddr],
+        facts: Option<&(NodeFacts<Addr4>, NodeFacts<Addr6>)>,
+    ) -> (Repairs, Vec<Error>);
+    /// Notes what an audit has put right.
+    fn repaired(&mut self, repairs: &Repairs);
     /// Writes down what the ids of the policy maps stand for.
     ///
     /// # Errors
@@ -127,6 +136,19 @@ impl Dataplane for Live {
 
     fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
         self.kernel.guard(devices)
+    }
+
+    fn audit(
+        &mut self,
+        topology: &Topology,
+        node: &[IpAddr],
+        facts: Option<&(NodeFacts<Addr4>, NodeFacts<Addr6>)>,
+    ) -> (Repairs, Vec<Error>) {
+        self.kernel.audit(topology, node, facts)
+    }
+
+    fn repaired(&mut self, repairs: &Repairs) {
+        self.kernel.repaired(repairs);
     }
 
     fn write_policy_names(&self, names: &PolicyNames) -> Result<(), Error> {

@@ -55,8 +55,6 @@ const BATCH: usize = 8_192;
 const PACE: Duration = Duration::from_millis(1);
 /// How often what is over is removed.
 const COLLECT: Duration = Duration::from_secs(10);
-/// How often the kernel is compared with what it should hold.
-const AUDIT: Duration = Duration::from_secs(60);
 /// How often the configuration file is looked at: a ConfigMap takes about a minute to reach a pod.
 const CONFIG: Duration = Duration::from_secs(2);
 /// How often it is checked whether the names of Services must be written down.
@@ -101,7 +99,8 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     serve(&config, Shown { status, metrics }, pages, events);
     let (feed, updates) = source::channel();
     source.start(feed);
-    let served = follow(engine, updates, topology, notes, config.min_sync_period);
+    let pace = Pace { writes: config.min_sync_period, audits: config.audit_period };
+    let served = follow(engine, updates, topology, notes, pace);
     let Some(file) = config.file else { return served.await };
     let path = file.path().display().to_string();
     tokio::select! {
@@ -154,18 +153,27 @@ fn serve(config: &Config, shown: Shown, pages: Pages, events: Events) {
     }
 }
 
+/// How often something is done.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Least time between two writes to the kernel.
+    writes: Duration,
+    /// Time between two audits.
+    audits: Duration,
+}
+
 /// The loop: what arrived together is taken in together, and written at once.
 async fn follow<D: Dataplane>(
     mut engine: Engine<D>,
     mut updates: mpsc::Receiver<Update>,
     mut topology: watch::Receiver<Topology>,
     mut notes: Notes,
-    min_sync_period: Duration,
+    pace: Pace,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut collect = every(COLLECT);
-    let mut audit = every(AUDIT);
+    let mut audit = every(pace.audits);
     let mut names = every(NAMES);
     let mut batch = Vec::new();
     let mut next = Next::At(Instant::now());
@@ -188,7 +196,7 @@ async fn follow<D: Dataplane>(
                     tokio::task::spawn_blocking(heap::give_back);
                 }
                 // Counted from the last write: a look at sources that are not there yet delays nothing.
-                earliest = engine.last_write().map_or(earliest, |at| at + min_sync_period);
+                earliest = engine.last_write().map_or(earliest, |at| at + pace.writes);
             }
             received = updates.recv_many(&mut batch, BATCH) => {
                 anyhow::ensure!(received > 0, "the source has ended");

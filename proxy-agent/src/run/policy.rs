@@ -15,7 +15,7 @@ use proxy_model::{Tick, World};
 use super::dataplane::Dataplane;
 use super::names;
 use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
-use crate::kernel::Error;
+use crate::kernel::{Error, MapFamily, Repairs};
 use crate::observe::Events;
 use crate::observe::event::{Notice, Regarding};
 use crate::observe::policy_names::PolicyNames;
@@ -47,6 +47,8 @@ pub(super) struct Policies {
     retry: Duration,
     last_write: Option<Instant>,
     planned_first: bool,
+    /// Which maps the last plan was about.
+    places: Repairs,
 }
 
 /// Whether there is something to be planned.
@@ -100,6 +102,7 @@ impl Policies {
             epoch,
             devices: BTreeSet::new(),
             due: Due::Yes,
+            places: Repairs::default(),
             retry: SHORTEST_RETRY,
             last_write: None,
             planned_first: false,
@@ -142,6 +145,7 @@ impl Policies {
                 note: format!("node {}: {refusal}", world.settings().node_name),
             });
         }
+        self.places = places(&plan.writes);
         let complete = self.write(&plan, dataplane, now);
         self.planned_first = true;
         self.due = match (complete, plan.next_release) {
@@ -188,6 +192,11 @@ impl Policies {
     /// Policies that are not enforced as they say.
     pub(super) fn refusals(&self) -> impl Iterator<Item = &PolicyRefusal> {
         self.planner.iter().flat_map(PolicyPlanner::refusals)
+    }
+
+    /// For which maps the last plan's writes were.
+    pub(super) fn take_places(&mut self) -> Repairs {
+        std::mem::take(&mut self.places)
     }
 
     fn later(&mut self, now: Instant) -> Instant {
@@ -293,4 +302,28 @@ fn emptied<F: proxy_common::Family>(table: PolicyTable<F>) -> impl Iterator<Item
     let policed = policed.into_iter().map(|(addr, _)| AddressWrite::DeletePoliced { addr });
     let peers = peers.into_iter().map(|(addr, _)| AddressWrite::DeletePeer { addr });
     policed.chain(peers).chain(blocks.into_iter().map(|(key, _)| AddressWrite::DeleteBlock { key }))
+}
+
+/// Counts the entries of each map that writes are for. The epoch moves with other writes.
+fn places(writes: &[PolicyWrite]) -> Repairs {
+    let mut repairs = Repairs::default();
+    for write in writes {
+        let place = match write {
+            PolicyWrite::PutVerdict { .. } | PolicyWrite::DeleteVerdict { .. } => "verdicts",
+            PolicyWrite::State(_) if writes.len() > 1 => continue,
+            PolicyWrite::State(_) => "policy",
+            PolicyWrite::V4(write) => place_of(write),
+            PolicyWrite::V6(write) => place_of(write),
+        };
+        repairs.add(place, 1);
+    }
+    repairs
+}
+
+fn place_of<F: MapFamily>(write: &AddressWrite<F>) -> &'static str {
+    match write {
+        AddressWrite::PutBlock { .. } | AddressWrite::DeleteBlock { .. } => F::NAMES.blocks,
+        AddressWrite::PutPeer { .. } | AddressWrite::DeletePeer { .. } => F::NAMES.peers,
+        AddressWrite::PutPoliced { .. } | AddressWrite::DeletePoliced { .. } => F::NAMES.policed,
+    }
 }

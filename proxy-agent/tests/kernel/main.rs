@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod adoption;
+mod audit;
 mod collection;
 mod device;
 mod moved;

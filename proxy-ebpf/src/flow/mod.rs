@@ -8,7 +8,7 @@ mod table;
 pub use open::open;
 pub use plain::{Begin, remember};
 pub use plan::{Plan, UNWRAPPED, admit};
-pub use table::answered;
+pub use table::{Draft, answered};
 
 use proxy_common::{Flow, FlowFlags, FlowKey, FrontendKey, Proto, Reason, ServiceId, tcp::TcpFlags};
 

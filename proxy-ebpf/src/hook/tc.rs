@@ -9,6 +9,7 @@ use aya_ebpf::{
 
 use crate::count::count;
 use crate::family::dispatch;
+use crate::ferry::Crossing;
 use crate::maps::constant;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::road::{Direction, Packets, Place, Service, Side};
@@ -55,6 +56,13 @@ pub fn clock(ctx: TcContext) -> i32 {
             *slot = value;
         }
     }
+    TCX_NEXT
+}
+
+/// Ahead of the others while connections move from the maps of one layout to those of another.
+#[classifier]
+pub fn ferry(ctx: TcContext) -> i32 {
+    dispatch::<Crossing>(&mut Frame::new(ctx));
     TCX_NEXT
 }
 

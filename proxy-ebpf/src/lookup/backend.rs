@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_loop};
 use proxy_common::{
     Address, AffinityKey, AffinityValue, Algorithm, Backend, Family, Frontend, Port, Reason, Segment, V4, V6,
-    affinity::ClientKind,
+    affinity::{ClientKind, PAD},
     algorithm::{LoadKind, client_hash},
     decide, limits,
 };
@@ -121,7 +121,7 @@ fn remember<F: Tables>(start: u32, slot: u32, key: &AffinityKey, now: u32) {
         hint: slot.wrapping_sub(start),
         seen: now,
         port: backend.port,
-        pad: [0; 2],
+        pad: [0; PAD],
     };
     // Refused only when the LRU finds nothing to evict: the connection is served all the same.
     let _ = AFFINITY.insert(&key, value, 0);

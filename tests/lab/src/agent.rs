@@ -80,6 +80,8 @@ pub struct AgentOptions {
     pub nodeport_addresses: Vec<String>,
     /// Further flags, as they are.
     pub extra: Vec<String>,
+    /// What is started.
+    pub program: Program,
 }
 
 impl AgentOptions {
@@ -94,6 +96,7 @@ impl AgentOptions {
             service_cidrs: Vec::new(),
             nodeport_addresses: Vec::new(),
             extra: Vec::new(),
+            program: Program::Agent,
         }
     }
 
@@ -170,7 +173,7 @@ impl Lab {
         if self.agent_process(node)?.is_some() {
             bail!("an agent runs on {node} already");
         }
-        let program = Program::Agent.find()?;
+        let program = options.program.find()?;
         let log = self.log(&format!("agent-{node}.log"))?;
         let mut command = Command::new(&program);
         command

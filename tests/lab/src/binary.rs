@@ -11,6 +11,8 @@ pub enum Program {
     Probe,
     /// The product.
     Agent,
+    /// The product with other map layouts, for upgrades.
+    NextAgent,
 }
 
 impl Program {
@@ -22,6 +24,9 @@ impl Program {
         let (variable, name, package) = match self {
             Self::Probe => ("SLUICE_LAB_PROBE", "lab-probe", "sluice-lab"),
             Self::Agent => ("SLUICE_AGENT", "proxy-agent", "proxy-agent"),
+            Self::NextAgent => {
+                ("SLUICE_AGENT_NEXT", "proxy-agent-next", "proxy-agent --features layout-next")
+            }
         };
         if let Some(path) = std::env::var_os(variable) {
             let path = PathBuf::from(path);

@@ -27,6 +27,7 @@ pub(super) fn command() -> Result<Command> {
     let job = Job {
         crate_dir: &crate_dir,
         bin: "sluice",
+        features: &[],
         target_dir: &target_dir,
         toolchain: &toolchain,
         linker: &linker,

@@ -55,6 +55,21 @@ const LINT: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-Dwarni
 const UNIT: &[&str] =
     &["test", "--no-fail-fast", "--workspace", "--exclude", "tests", "--exclude", "sluice-lab"];
 
+/// The agent that upgrades go to: beside the one of every day, whose dependencies it shares.
+const NEXT: &[&str] = &[
+    "build",
+    "-p",
+    "proxy-agent",
+    "-p",
+    "sluice-lab",
+    "--features",
+    "proxy-agent/layout-next",
+    "--bin",
+    "proxy-agent-next",
+    "--bin",
+    "proxyctl-next",
+];
+
 /// A target of the package `tests` is asked for with `--workspace`: naming the package would build its dependencies
 /// once more, with the few features that it alone needs.
 pub(super) const STEPS: &[Step] = &[
@@ -117,6 +132,12 @@ pub(super) const STEPS: &[Step] = &[
         name: "disaster",
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "disaster"]),
+    },
+    Step { name: "next layout", tier: Full, action: Cargo(NEXT) },
+    Step {
+        name: "upgrade",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "upgrade"]),
     },
     Step {
         name: "policy",

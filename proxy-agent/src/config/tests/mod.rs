@@ -60,6 +60,7 @@ fn without_further_flags_the_defaults_hold() {
             metrics: Some("127.0.0.1:10249".parse().unwrap()),
             sync_period: Duration::from_secs(30),
             min_sync_period: Duration::ZERO,
+            audit_period: Duration::from_secs(60),
             oom_score_adj: None,
             notes: vec![],
             file: None,

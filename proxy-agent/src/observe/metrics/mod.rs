@@ -26,12 +26,17 @@ use self::kube_proxy::KubeProxy;
 use self::policy::Policies;
 use super::maps::PinnedMaps;
 use super::status::Snapshot;
-use crate::kernel::{Collected, Outcome, State};
+use crate::kernel::{Collected, Outcome, Repairs, State};
 use crate::source::Kind;
 
 pub use self::kube_proxy::Extent;
 
 /// One label.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct MapLabel {
+    map: &'static str,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
@@ -64,7 +69,7 @@ pub struct Metrics {
     writes: Family<WriteLabel, Counter>,
     write_failures: Counter,
     audits: Counter,
-    repairs: Counter,
+    repairs: Family<MapLabel, Counter>,
     collected: Family<KindLabel, Counter>,
     problems: Family<KindLabel, Gauge>,
     refused: Gauge,
@@ -91,7 +96,7 @@ impl Metrics {
             writes: Family::default(),
             write_failures: Counter::default(),
             audits: Counter::default(),
-            repairs: Counter::default(),
+            repairs: Family::default(),
             collected: Family::default(),
             problems: Family::default(),
             refused: Gauge::default(),
@@ -123,7 +128,11 @@ impl Metrics {
             self.write_failures.clone(),
         );
         own.register("audits", "Comparisons of the maps with what they should hold", self.audits.clone());
-        own.register("audit_repairs", "Writes that an audit found missing", self.repairs.clone());
+        own.register(
+            "audit_repairs",
+            "What audits have put right, by map, and links and pins",
+            self.repairs.clone(),
+        );
         own.register("collected_entries", "Entries removed because they were over", self.collected.clone());
         own.register("object_problems", "Objects of which part was left out", self.problems.clone());
         own.register(
@@ -201,10 +210,16 @@ impl Metrics {
         self.policies.planned(usage, refused, writes);
     }
 
-    /// The maps were compared with what they should hold, and so many writes were missing.
-    pub fn audited(&self, repairs: usize) {
+    /// The kernel is compared with what it should hold.
+    pub fn audited(&self) {
         self.audits.inc();
-        self.repairs.inc_by(repairs as u64);
+    }
+
+    /// That much was put right.
+    pub fn repaired(&self, repairs: &Repairs) {
+        for (map, count) in repairs.iter() {
+            self.repairs.get_or_create(&MapLabel { map }).inc_by(count as u64);
+        }
     }
 
     /// How much of the maps of a family is in use.

@@ -1,8 +1,11 @@
-//! Doubt: what the kernel holds is compared with what it should.
+//! Doubt: what the kernel holds is compared with what it should. What differs is put right, and counted by where it was.
 
 use std::time::{Duration, Instant};
 
+use proxy_model::plan::Write;
+
 use super::{Engine, Next, Pending};
+use crate::kernel::{MapFamily, Repairs};
 use crate::observe::metrics::Extent;
 use crate::run::dataplane::Dataplane;
 
@@ -11,8 +14,36 @@ impl<D: Dataplane> Engine<D> {
     /// rest. What is missing is written by the next [`Engine::sync`]; this one does that, too.
     pub(in crate::run) fn audit(&mut self, now: Instant) -> Next {
         let rests = Duration::from_millis(2 * proxy_model::plan::GRACE_MILLIS);
+        self.metrics.audited();
+        self.audit_node();
         let policies = self.audit_policies(now, now.checked_sub(rests).unwrap_or(now));
         self.audit_services(now, rests).or(policies)
+    }
+
+    /// Pins, links, and what the programs were told of the node.
+    fn audit_node(&mut self) {
+        let (Some(topology), Some(addresses)) = (&self.topology, &self.followed) else { return };
+        let (repairs, errors) = self.dataplane.audit(topology, addresses, self.node.as_ref());
+        for error in &errors {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "an audit could not put something right"
+            );
+        }
+        if !errors.is_empty() {
+            self.followed = None;
+        }
+        self.repaired(&repairs);
+    }
+
+    /// Tells everybody what was put right.
+    pub(super) fn repaired(&mut self, repairs: &Repairs) {
+        if repairs.total() == 0 {
+            return;
+        }
+        tracing::warn!(%repairs, "somebody else has changed what is ours in the kernel; it is as it should be again");
+        self.metrics.repaired(repairs);
+        self.dataplane.repaired(repairs);
     }
 
     fn audit_services(&mut self, now: Instant, rests: Duration) -> Next {
@@ -29,13 +60,24 @@ impl<D: Dataplane> Engine<D> {
         let tick = self.tick(now);
         let began = Instant::now();
         let plan = self.planner.plan(&mut self.world, tick);
-        let repairs = plan.v4.len() + plan.v6.len();
-        self.metrics.audited(repairs);
-        if repairs > 0 {
-            tracing::warn!(writes = repairs, "the maps did not hold what they should; repairing them");
-        }
+        let mut repairs = Repairs::default();
+        places(&plan.v4, &mut repairs);
+        places(&plan.v6, &mut repairs);
+        self.repaired(&repairs);
         self.node = None;
         let behind = self.write(&plan, began, Extent::Full);
         if behind.is_empty() && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
+    }
+}
+
+/// Counts the entries of each map that writes are for.
+fn places<F: MapFamily>(writes: &[Write<F>], repairs: &mut Repairs) {
+    let names = F::NAMES;
+    for write in writes {
+        match write {
+            Write::Slots { slots, .. } => repairs.add(names.backends, slots.len()),
+            Write::PutRange { .. } | Write::DeleteRange { .. } => repairs.add(names.ranges, 1),
+            Write::PutFrontend { .. } | Write::DeleteFrontend { .. } => repairs.add(names.frontends, 1),
+        }
     }
 }

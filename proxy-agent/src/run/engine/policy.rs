@@ -40,7 +40,12 @@ impl<D: Dataplane> Engine<D> {
     /// Looks whether the maps of policies hold what they should, and repairs them.
     pub(super) fn audit_policies(&mut self, now: Instant, before: Instant) -> Next {
         match self.policies.audit(&self.dataplane, before) {
-            Ok(true) => self.sync_policies(now),
+            Ok(true) => {
+                let next = self.sync_policies(now);
+                let repairs = self.policies.take_places();
+                self.repaired(&repairs);
+                next
+            }
             Ok(false) => Next::OnUpdate,
             Err(error) => {
                 tracing::error!(

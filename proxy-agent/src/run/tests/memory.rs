@@ -14,7 +14,7 @@ use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
 
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
-use crate::kernel::{Error, Judged, Outcome, State, Topology};
+use crate::kernel::{Error, Judged, Outcome, Repairs, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 use crate::run::dataplane::Dataplane;
 
@@ -129,9 +129,24 @@ pub(super) struct Fake {
     /// Writes of policies that were made.
     pub(super) judged: usize,
     pub(super) names: RefCell<PolicyNames>,
+    /// What audits have put right.
+    pub(super) repaired: Vec<String>,
 }
 
 impl Dataplane for Fake {
+    fn audit(
+        &mut self,
+        _: &Topology,
+        _: &[IpAddr],
+        _: Option<&(NodeFacts<Addr4>, NodeFacts<Addr6>)>,
+    ) -> (Repairs, Vec<Error>) {
+        (Repairs::default(), Vec::new())
+    }
+
+    fn repaired(&mut self, repairs: &Repairs) {
+        self.repaired.push(repairs.to_string());
+    }
+
     fn actual(&self) -> Result<Actual<'_>, Error> {
         Ok(Actual { v4: self.v4.table(), v6: self.v6.table(), names: BTreeMap::new() })
     }

@@ -1,5 +1,6 @@
 //! The engine with maps in memory: from objects to what a packet would find.
 
+mod audit;
 mod memory;
 mod moved;
 mod node;
@@ -294,17 +295,6 @@ fn a_restart_with_an_unreadable_manifest_deletes_nothing_until_it_is_read() {
     after.take([Update::Extent(Extent::Whole)]);
     assert_eq!(after.lookup("10.96.0.9:80"), None);
     assert_eq!(after.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
-}
-
-#[test]
-fn an_audit_repairs_what_somebody_else_broke() {
-    let mut bench = Bench::synced();
-    bench.take([service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"])]);
-    bench.engine.dataplane().v4.frontends.clear();
-    bench.engine.audit(Instant::now());
-    assert_eq!(bench.lookup("10.96.0.1:80"), None, "too early: slots still rest");
-    bench.engine.audit(Instant::now() + Duration::from_secs(60));
-    assert_eq!(bench.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
 }
 
 #[test]

@@ -260,6 +260,10 @@ fn an_audit_repairs_what_policies_say() {
     bench.engine.audit(bench.now);
     assert!(!passes(&mut bench, "10.244.1.7", "10.244.1.5", 80));
     assert!(passes(&mut bench, "10.244.1.6", "10.244.1.5", 80));
+    let repaired = &bench.engine.dataplane().repaired;
+    let places: Vec<_> = repaired.iter().flat_map(|one| one.split(", ")).collect();
+    assert!(places.iter().any(|place| place.starts_with("policed4 ")), "{places:?}");
+    assert!(places.iter().any(|place| place.starts_with("verdicts ")), "{places:?}");
 }
 
 #[test]
