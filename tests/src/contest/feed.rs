@@ -113,6 +113,7 @@ impl Feed {
         let all = (0..self.services).map(target).collect();
         let sweep = stage.reaches(all, 1_500, 3 * self.services as u64)?;
         ensure!(sweep.failures == 0, "{:?}", sweep.first_failures);
+        stage.forget_flows()?;
         Ok(took)
     }
 

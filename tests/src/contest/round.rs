@@ -56,6 +56,7 @@ pub fn play(scene: &Scene, stages: &mut [Stage], go_on: &dyn Fn() -> Result<()>)
     // Caches, routes, neighbours: once for everybody, and counted for nobody.
     let short = Scene { millis: scene.millis / 2, ..scene.clone() };
     for player in &mut players {
+        player.forget_flows()?;
         let report = player.slice(&short, 1)?;
         ensure!(report.transactions > 0, "{} {}: {:?}", scene.name, player.contender, report.first_failures);
     }
