@@ -46,7 +46,10 @@ impl Stage {
         for place in [lab.pod(CLIENT)?, lab.place(OUTSIDER)?] {
             netns::inside(&place.netns, || {
                 fs::write("/proc/sys/net/ipv4/ip_local_port_range", PORTS)
-                    .context("giving a client its ports")
+                    .context("giving a client its ports")?;
+                // Without an offset by address: a port that is used again for another Service of the same pods would seem to come
+                // from the past, and the server would not take it as long as it remembers the last one (RFC 6191).
+                fs::write("/proc/sys/net/ipv4/tcp_timestamps", "2").context("giving a client its clock")
             })?;
         }
         if let Some((road, policies)) = contender.sluice() {
