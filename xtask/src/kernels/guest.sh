@@ -24,6 +24,11 @@ mount -t 9p -o "$over9p" out /new/mnt/kernels || fail "no folder for the results
 # Shadows the modules of the host's kernel, so that the kernel finds its own when it asks for one.
 mount --bind "/new$(cat /modules/folder)" /new/lib/modules || fail "no folder for modules"
 
+# The kernel asks for modules here, and not where the job runs.
+mkdir /sbin
+printf '#!/bin/busybox sh\nexec /bin/busybox chroot /new /usr/sbin/modprobe "$@"\n' > /sbin/modprobe
+chmod 755 /sbin/modprobe
+
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
