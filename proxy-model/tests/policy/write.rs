@@ -1,11 +1,12 @@
 //! The order of writes, the time of rest, and when established connections are judged again.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proxy_common::Proto;
 use proxy_common::policy::{Effect, PolicyState, RuleSetId};
-use proxy_model::fact::{Direction, NetworkPolicy, Pod, PodPhase};
+use proxy_model::fact::{Direction, NetworkPolicy, ObjectKey, Pod, PodPhase};
 use proxy_model::policy::{PolicyCapacity, PolicyWrite};
 use proxy_model::{Changed, Event};
 
@@ -48,9 +49,22 @@ fn swap<T: Clone, K: PartialEq>(
 
 fn effects(kernel: &Kernel, facts: &[Facts; 2]) -> Vec<[Effect; 2]> {
     let packets: BTreeSet<_> = facts.iter().flat_map(packets).collect();
+    let pods: BTreeSet<_> = facts.iter().flat_map(|facts| &facts.pods).map(|pod| &pod.key).collect();
+    let has = |key: &ObjectKey, addr: &IpAddr| {
+        facts.iter().flat_map(|facts| &facts.pods).any(|pod| pod.key == *key && pod.ips.contains(addr))
+    };
+    // From the address that a pod had to the one that it gets nobody can send: it has one of them at a time.
+    let can_be = |packet: &&Packet| {
+        packet.src == packet.dst || !pods.iter().any(|pod| has(pod, &packet.src) && has(pod, &packet.dst))
+    };
     // A port of each kind is enough where every write is looked at.
     let is_asked = |packet: &&Packet| [0, 53, 80, 81].contains(&packet.port.number());
-    packets.iter().filter(is_asked).map(|packet| kernel.verdict(packet).map(|ruling| ruling.effect)).collect()
+    packets
+        .iter()
+        .filter(is_asked)
+        .filter(can_be)
+        .map(|packet| kernel.verdict(packet).map(|ruling| ruling.effect))
+        .collect()
 }
 
 proptest! {
