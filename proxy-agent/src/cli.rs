@@ -31,8 +31,18 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Remove every program, map and pin of Sluice from this node
     Cleanup(RootArgs),
+    /// Mount a BPF file system where there is none, and end
+    MountBpf(MountArgs),
     /// Print the version
     Version,
+}
+
+/// Where a BPF file system is mounted.
+#[derive(Args, Debug, Clone)]
+pub struct MountArgs {
+    /// Directory; made if there is none
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub at: PathBuf,
 }
 
 /// How and how much to log.
@@ -93,6 +103,17 @@ pub struct RunArgs {
     /// Watch the API server that this file names [default without --manifests: the cluster the pod runs in]
     #[arg(long, env = "SLUICE_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Where the API server is asked, instead of where the kubeconfig or the pod's environment says: one or several
+    /// HOST:PORT or URLs. Whoever does not answer is left for the next. Others are learned and remembered in /run/sluice
+    #[arg(
+        long,
+        visible_alias = "master",
+        env = "SLUICE_API_SERVER",
+        value_name = "URL",
+        value_delimiter = ',',
+        conflicts_with = "manifests"
+    )]
+    pub api_server: Vec<String>,
     /// Translate at the socket: for every socket, for none, or for those of the node itself
     #[arg(long, env = "SLUICE_SOCKET_LB", value_enum, default_value_t = SocketLbArg::Auto)]
     pub socket_lb: SocketLbArg,

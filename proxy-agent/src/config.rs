@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::Uri;
 use ipnet::IpNet;
 use proxy_common::Algorithm;
 use proxy_model::{TableSize, settings::LocalSource};
@@ -32,6 +33,8 @@ pub struct Config {
     pub service_proxy_name: Option<String>,
     /// Where the objects come from.
     pub source: SourceConfig,
+    /// Where the API server is asked, in place of what the source says; empty: there.
+    pub api_servers: Vec<Uri>,
     /// Where the kernel's part is kept.
     pub roots: Roots,
     /// Which sockets are translated.

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
-use proxy_agent::cli::{Cli, Command, LogArgs, RootArgs, RunArgs};
+use proxy_agent::cli::{Cli, Command, LogArgs, MountArgs, RootArgs, RunArgs};
 use proxy_agent::config::Config;
 use proxy_agent::health::Pages;
+use proxy_agent::kernel::preflight::bpffs::{self, Found};
 use proxy_agent::kernel::{cleanup, record};
 use proxy_agent::{observe, run};
 
@@ -21,6 +22,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) if args.cleanup => clean(&args.roots, &log),
         Command::Run(args) => run_agent(*args, &log, flags(&matches)),
         Command::Cleanup(roots) => clean(&roots, &log),
+        Command::MountBpf(MountArgs { at }) => mount_bpf(&at),
         Command::Version => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -69,6 +71,14 @@ fn run_agent(args: RunArgs, log: &LogArgs, flags: Vec<(String, String)>) -> anyh
     let result = runtime.block_on(async { tokio::spawn(run::run(config, pages)).await? });
     runtime.shutdown_background();
     result
+}
+
+fn mount_bpf(at: &Path) -> anyhow::Result<()> {
+    match bpffs::mount_at(at)? {
+        Found::Mounted => println!("{} is a BPF file system", at.display()),
+        Found::Missing => println!("mounted a BPF file system at {}", at.display()),
+    }
+    Ok(())
 }
 
 fn clean(roots: &RootArgs, log: &LogArgs) -> anyhow::Result<()> {

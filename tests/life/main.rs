@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod capability;
 mod cleanup;
+mod dashboard;
 mod early;
 mod explained;
 mod loads;

@@ -11,8 +11,10 @@ mod e2e;
 mod fixtures;
 mod fuzz;
 mod golden;
+mod image;
 mod kernels;
 mod lab;
+mod manifests;
 mod progress;
 mod reasons;
 mod rolling;
@@ -53,6 +55,10 @@ enum Verb {
     Abi(abi::Options),
     /// Check, or write, docs/reasons.md
     Reasons(reasons::Options),
+    /// Build static binaries and an OCI image of them, without a container engine
+    Image(image::Options),
+    /// Check, or write, the manifests that the Helm chart makes
+    Manifests(manifests::Options),
     /// Check the rules that no compiler checks: sizes, words, purity
     Tidy(tidy::Options),
 }
@@ -72,6 +78,8 @@ fn main() -> ExitCode {
         Verb::Kernels(options) => kernels::run(&options),
         Verb::Abi(options) => abi::run(&options),
         Verb::Reasons(options) => reasons::run(&options),
+        Verb::Image(options) => image::run(&options),
+        Verb::Manifests(options) => manifests::run(&options),
         Verb::Tidy(options) => tidy::run(&options),
     };
     match done {

@@ -75,7 +75,6 @@ pub const FOREIGN: &[Foreign] = &[
     ignored("log-text-info-buffer-size", LOG),
     ignored("log-text-split-stream", LOG),
     ignored("logging-format", LOG),
-    refused("master", "the API server's address is that of --kubeconfig"),
     ignored("metrics-port", "it is --metrics-bind-address, as it is for kube-proxy"),
     ignored("profiling", "there are no profiles to ask for; use perf"),
     ignored("proxy-mode", "there is one mode; it behaves like nftables where kube-proxy's modes differ"),

@@ -9,8 +9,8 @@ use super::file::File;
 use proxy_model::settings::LocalSource;
 
 use super::value::{
-    Given, algorithm, bind_address, detect_local, known_cidrs, nodeport_addresses, period, size, table_size,
-    uplinks,
+    Given, algorithm, api_servers, bind_address, detect_local, known_cidrs, nodeport_addresses, period, size,
+    table_size, uplinks,
 };
 use super::{
     Config, ConfigError, DetectLocal, LocalhostNodePorts, Masquerade, NodePortAddresses, Roots, SourceConfig,
@@ -54,13 +54,13 @@ impl Config {
             servers(&file, address, args.healthz_bind_address, args.metrics_bind_address)?;
         let detect_local =
             detect(&file, args.detect_local_mode, args.pod_bridge_interface, args.pod_interface_name_prefix)?;
-        let localhost = args.localhost_nodeports.or(fields.iptables.localhost_node_ports);
         let masquerade_all = args.masquerade_all.or(section.masquerade_all).unwrap_or(false);
         Ok(Self {
             node_name: node_name(name)?,
             bind_address: address,
             service_proxy_name: args.service_proxy_name,
             source: source(args.manifests, args.kubeconfig.or_else(|| kubeconfig(&file)))?,
+            api_servers: api_servers(&Given::flag("api-server", args.api_server))?,
             roots: Roots::from_args(args.roots)?,
             socket_lb: args.socket_lb.into(),
             detect_local,
@@ -75,7 +75,7 @@ impl Config {
             service_cidrs: known_cidrs(&Given::flag("service-cidr", args.service_cidr))?,
             nodeport_addresses: node_ports
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
-            localhost_nodeports: LocalhostNodePorts::from(localhost),
+            localhost_nodeports: localhost(&file, args.localhost_nodeports),
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
             xdp: args.xdp,
             families: args.ip_family.into(),
@@ -100,6 +100,10 @@ fn tables(args: TableArgs) -> Result<TableSizes, ConfigError> {
         verdicts: size("policy-verdicts", args.policy_verdicts)?,
         peers: size("policy-peers", args.policy_peers)?,
     })
+}
+
+fn localhost(file: &File, flag: Option<bool>) -> LocalhostNodePorts {
+    LocalhostNodePorts::from(flag.or(file.fields.iptables.localhost_node_ports))
 }
 
 fn local_source(preserve: bool) -> LocalSource {

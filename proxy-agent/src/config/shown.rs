@@ -46,6 +46,7 @@ impl Config {
             },
             "sluice": {
                 "algorithm": self.algorithm.to_string(),
+                "apiServers": self.api_servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "bpfRoot": self.roots.bpf.display().to_string(),
                 "cgroupRoot": self.roots.cgroup.display().to_string(),
                 "config": self.file.as_ref().map(|file| file.path().display().to_string()),

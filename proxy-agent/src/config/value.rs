@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use http::Uri;
 use ipnet::IpNet;
 use proxy_common::{Algorithm, limits::MAGLEV_SIZES};
 use proxy_model::TableSize;
@@ -127,6 +128,26 @@ pub(super) fn size(flag: &str, entries: u32) -> Result<u32, ConfigError> {
         return Ok(entries);
     }
     Err(Given::flag(flag, ()).bad(entries.to_string(), "a number above zero"))
+}
+
+/// URLs, or hosts with or without a port: https and 6443 are what goes without saying.
+pub(super) fn api_servers(given: &Given<Vec<String>>) -> Result<Vec<Uri>, ConfigError> {
+    let values = given.value.iter().map(|value| value.trim()).filter(|value| !value.is_empty());
+    let one = |value: &str| {
+        let full = if value.contains("://") { value.to_owned() } else { format!("https://{value}") };
+        let uri: Option<Uri> = full.parse().ok();
+        let known = |uri: &Uri| matches!(uri.scheme_str(), Some("https" | "http")) && uri.path() == "/";
+        let authority = uri.filter(known).and_then(|uri| Some((uri.clone(), uri.authority()?.clone())));
+        let complete =
+            authority.and_then(|(uri, authority)| match (authority.port(), value.contains("://")) {
+                (None, false) => format!("https://{authority}:6443").parse().ok(),
+                _ => Some(uri),
+            });
+        complete.ok_or_else(|| {
+            given.bad(value, "a server such as 10.0.0.1:6443, [fd00::1]:6443 or https://api.example.net")
+        })
+    };
+    values.map(one).collect()
 }
 
 /// `IP:PORT`, `[IP]:PORT`, `:PORT`, or an address alone with the default port; empty or `0` is off.

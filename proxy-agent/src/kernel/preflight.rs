@@ -1,5 +1,7 @@
 //! What the node must offer before anything is tried: each thing that is missing is one clear error with its remedy.
 
+pub mod bpffs;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -81,16 +83,23 @@ fn is_recent(release: &str) -> bool {
     }
 }
 
-fn capabilities() -> Result<(), Missing> {
+/// Whether this process may do what it is for.
+///
+/// # Errors
+/// [`Missing::Capabilities`].
+pub fn capabilities() -> Result<(), Missing> {
     let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     let needed = [
         (CapabilitySet::BPF, "CAP_BPF"),
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        // To hear of pods' addresses from their own namespaces (`NETLINK_LISTEN_ALL_NSID`).
+        (CapabilitySet::NET_BROADCAST, "CAP_NET_BROADCAST"),
         (CapabilitySet::PERFMON, "CAP_PERFMON"),
     ];
     // CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON for bpf(2).
     let admin = held.contains(CapabilitySet::SYS_ADMIN);
-    let granted = |capability| held.contains(capability) || (admin && capability != CapabilitySet::NET_ADMIN);
+    let of_admin = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let granted = |one| held.contains(one) || admin && of_admin.contains(one);
     let missing: Vec<_> =
         needed.into_iter().filter(|(one, _)| !granted(*one)).map(|(_, name)| name).collect();
     if missing.is_empty() { Ok(()) } else { Err(Missing::Capabilities(missing)) }

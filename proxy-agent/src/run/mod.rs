@@ -42,10 +42,10 @@ use self::policy::Enforcing;
 use self::upkeep::Upkeep;
 use crate::config::{Config, SourceConfig};
 use crate::health::{self, Pages, Shown};
-use crate::kernel::{Kernel, Record, Topology, netlink, record};
+use crate::kernel::{Kernel, Record, Topology, netlink, preflight, record};
 use crate::observe::maps::PinnedMaps;
 use crate::observe::{Events, Metrics, Status, event};
-use crate::source::kube::Cluster;
+use crate::source::kube::{Cluster, Known};
 use crate::source::manifests::Manifests;
 use crate::source::{self, Feed, Update};
 
@@ -73,6 +73,8 @@ enum Source {
 pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node_name, bpf_root = %config.roots.bpf.display(), "starting");
     let source = Source::open(&config).await?;
+    // The first step that needs any of them would say less.
+    preflight::capabilities()?;
     let topology = netlink::follow().await.context("the node's devices cannot be followed")?;
     let families = settings::families(config.families, &topology.borrow());
     let kernel = Kernel::open(&settings::kernel(&config, families))?;
@@ -114,9 +116,11 @@ impl Source {
         Ok(match &config.source {
             SourceConfig::Manifests(dir) => Self::Manifests(Manifests::open(dir)?),
             SourceConfig::Kubeconfig(file) => {
-                Self::Cluster(Cluster::from_kubeconfig(file, config.watching()).await?)
+                Self::Cluster(Cluster::from_kubeconfig(file, config.watching(), servers(config)).await?)
             }
-            SourceConfig::InCluster => Self::Cluster(Cluster::in_cluster(config.watching())?),
+            SourceConfig::InCluster => {
+                Self::Cluster(Cluster::in_cluster(config.watching(), servers(config))?)
+            }
         })
     }
 
@@ -141,6 +145,13 @@ impl Source {
             };
         });
     }
+}
+
+/// What is known of the API servers. A kubeconfig says by itself where its one server is, and is believed.
+fn servers(config: &Config) -> Known {
+    let learning = config.source == SourceConfig::InCluster || !config.api_servers.is_empty();
+    let record = Record::of(Path::new(record::RUN_ROOT), &config.roots.bpf);
+    Known { given: config.api_servers.clone(), memory: learning.then(|| record.dir().join("api-servers")) }
 }
 
 fn serve(config: &Config, shown: Shown, pages: Pages, events: Events) {

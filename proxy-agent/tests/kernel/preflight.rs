@@ -70,7 +70,9 @@ fn missing_capabilities_are_named() {
         let refused = refusal(stage);
         rustix::thread::set_capabilities(None, all).unwrap();
         assert!(
-            refused.starts_with("missing capabilities: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON; run as root"),
+            refused.starts_with(
+                "missing capabilities: CAP_BPF, CAP_NET_ADMIN, CAP_NET_BROADCAST, CAP_PERFMON; run as root"
+            ),
             "{refused}"
         );
     });

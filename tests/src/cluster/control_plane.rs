@@ -70,6 +70,8 @@ pub struct Seat<'a> {
     pub address: IpAddr,
     /// Where the kubelets listen.
     pub kubelets: Vec<IpAddr>,
+    /// Feature gates of the components, as `WatchList=false`; empty: as they come.
+    pub gates: &'a str,
 }
 
 /// A running control plane. Dropping it stops it.
@@ -118,7 +120,7 @@ impl ControlPlane {
         let address = seat.address.to_string();
         command.args(["--bind-address", &address, "--advertise-address", &address, "--port", "6443"]);
         let kubelets: Vec<String> = seat.kubelets.iter().map(ToString::to_string).collect();
-        command.args(["--kubelet-addresses", &kubelets.join(",")]);
+        command.args(["--kubelet-addresses", &kubelets.join(","), "--feature-gates", seat.gates]);
         command.args([
             "--service-cidr",
             &SERVICE_CIDRS.join(","),

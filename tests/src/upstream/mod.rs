@@ -107,6 +107,7 @@ impl Upstream {
             netns: &netns::path(&host.netns),
             address: *host.ips.first().context("the control plane's host has an address")?,
             kubelets: topology.nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
+            gates: "",
         };
         let control = ControlPlane::start_at(&binary, &lab.id().state_dir().join("control-plane"), &seat)?;
         // kubectl runs here, outside of the lab.

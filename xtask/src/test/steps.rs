@@ -155,11 +155,17 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "north"]),
     },
     Step { name: "fixtures", tier: Full, action: Cases("tests/fixtures") },
+    Step { name: "manifests", tier: Full, action: Xtask(&["manifests"]) },
     Step { name: "licences", tier: Full, action: Deny },
     Step {
         name: "cluster",
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "cluster"]),
+    },
+    Step {
+        name: "deployment",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "deploy"]),
     },
     Step {
         name: "rolling update",

@@ -16,8 +16,41 @@ fn config(flags: &[&str]) -> Result<Config, String> {
     let cli = Cli::try_parse_from(base.iter().chain(flags)).map_err(|error| error.to_string())?;
     match cli.command {
         Command::Run(args) => Config::from_args(*args).map_err(|error| error.to_string()),
-        Command::Cleanup(_) | Command::Version => Err("another command".into()),
+        Command::Cleanup(_) | Command::MountBpf(_) | Command::Version => Err("another command".into()),
     }
+}
+
+#[test]
+fn api_servers_are_urls_or_hosts_with_or_without_a_port() {
+    let servers = |text: &str| {
+        let run = [
+            "proxy-agent",
+            "run",
+            "--node-name=n1",
+            "--kubeconfig=/k",
+            "--cgroup-root=/c",
+            "--api-server",
+            text,
+        ];
+        let Command::Run(args) = Cli::try_parse_from(run).unwrap().command else { panic!("another command") };
+        let config = Config::from_args(*args).map_err(|error| error.to_string())?;
+        Ok::<_, String>(config.api_servers.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let given = "10.0.0.1, 10.0.0.2:443,[fd00::1],[fd00::2]:8443,https://api.example.net,http://127.0.0.1:1/";
+    let taken = [
+        "https://10.0.0.1:6443/",
+        "https://10.0.0.2:443/",
+        "https://[fd00::1]:6443/",
+        "https://[fd00::2]:8443/",
+        "https://api.example.net/",
+        "http://127.0.0.1:1/",
+    ];
+    assert_eq!(servers(given).unwrap(), taken);
+    for bad in ["ftp://10.0.0.1", "https://", "10.0.0.1/path", "10.0.0.1:port"] {
+        let error = servers(bad).unwrap_err();
+        assert!(error.starts_with(&format!("--api-server: {bad:?} is not a server such as")), "{error}");
+    }
+    config(&["--api-server=10.0.0.1"]).unwrap_err();
 }
 
 #[test]
@@ -29,6 +62,7 @@ fn without_further_flags_the_defaults_hold() {
             bind_address: None,
             service_proxy_name: None,
             source: SourceConfig::Manifests("/m".into()),
+            api_servers: vec![],
             roots: Roots { bpf: "/sys/fs/bpf/sluice".into(), cgroup: "/c".into() },
             socket_lb: SocketLb::Auto,
             detect_local: DetectLocal::ClusterCidr,
@@ -99,8 +133,8 @@ fn a_bad_flag_is_named_with_what_it_should_have_been() {
         ("--min-sync-period=soon", "--min-sync-period: \"soon\" is not a duration"),
         ("--sync-period=0s", "--sync-period: \"0s\" is not a duration above zero"),
         (
-            "--master=https://192.0.2.1",
-            "--master is kube-proxy's: the API server's address is that of --kubeconfig",
+            "--write-config-to=/f",
+            "--write-config-to is kube-proxy's: the defaults are in docs/kube-proxy-flags.md",
         ),
         ("--socket-lb=maybe", "invalid value 'maybe' for '--socket-lb"),
     ] {

@@ -6,6 +6,7 @@
 //! policy.
 
 mod contact;
+mod servers;
 mod strategy;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ use kube::{Api, Client, Config};
 use tokio::task::JoinSet;
 
 use self::contact::Contacts;
+pub use self::servers::Known;
+use self::servers::Servers;
 use self::wants::Wants;
 use self::watch::Watch;
 use crate::source::{Closed, Feed, Kind, Object};
@@ -94,6 +97,7 @@ impl Watching {
 
 /// An API server to be watched.
 pub struct Cluster {
+    servers: Servers,
     client: Client,
     watching: Watching,
 }
@@ -103,25 +107,26 @@ impl Cluster {
     ///
     /// # Errors
     /// When the file cannot be read, or names no cluster or user that exists.
-    pub async fn from_kubeconfig(path: &Path, watching: Watching) -> Result<Self, Error> {
+    pub async fn from_kubeconfig(path: &Path, watching: Watching, known: Known) -> Result<Self, Error> {
         let fault = |source| Error::Kubeconfig { path: path.to_owned(), source };
         let file = Kubeconfig::read_from(path).map_err(fault)?;
         let config =
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fault)?;
-        Self::new(config, watching)
+        Self::new(config, watching, known)
     }
 
     /// Uses the service account of the pod.
     ///
     /// # Errors
     /// When this is not a pod, or it has no service account.
-    pub fn in_cluster(watching: Watching) -> Result<Self, Error> {
-        Self::new(Config::incluster().map_err(Error::InCluster)?, watching)
+    pub fn in_cluster(watching: Watching, known: Known) -> Result<Self, Error> {
+        Self::new(Config::incluster().map_err(Error::InCluster)?, watching, known)
     }
 
-    fn new(config: Config, watching: Watching) -> Result<Self, Error> {
-        let client = Client::try_from(config).map_err(Error::Client)?;
-        Ok(Self { client, watching })
+    fn new(config: Config, watching: Watching, known: Known) -> Result<Self, Error> {
+        let servers = Servers::new(config, known)?;
+        let client = servers.client();
+        Ok(Self { servers, client, watching })
     }
 
     /// The way to the server.
@@ -135,7 +140,7 @@ impl Cluster {
     /// # Errors
     /// [`Closed`] only.
     pub async fn run(self, feed: Feed) -> Result<(), Closed> {
-        let Self { client, watching } = self;
+        let Self { servers, client, watching } = self;
         let contacts = Contacts::new(client.clone(), feed.clone());
         let mut tasks = JoinSet::new();
         let watch = |kind: Kind| Watch::new(kind, feed.clone(), contacts.clone());
@@ -143,7 +148,7 @@ impl Cluster {
         tasks.spawn(
             services.run(Api::<Service>::all(client.clone()), |object| Object::Service(object.into())),
         );
-        let slices = watch(Kind::EndpointSlice).labels(SLICES);
+        let slices = watch(Kind::EndpointSlice).labels(SLICES).teaching(&servers);
         tasks.spawn(
             slices.run(Api::<EndpointSlice>::all(client.clone()), |object| {
                 Object::EndpointSlice(object.into())

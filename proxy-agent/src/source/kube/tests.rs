@@ -124,7 +124,9 @@ async fn start(script: Script) -> (Arc<Server>, mpsc::Receiver<Update>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    let cluster = Cluster::new(kube::Config::new(url.parse().unwrap()), watching(None)).unwrap();
+    let cluster =
+        Cluster::new(kube::Config::new(url.parse().unwrap()), watching(None), super::Known::default())
+            .unwrap();
     let (feed, updates) = channel();
     tokio::spawn(cluster.run(feed));
     (server, updates)

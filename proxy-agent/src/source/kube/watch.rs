@@ -9,6 +9,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 
 use super::contact::{Contacts, Waited};
+use super::servers::Servers;
 use super::strategy::{Backoff, Listing, status};
 use super::wants::Wants;
 use crate::observe::causes;
@@ -32,6 +33,8 @@ enum Tie {
     Wants(Wants),
     /// It is one of those, and brings the other nodes.
     Nodes(Wants),
+    /// What it tells says where the API servers are.
+    Servers(Servers),
 }
 
 /// The watch of one kind.
@@ -61,6 +64,14 @@ enum Listed {
     #[default]
     No,
     UnderWay,
+}
+
+/// Failures of one sort in a row: a server that refuses after it was away says something new.
+#[derive(Default)]
+struct Failures {
+    /// Status of the refusal; `None`: no answer.
+    code: Option<u16>,
+    count: u32,
 }
 
 /// What follows from an event of the watch.
@@ -134,6 +145,12 @@ impl Watch {
         self
     }
 
+    /// Among these are the addresses of the API servers.
+    pub(super) fn teaching(mut self, servers: &Servers) -> Self {
+        self.tie = Tie::Servers(servers.clone());
+        self
+    }
+
     /// These are the nodes that others want.
     pub(super) fn bringing_nodes(mut self, wants: &Wants) -> Self {
         self.tie = Tie::Nodes(wants.clone());
@@ -147,16 +164,19 @@ impl Watch {
     {
         let mut listing = Listing::Streaming;
         let mut backoff = Backoff::new();
-        let mut failures = 0_u32;
+        let mut failures = Failures::default();
         loop {
             let stream = watcher::watcher(api.clone(), listing.apply(self.config.clone()));
             pin_mut!(stream);
             while let Some(event) = stream.next().await {
                 match event {
                     Ok(event) => {
-                        backoff.reset();
-                        failures = 0;
-                        self.contacts.answered().await?;
+                        // `Init` comes before the first page is asked for: it is nobody's answer.
+                        if !matches!(event, Event::Init) {
+                            backoff.reset();
+                            failures = Failures::default();
+                            self.contacts.answered().await?;
+                        }
                         self.take(event, object).await?;
                     }
                     Err(error) => {
@@ -188,8 +208,10 @@ impl Watch {
         match (self.known.step(&event), value) {
             (Step::Put(key), Some(value)) => {
                 let object = object(value);
-                if let Tie::Wants(wants) = &self.tie {
-                    wants.look_at(&object);
+                match (&self.tie, &object) {
+                    (Tie::Wants(wants), _) => wants.look_at(&object),
+                    (Tie::Servers(servers), Object::EndpointSlice(slice)) => servers.look_at(slice),
+                    (Tie::None | Tie::Nodes(_) | Tie::Servers(_), _) => {}
                 }
                 self.feed.put(key, &object).await
             }
@@ -200,7 +222,7 @@ impl Watch {
                 }
                 tracing::debug!(kind = self.kind.name(), objects = self.known.told.len(), "listed");
                 match &self.tie {
-                    Tie::None => {}
+                    Tie::None | Tie::Servers(_) => {}
                     Tie::Wants(wants) => wants.complete().await,
                     Tie::Nodes(wants) => wants.nodes_listed(),
                 }
@@ -226,23 +248,26 @@ impl Watch {
         }
     }
 
-    async fn failed(&mut self, error: &watcher::Error, failures: &mut u32) -> Result<(), Closed> {
+    async fn failed(&mut self, error: &watcher::Error, failures: &mut Failures) -> Result<(), Closed> {
         let code = status(error);
+        if failures.code != code {
+            *failures = Failures { code, count: 0 };
+        }
         // 404 and 403 mean "never" for an optional kind: nobody has to wait for it.
         if self.need == Need::Optional && matches!(code, Some(403 | 404)) {
-            if *failures == 0 {
+            if failures.count == 0 {
                 tracing::info!(kind = self.kind.name(), %error, "not offered by the API server");
                 self.feed.send(Update::Synced(self.kind)).await?;
             }
-            *failures += 1;
+            failures.count += 1;
             return Ok(());
         }
         // 410: the place in the history is gone; the watcher lists anew by itself.
-        if code != Some(410) && failures.is_multiple_of(QUIET) {
+        if code != Some(410) && failures.count.is_multiple_of(QUIET) {
             let kind = self.kind.name();
             tracing::warn!(kind, error = causes(error), "the watch failed; what it told last stays in force");
         }
-        *failures += 1;
+        failures.count += 1;
         match code {
             Some(_) => self.contacts.answered().await,
             None => self.contacts.failed().await,
