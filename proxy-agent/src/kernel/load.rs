@@ -135,6 +135,10 @@ impl Programs {
     pub(super) fn map(&self, name: &str) -> Option<BorrowedFd<'_>> {
         use aya::maps::Map;
         let map = self.object.map(name)?;
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the enum grows with the kernel; these are the kinds that we declare"
+        )]
         match map {
             Map::Array(data)
             | Map::HashMap(data)

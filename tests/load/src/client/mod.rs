@@ -135,7 +135,7 @@ impl Take {
         }
         if self.millis > SHORT {
             self.looked += 1;
-            return self.looked % LOOK != 0 || !called_off();
+            return !self.looked.is_multiple_of(LOOK) || !called_off();
         }
         true
     }
