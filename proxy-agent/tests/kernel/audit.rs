@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use proxy_agent::kernel::{
     Kernel, Topology, netlink,
     pins::{self, Pins},
 };
 use proxy_common::{Addr4, Address as _, DeviceKind};
 
-use crate::stage::{Stage, on_a_node, run};
+use crate::stage::{Stage, eventually, on_a_node, run};
 
 /// Follows the namespace until a pod's device is served.
 fn served(stage: &Stage, kernel: &mut Kernel) -> Topology {
@@ -39,7 +40,7 @@ fn an_audit_puts_pins_links_and_the_maps_about_the_node_right_and_says_where() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
         let pod = stage.pod("pod0");
-        run(&["ip", "addr", "add", "10.0.0.1/24", "dev", "pod0"]);
+        run(&["ip", "addr", "add", "10.0.0.1/32", "dev", "pod0"]);
         let topology = served(stage, &mut kernel);
         assert_eq!(audited(&mut kernel, &topology), "", "nobody has touched anything");
         let links = || -> BTreeSet<_> {
@@ -48,6 +49,12 @@ fn an_audit_puts_pins_links_and_the_maps_about_the_node_right_and_says_where() {
         let before = links();
         for link in &before {
             std::fs::remove_file(link).unwrap();
+        }
+        // The kernel ends a link a moment after its last name is gone; until then the program is still there.
+        for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+            eventually("nothing is attached", || {
+                SchedClassifier::query_tcx("pod0", hook).unwrap().1.is_empty().then_some(())
+            });
         }
         assert_eq!(audited(&mut kernel, &topology), format!("links {}", before.len()));
         assert_eq!(links(), before, "they are made anew");
