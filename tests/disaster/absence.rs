@@ -38,9 +38,7 @@ fn a_pod_that_comes_while_no_agent_runs_is_closed_by_the_next_one_and_older_pods
         assert!(stage.answers_directly(name));
         assert!(!stage.answers_directly("old"));
         stage.start();
-        // Whether a node is ready is about its Services; policies, pods and namespaces may be listed a moment later. One family is
-        // written before the other.
-        stage.until("the new pod is closed", || stage.answers_of(name) == [0, 0]);
+        assert_eq!(stage.answers_of(name), [0, 0], "the agent is ready, and {name} still open");
         assert!(!stage.answers_directly("old"));
     }
     flows.still_stand();

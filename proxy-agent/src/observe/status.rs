@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub families: BTreeMap<IpFamily, Progress>,
     /// A change that waits this long makes its family unhealthy: twice the sync period (item 131).
     pub patience: Duration,
+    /// Whether connections are judged by the policies that there are.
+    pub guard: Guard,
     /// Whether load balancers may send traffic here.
     pub eligibility: Eligibility,
     /// Whether the source can still be asked; `None` until it has told everything once.
@@ -52,6 +54,16 @@ pub struct Progress {
     pub pending_since: Option<SystemTime>,
 }
 
+/// How far policies are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Guard {
+    /// They were planned and written, or are left to another (`--network-policy=off`).
+    #[default]
+    InForce,
+    /// Not everything is known that they need; pods that came while no agent ran may be open.
+    Awaited,
+}
+
 /// Whether load balancers may send traffic to this node (item 123).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Eligibility {
@@ -70,6 +82,7 @@ impl Default for Snapshot {
         Self {
             families: IpFamily::ALL.map(|family| (family, Progress::default())).into(),
             patience: 2 * SYNC_PERIOD,
+            guard: Guard::default(),
             eligibility: Eligibility::default(),
             contact: None,
             problems: BTreeMap::new(),
@@ -125,9 +138,9 @@ impl Status {
 }
 
 impl Snapshot {
-    /// The first full plan is in the kernel.
+    /// The first full plan is in the kernel, and so are the policies.
     pub fn is_ready(&self) -> bool {
-        self.families.values().all(|progress| progress.last_sync.is_some())
+        self.guard == Guard::InForce && self.families.values().all(|progress| progress.last_sync.is_some())
     }
 
     /// No change of any family has waited for too long (item 131).

@@ -121,6 +121,7 @@ impl<D: Dataplane> Engine<D> {
         );
         let events = enforcing.events.clone();
         let policies = Policies::adopt(&mut dataplane, enforcing)?;
+        status.update(|status| status.guard = policies.guard());
         let progress = Progress::new(&settings, status.clone(), metrics.clone());
         Ok(Self {
             dataplane,

@@ -19,6 +19,7 @@ use crate::kernel::{Error, MapFamily, Repairs};
 use crate::observe::Events;
 use crate::observe::event::{Notice, Regarding};
 use crate::observe::policy_names::PolicyNames;
+use crate::observe::status::Guard;
 
 /// First pause before a failed write is tried again; doubles up to [`LONGEST_RETRY`].
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
@@ -47,6 +48,8 @@ pub(super) struct Policies {
     retry: Duration,
     last_write: Option<Instant>,
     planned_first: bool,
+    /// Some plan was written in full.
+    is_in_force: bool,
     /// Which maps the last plan was about.
     places: Repairs,
 }
@@ -106,6 +109,7 @@ impl Policies {
             retry: SHORTEST_RETRY,
             last_write: None,
             planned_first: false,
+            is_in_force: false,
         })
     }
 
@@ -148,12 +152,21 @@ impl Policies {
         self.places = places(&plan.writes);
         let complete = self.write(&plan, dataplane, now);
         self.planned_first = true;
+        self.is_in_force |= complete;
         self.due = match (complete, plan.next_release) {
             (false, _) => Due::At(self.later(now)),
             (true, Some(Tick(at))) => Due::At(now + Duration::from_millis(at.saturating_sub(tick_now.0))),
             (true, None) => Due::No,
         };
         Step::Planned { writes: plan.writes.len() }
+    }
+
+    /// How far they are: in force once a plan has been written in full.
+    pub(super) fn guard(&self) -> Guard {
+        match &self.planner {
+            Some(_) if !self.is_in_force => Guard::Awaited,
+            Some(_) | None => Guard::InForce,
+        }
     }
 
     /// When [`Policies::sync`] has something to do again without a change.

@@ -31,7 +31,8 @@ impl<D: Dataplane> Engine<D> {
                 self.named.is_stale = true;
                 let refused = self.policies.refusals().count();
                 self.metrics.policies(self.policies.usage(), refused, writes);
-                self.status.update(|status| status.refused_policies = refused);
+                let guard = self.policies.guard();
+                self.status.update(|status| (status.refused_policies, status.guard) = (refused, guard));
             }
         }
         self.policies.next(&self.world).map_or(Next::OnUpdate, Next::At)

@@ -148,6 +148,8 @@ fn item_112_nothing_is_written_and_nobody_is_ready_before_everything_is_known() 
     assert_eq!(bench.waiting(), []);
     bench.take([slice("s", "web", &["10.244.1.1"]), Update::Synced(Kind::EndpointSlice)]);
     assert_eq!(bench.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
+    assert!(!bench.status.snapshot().is_ready(), "nobody knows which policies there are");
+    bench.take([Update::Synced(Kind::NetworkPolicy), Update::Synced(Kind::ClusterNetworkPolicy)]);
     assert!(bench.status.snapshot().is_ready());
 }
 
