@@ -17,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use proxy_common::maps::SPECS;
 use proxy_model::IpFamily;
 use proxy_model::local::NothingHere;
 use proxy_model::plan::Usage;
@@ -26,7 +27,7 @@ use self::kube_proxy::KubeProxy;
 use self::policy::Policies;
 use super::maps::PinnedMaps;
 use super::status::Snapshot;
-use crate::kernel::{Collected, Outcome, Repairs, State};
+use crate::kernel::{Collected, Outcome, Repairs, State, audit};
 use crate::source::Kind;
 
 pub use self::kube_proxy::Extent;
@@ -109,6 +110,11 @@ impl Metrics {
             health_checks: Family::default(),
         };
         metrics.register_own();
+        // A series that begins with its first repair would show no increase.
+        let maps_of_agent = SPECS.iter().filter(|spec| spec.writer == "agent").map(|spec| spec.name);
+        for map in [audit::LINKS, audit::PINS].into_iter().chain(maps_of_agent) {
+            drop(metrics.repairs.get_or_create(&MapLabel { map }));
+        }
         metrics.registry.register_collector(Box::new(maps));
         metrics
     }
