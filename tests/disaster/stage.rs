@@ -11,6 +11,7 @@ use sluice_lab::{
     AgentOptions, Family, Lab, Listen, Place, Probe, Protocol, SocketLb, Source, Stop, Tally, Topology,
 };
 use tests::apiserver::{ApiServer, Door, Resource, Streaming};
+use tests::occupancy;
 
 use crate::gate::Gate;
 use crate::objects::{self, DNS, DNS_TARGET, HTTP, HTTP_TARGET};
@@ -25,24 +26,6 @@ pub(crate) const WEB: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Enough requests that each of three backends is missed once in 10^10 batches.
 const SPREAD: u32 = 60;
-/// Maps whose content follows from the objects alone, and not from traffic.
-const DESIRED: [&str; 14] = [
-    "frontends4",
-    "frontends6",
-    "ranges4",
-    "ranges6",
-    "localaddrs4",
-    "localaddrs6",
-    "devices",
-    "policed4",
-    "policed6",
-    "peers4",
-    "peers6",
-    "verdicts",
-    "nodes4",
-    "nodes6",
-];
-
 const LAB: &str = "
 nodes:
 - {name: node-1, addresses: [172.18.0.11, 'fd00:18::11'], podCIDRs: [10.244.1.0/24, 'fd00:244:1::/64']}
@@ -217,10 +200,7 @@ impl Stage {
 
     /// Entries of the maps whose content follows from the objects.
     pub(crate) fn occupancy(&self) -> BTreeMap<String, u64> {
-        let maps = self.ask(&["map", "list"]);
-        let row = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["used"].as_u64()?));
-        let all = maps.as_array().unwrap().iter().filter_map(row);
-        all.filter(|(name, _)| DESIRED.contains(&name.as_str())).collect()
+        occupancy::desired(&self.ask(&["map", "list"]))
     }
 
     /// Waits until the maps hold as much as then, and not an entry more: nothing has leaked.

@@ -10,6 +10,7 @@ pub mod icmp;
 mod masquerade;
 mod named;
 pub mod object;
+pub mod occupancy;
 pub mod packet;
 pub mod peer;
 pub mod policy;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_lab::binary::Program;
 use sluice_lab::{Load, Place, Probe, Protocol, SocketLb, Stop};
+use tests::occupancy;
 
 use crate::objects::{self, DNS_TARGET, HTTP, HTTP_TARGET};
 use crate::stage::{NODES, PATIENCE, SERVERS, Stage};
@@ -134,18 +135,6 @@ pub(crate) fn pinned(stage: &Stage, node: &str) -> (Vec<String>, Vec<String>) {
 
 /// Waits until no connection of TCP is left but so many.
 pub(crate) fn comes_to_rest(stage: &Stage, open: usize) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let flows = |node| asked(stage, node, &["flow", "list"]);
-        let of = |flows: Value| -> Vec<Value> {
-            let all = flows.as_array().unwrap().clone().into_iter();
-            all.filter(|flow| flow["protocol"] == "TCP" && flow["judged"] == false).collect()
-        };
-        let left: Vec<Value> = NODES.into_iter().flat_map(|node| of(flows(node))).collect();
-        if left.len() == open {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{} connections of {open} are left: {left:#?}", left.len());
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let on = |node| occupancy::translated(&asked(stage, node, &["flow", "list"]));
+    occupancy::comes_to_rest(PATIENCE, open, || NODES.into_iter().flat_map(on).collect());
 }

@@ -19,6 +19,7 @@ mod progress;
 mod reasons;
 mod rolling;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 
@@ -45,6 +46,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Update a Deployment again and again under new connections, none of which may fail
     Rolling(rolling::Options),
+    /// Load and churn for as long as one likes: whether anything grows, stays or diverges
+    Soak(soak::Options),
     /// Run Kubernetes' own sig-network specs against Sluice, or kube-proxy, in the lab
     E2e(e2e::Options),
     /// Measure the kernel programs
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Fixtures(options) => fixtures::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Rolling(options) => rolling::run(&options),
+        Verb::Soak(options) => soak::run(&options),
         Verb::E2e(options) => e2e::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Kernels(options) => kernels::run(&options),

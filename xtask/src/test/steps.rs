@@ -133,6 +133,11 @@ pub(super) const STEPS: &[Step] = &[
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "disaster"]),
     },
+    Step {
+        name: "soak",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "soak"]),
+    },
     Step { name: "next layout", tier: Full, action: Cargo(NEXT) },
     Step {
         name: "upgrade",

@@ -1,0 +1,162 @@
+//! What may not grow: an agent's memory, threads and descriptors, what its maps hold, what its audits repair.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sluice_lab::SocketLb;
+use tests::occupancy;
+
+use crate::stage::{NODES, PATIENCE, Stage};
+
+/// Growth of an agent's resident memory between the second and the last quarter that is no leak yet, in KiB: pages of a peak
+/// that the allocator keeps.
+const KEPT: u64 = 4 * 1024;
+/// Descriptors and threads that may be there at one moment and not at another: a connection to a server of ours.
+const PASSING: usize = 4;
+
+/// One look at an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gauge {
+    /// KiB.
+    resident: u64,
+    descriptors: usize,
+    threads: usize,
+    /// Links of its programs.
+    hooks: usize,
+    frontends: u64,
+}
+
+impl Gauge {
+    pub(crate) fn read(stage: &Stage, node: &str) -> Self {
+        let status = stage.status(node);
+        let pid = status["agent"]["pid"].as_u64().unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let number = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        let maps = occupancy::desired(&status["maps"]);
+        Self {
+            resident: number("VmRSS:"),
+            descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+            threads: number("Threads:") as usize,
+            hooks: status["hooks"].as_array().unwrap().len(),
+            frontends: maps["frontends4"] + maps["frontends6"],
+        }
+    }
+
+    /// The larger of each.
+    fn or_more(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.max(other.resident),
+            descriptors: self.descriptors.max(other.descriptors),
+            threads: self.threads.max(other.threads),
+            hooks: self.hooks.max(other.hooks),
+            frontends: self.frontends.max(other.frontends),
+        }
+    }
+}
+
+/// The largest numbers of each quarter of the time. The first fills caches and the allocator's pools.
+#[derive(Default)]
+pub(crate) struct Table([[Gauge; 2]; 4]);
+
+impl Table {
+    /// Notes a look that was made after that part of the time, of 1.
+    pub(crate) fn note(&mut self, part: f64, now: [Gauge; 2]) {
+        let quarter = &mut self.0[((part * 4.0) as usize).min(3)];
+        for (most, now) in quarter.iter_mut().zip(now) {
+            *most = most.or_more(now);
+        }
+    }
+
+    /// Nothing has grown.
+    pub(crate) fn judge(&self) {
+        let [_, early, _, late] = &self.0;
+        for (early, late) in early.iter().zip(late) {
+            assert!(late.resident <= early.resident + KEPT, "an agent's memory has grown:\n{self}");
+            assert!(late.descriptors <= early.descriptors + PASSING, "descriptors are left:\n{self}");
+            assert!(late.threads <= early.threads + PASSING, "threads are left:\n{self}");
+            assert_eq!(late.hooks, early.hooks, "links are left, or missing:\n{self}");
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<8} {:<8} {:>8} {:>12} {:>8} {:>10} {:>6}",
+            "agent", "quarter", "KiB", "descriptors", "threads", "frontends", "hooks"
+        )?;
+        for (index, node) in NODES.into_iter().enumerate() {
+            for (quarter, all) in self.0.iter().enumerate() {
+                let Gauge { resident, descriptors, threads, hooks, frontends } = all[index];
+                writeln!(
+                    f,
+                    "{node:<8} {:<8} {resident:>8} {descriptors:>12} {threads:>8} {frontends:>10} {hooks:>6}",
+                    quarter + 1
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries of both nodes' maps that follow from the objects.
+pub(crate) fn occupancy(stage: &Stage) -> [BTreeMap<String, u64>; 2] {
+    NODES.map(|node| occupancy::desired(&asked(stage, node, &["map", "list"])))
+}
+
+/// Waits until maps hold what they held, and no connection is left but the two families' that the pod keeps open where
+/// packets are translated.
+pub(crate) fn comes_to_rest(stage: &Stage, road: SocketLb, wanted: &[BTreeMap<String, u64>; 2]) {
+    let open = if road == SocketLb::Host { 2 } else { 0 };
+    let on = |node| occupancy::translated(&asked(stage, node, &["flow", "list"]));
+    occupancy::comes_to_rest(PATIENCE, open, || NODES.into_iter().flat_map(on).collect());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = occupancy(stage);
+        if found == *wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left: {found:?}, wanted: {wanted:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Audits that the agents which run have made, and what they have put right.
+pub(crate) fn audits(stage: &Stage) -> [(u64, u64); 2] {
+    NODES.map(|node| {
+        let place = stage.lab.node(node).unwrap();
+        let page = place.get("http://127.0.0.1:10249/metrics", Duration::from_secs(5)).unwrap().unwrap().body;
+        let sum = |name: &str| -> u64 {
+            let lines = page.lines().filter(|line| line.starts_with(name));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        };
+        (sum("sluice_audits_total"), sum("sluice_audit_repairs_total"))
+    })
+}
+
+/// Waits until both agents have audited so often more; nothing was to be repaired.
+pub(crate) fn is_true(stage: &Stage, times: u64) {
+    let before = audits(stage);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = audits(stage);
+        assert_eq!(now.map(|(_, repairs)| repairs), [0, 0], "audits have found something");
+        if now.iter().zip(before).all(|(now, before)| now.0 >= before.0 + times) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no audit: {now:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn asked(stage: &Stage, node: &str, arguments: &[&str]) -> Value {
+    let output = stage.proxyctl(node, &[arguments, &["-o", "json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
