@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use proxy_agent::ctl::{self, Cli};
+use proxy_agent::ctl::{self, Cli, print};
 use proxy_agent::observe::causes;
 
 pub(crate) fn main() -> ExitCode {
     match ctl::run(&Cli::parse()) {
         Ok(text) => {
             // A reader that has seen enough (`proxyctl flow list | head`) is no failure.
-            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            let _ = print(&text);
             ExitCode::SUCCESS
         }
         Err(error) => {

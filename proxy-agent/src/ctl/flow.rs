@@ -1,14 +1,69 @@
 //! Flows of the packet road: each connection once, as its client sees it and as its backend does.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use clap::{Args, ValueEnum};
 use proxy_common::{Address, Flow, FlowFlags, FlowKey, V4, V6};
 use serde::Serialize;
 
+use super::explain::ProtoArg;
 use super::output::Row;
 use super::reader::{Only, Reader};
 use crate::kernel::map::Table;
 use crate::kernel::{MapFamily, Maps};
+
+/// Which connections `proxyctl flow list` shows.
+#[derive(Args, Debug, Clone, Default)]
+pub struct FlowArgs {
+    /// Only those of this Service
+    #[arg(long, value_name = "NS/NAME")]
+    pub service: Option<String>,
+    /// Only those with this address at an end: client, frontend, backend, or what the backend sees
+    #[arg(long, value_name = "IP")]
+    pub address: Option<IpAddr>,
+    /// Only those with this port at an end
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Only those of this protocol
+    #[arg(long, value_enum)]
+    pub proto: Option<ProtoArg>,
+    /// Only those that are so far
+    #[arg(long, value_enum)]
+    pub state: Option<StateArg>,
+}
+
+/// How far a connection is.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StateArg {
+    /// Nobody has answered yet
+    HalfOpen,
+    /// Both ends have spoken
+    Established,
+    /// Sent on to its backend's node in a tunnel
+    Tunnelled,
+}
+
+impl StateArg {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::HalfOpen => "half-open",
+            Self::Established => "established",
+            Self::Tunnelled => "tunnelled",
+        }
+    }
+}
+
+impl FlowArgs {
+    /// Beside the Service, which is asked of the entry.
+    fn takes(&self, row: &FlowRow) -> bool {
+        let Self { service: _, address, port, proto, state } = self;
+        let ends = [row.client, row.frontend, row.source, row.backend];
+        address.is_none_or(|address| ends.iter().any(|end| end.ip() == address))
+            && port.is_none_or(|port| ends.iter().any(|end| end.port() == port))
+            && proto.is_none_or(|proto| proto.between(row.client.ip()).to_string() == row.protocol)
+            && state.is_none_or(|state| state.text() == row.state)
+    }
+}
 
 /// One connection.
 #[derive(Serialize, Debug)]
@@ -48,10 +103,11 @@ impl Row for FlowRow {
 }
 
 /// Every flow, sorted by client.
-pub(super) fn list(reader: &Reader, service: Option<&str>) -> anyhow::Result<Vec<FlowRow>> {
-    let only = reader.only(service)?;
+pub(super) fn list(reader: &Reader, args: &FlowArgs) -> anyhow::Result<Vec<FlowRow>> {
+    let only = reader.only(args.service.as_deref())?;
     let mut rows = family::<V4>(reader, &reader.pinned.v4, &only)?;
     rows.extend(family::<V6>(reader, &reader.pinned.v6, &only)?);
+    rows.retain(|row| args.takes(row));
     rows.sort_by_key(|row| (row.client, row.frontend));
     Ok(rows)
 }
@@ -93,5 +149,44 @@ fn row<A: Address>(reader: &Reader, key: &FlowKey<A>, flow: &Flow<A>, state: &'s
         judged,
         closing: flow.flags.has(FlowFlags::FIN) || flow.flags.has(FlowFlags::RST),
         route: if judged { "judged".into() } else { format!("{:?}", flow.route) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_filter_takes_what_it_is_about_and_together_they_take_what_all_do() {
+        let row = |protocol: &str, client: &str, state| FlowRow {
+            service: "shop/web:http".into(),
+            protocol: protocol.into(),
+            state,
+            client: client.parse().unwrap(),
+            frontend: "10.96.0.1:80".parse().unwrap(),
+            source: client.parse().unwrap(),
+            backend: "10.244.0.5:8080".parse().unwrap(),
+            masqueraded: false,
+            judged: false,
+            closing: false,
+            route: "Stack".into(),
+        };
+        let rows = [row("TCP", "192.0.2.1:4000", "established"), row("UDP", "192.0.2.2:8080", "half-open")];
+        let none = FlowArgs::default();
+        for (args, taken) in [
+            (none.clone(), [true, true]),
+            (FlowArgs { address: "192.0.2.1".parse().ok(), ..none.clone() }, [true, false]),
+            (FlowArgs { address: "10.244.0.5".parse().ok(), ..none.clone() }, [true, true]),
+            (FlowArgs { port: Some(4_000), ..none.clone() }, [true, false]),
+            (FlowArgs { port: Some(81), ..none.clone() }, [false, false]),
+            (FlowArgs { proto: Some(ProtoArg::Udp), ..none.clone() }, [false, true]),
+            (FlowArgs { state: Some(StateArg::HalfOpen), ..none.clone() }, [false, true]),
+            (
+                FlowArgs { state: Some(StateArg::HalfOpen), proto: Some(ProtoArg::Tcp), ..none },
+                [false, false],
+            ),
+        ] {
+            assert_eq!(rows.each_ref().map(|row| args.takes(row)), taken, "{args:?}");
+        }
     }
 }

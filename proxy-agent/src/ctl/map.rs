@@ -35,6 +35,24 @@ impl Row for MapRow {
     }
 }
 
+/// Of its room: beyond, somebody should know.
+pub(super) const ALMOST_FULL: f64 = 0.9;
+
+impl MapRow {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    /// How full it is, from 0 to 1; `None` where counting means nothing.
+    pub(super) fn share(&self) -> Option<f64> {
+        Some(self.used? as f64 / f64::from(self.size.max(1)))
+    }
+}
+
 /// Every map, in the order of their table.
 pub(super) fn list(reader: &Reader) -> anyhow::Result<Vec<MapRow>> {
     let rows = reader.pinned.occupancy()?.into_iter().filter_map(|found| {

@@ -3,9 +3,11 @@
 
 mod backend;
 mod counter;
+mod drops;
 mod dump;
 mod explain;
 mod flow;
+mod manual;
 mod map;
 mod monitor;
 mod output;
@@ -19,9 +21,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use drops::DropsArgs;
 pub use explain::{ExplainArgs, ProtoArg};
+pub use flow::FlowArgs;
+pub use manual::Shell;
 pub use monitor::MonitorArgs;
-pub use output::Format;
+pub use output::{Format, print};
 pub use trace::TraceArgs;
 
 use reader::Reader;
@@ -78,12 +83,25 @@ pub enum Command {
     Trace(TraceArgs),
     /// What becomes of packets and new connections from now on, until interrupted
     Monitor(MonitorArgs),
+    /// What was dropped or rejected, why, and by which policy
+    Drops(DropsArgs),
     /// What became of packets and socket calls, and why
     #[command(subcommand, visible_alias = "counters")]
     Counter(CounterCommand),
     /// The maps themselves
     #[command(subcommand, visible_alias = "maps")]
     Map(MapCommand),
+    /// Completions for a shell, on standard output
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+    /// Manual pages: every command's into a directory, or one on standard output
+    Man {
+        /// Where to; without it `proxyctl.1` goes to standard output
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// `proxyctl service …`.
@@ -114,11 +132,7 @@ pub enum BackendCommand {
 #[derive(Subcommand, Debug)]
 pub enum FlowCommand {
     /// Every translated connection
-    List {
-        /// Only those of this Service
-        #[arg(long, value_name = "NS/NAME")]
-        service: Option<String>,
-    },
+    List(FlowArgs),
 }
 
 /// `proxyctl policy …`.
@@ -159,24 +173,26 @@ pub enum MapCommand {
 /// When the maps cannot be read or what was asked for is not there; the message says what to do.
 pub fn run(cli: &Cli) -> anyhow::Result<String> {
     let Global { bpf_root, output } = &cli.global;
-    let reader = Reader::open(bpf_root)?;
+    // Completions and manual pages need no maps.
+    let reader = || Reader::open(bpf_root);
     match &cli.command {
-        Command::Status => output.one(&status::read(&reader)?),
-        Command::Service(ServiceCommand::List) => output.rows(&service::list(&reader)?),
-        Command::Service(ServiceCommand::Get { service }) => output.one(&service::get(&reader, service)?),
+        Command::Status => output.one(&status::read(&reader()?)?),
+        Command::Service(ServiceCommand::List) => output.rows(&service::list(&reader()?)?),
+        Command::Service(ServiceCommand::Get { service }) => output.one(&service::get(&reader()?, service)?),
         Command::Backend(BackendCommand::List { service }) => {
-            output.rows(&backend::list(&reader, service.as_deref())?)
+            output.rows(&backend::list(&reader()?, service.as_deref())?)
         }
-        Command::Flow(FlowCommand::List { service }) => {
-            output.rows(&flow::list(&reader, service.as_deref())?)
-        }
-        Command::Policy(PolicyCommand::List) => output.rows(&policy::list(&reader)?),
-        Command::Policy(PolicyCommand::Get { policy }) => output.one(&policy::get(&reader, policy)?),
-        Command::Explain(args) => explain::run(&reader, args, *output),
-        Command::Trace(args) => trace::run(&reader, args, *output),
-        Command::Monitor(args) => monitor::run(&reader, args, *output).map(|()| String::new()),
-        Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader)?),
-        Command::Map(MapCommand::List) => output.rows(&map::list(&reader)?),
-        Command::Map(MapCommand::Dump { name }) => output.one(&dump::dump(&reader, name)?),
+        Command::Flow(FlowCommand::List(args)) => output.rows(&flow::list(&reader()?, args)?),
+        Command::Policy(PolicyCommand::List) => output.rows(&policy::list(&reader()?)?),
+        Command::Policy(PolicyCommand::Get { policy }) => output.one(&policy::get(&reader()?, policy)?),
+        Command::Explain(args) => explain::run(&reader()?, args, *output),
+        Command::Trace(args) => trace::run(&reader()?, args, *output),
+        Command::Monitor(args) => monitor::run(&reader()?, args, *output).map(|()| String::new()),
+        Command::Drops(args) => drops::run(&reader()?, args, *output),
+        Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader()?)?),
+        Command::Map(MapCommand::List) => output.rows(&map::list(&reader()?)?),
+        Command::Completions { shell } => Ok(manual::completions(*shell)),
+        Command::Man { dir } => manual::pages(dir.as_deref()),
+        Command::Map(MapCommand::Dump { name }) => output.one(&dump::dump(&reader()?, name)?),
     }
 }

@@ -1,5 +1,8 @@
 //! How results are printed: tables for people, JSON for programs. Names from outside lose their control
-//! characters before they reach a terminal.
+//! characters before they reach a terminal, so the only colours are our own, and whoever prints to something
+//! else takes them away ([`print`]).
+
+use std::io::{self, Write as _};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -36,6 +39,52 @@ pub(super) trait Row: Serialize {
 pub(super) trait Page: Serialize {
     /// The text for people.
     fn text(&self) -> String;
+    /// The same with what `-o wide` adds.
+    fn wide(&self) -> String {
+        self.text()
+    }
+}
+
+/// What a word means for whoever looks at the screen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tone {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Doubtful,
+    /// Something does not work.
+    Bad,
+    /// Beside the point.
+    Quiet,
+}
+
+impl Tone {
+    /// The text in its colour; `text` holds none of its own.
+    pub(super) fn paint(self, text: &str) -> String {
+        let code = match self {
+            Self::Good => 32,
+            Self::Doubtful => 33,
+            Self::Bad => 31,
+            Self::Quiet => 2,
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Prints text, in colours only on a terminal that may have them (`NO_COLOR`, `TERM=dumb`).
+///
+/// # Errors
+/// As writing to standard output gives them.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// The text as it is seen without colours.
+#[cfg(test)]
+pub(super) fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
 }
 
 impl Format {
@@ -52,9 +101,19 @@ impl Format {
     /// Prints one thing.
     pub(super) fn one<P: Page>(self, page: &P) -> anyhow::Result<String> {
         match self {
-            Self::Table | Self::Wide => Ok(page.text()),
+            Self::Table => Ok(page.text()),
+            Self::Wide => Ok(page.wide()),
             Self::Json => json(page),
             Self::Yaml => Ok(serde_norway::to_string(page)?),
+        }
+    }
+
+    /// Prints one of many things that follow each other: one line of JSON each, or one document of YAML.
+    pub(super) fn document<P: Page>(self, page: &P) -> anyhow::Result<String> {
+        match self {
+            Self::Table | Self::Wide => self.one(page),
+            Self::Json => Ok(serde_json::to_string(page)? + "\n"),
+            Self::Yaml => Ok(format!("---\n{}", serde_norway::to_string(page)?)),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::bail;
+use proxy_common::maps::LAYOUT_VERSION;
 use proxy_common::{Port, ServiceId};
 use proxy_model::{ObjectKey, ServiceName};
 
@@ -25,6 +26,16 @@ impl Reader {
         // A directory that may not be looked at is another matter: opening the maps says so.
         let maps = std::fs::metadata(Pins::below(bpf_root).maps_dir());
         if maps.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let others: Vec<_> =
+                Pins::below(bpf_root).others().iter().map(|pins| pins.version().to_string()).collect();
+            if !others.is_empty() {
+                bail!(
+                    "the maps below {root} are of layout {}, and this proxyctl reads layout {LAYOUT_VERSION}: take the \
+                     proxyctl of the agent that runs (in its pod: kubectl exec), or start an agent of this version, which \
+                     takes them over",
+                    others.join(", ")
+                );
+            }
             bail!(
                 "nothing is pinned below {root}: no agent has run with this --bpf-root (give another one, or set \
                  SLUICE_BPF_ROOT; agents print theirs when they start)"

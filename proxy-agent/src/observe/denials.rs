@@ -26,6 +26,18 @@ pub(super) fn encode(
     if denials.is_empty() {
         return Ok(());
     }
+    let help = "Packets that a policy's rule, or isolation by a set of policies, denied.";
+    let mut family = encoder.encode_descriptor("sluice_policy_denials", help, None, MetricType::Counter)?;
+    for ([policy, direction, rule], count) in &named(denials, names) {
+        let labels =
+            [("policy", policy.as_str()), ("direction", direction.as_str()), ("rule", rule.as_str())];
+        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// Denied packets by policy, direction and rule.
+pub(crate) fn named(denials: &[(DenialKey, u64)], names: &PolicyNames) -> BTreeMap<[String; 3], u64> {
     let rules: BTreeMap<Digest, &RuleLine> = names.rules.iter().map(|rule| (rule.id, rule)).collect();
     let sets: BTreeMap<Digest, &RuleSetLine> = names.rule_sets.iter().map(|set| (set.id, set)).collect();
     let mut series: BTreeMap<[String; 3], u64> = BTreeMap::new();
@@ -35,14 +47,7 @@ pub(super) fn encode(
         // A rule stands in several sets.
         *series.entry(labels).or_default() += count;
     }
-    let help = "Packets that a policy's rule, or isolation by a set of policies, denied.";
-    let mut family = encoder.encode_descriptor("sluice_policy_denials", help, None, MetricType::Counter)?;
-    for ([policy, direction, rule], count) in &series {
-        let labels =
-            [("policy", policy.as_str()), ("direction", direction.as_str()), ("rule", rule.as_str())];
-        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
+    series
 }
 
 /// Policy, direction and rule.

@@ -1,6 +1,6 @@
 //! What people and their tools see of a running agent: log lines, metrics, and the state behind the health checks.
 
-mod denials;
+pub(crate) mod denials;
 pub mod event;
 pub mod explain;
 pub mod log;

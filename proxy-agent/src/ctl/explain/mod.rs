@@ -99,7 +99,7 @@ pub enum ProtoArg {
 
 impl ProtoArg {
     /// The protocol between addresses of a family.
-    fn between(self, ip: IpAddr) -> Proto {
+    pub(super) fn between(self, ip: IpAddr) -> Proto {
         match self {
             Self::Tcp => Proto::TCP,
             Self::Udp => Proto::UDP,
