@@ -2,6 +2,7 @@
 //! One file per noun; each turns maps into rows, and only `output` knows how rows look.
 
 mod backend;
+mod check;
 mod counter;
 mod drops;
 mod dump;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use check::CheckArgs;
 pub use drops::DropsArgs;
 pub use explain::{ExplainArgs, ProtoArg};
 pub use flow::FlowArgs;
@@ -65,6 +67,8 @@ pub struct Global {
 pub enum Command {
     /// Agent, adoption, programs and maps at a glance
     Status,
+    /// Whether everything is as it should be, and what to do where it is not
+    Check(CheckArgs),
     /// Services and what is behind them
     #[command(subcommand, visible_alias = "services")]
     Service(ServiceCommand),
@@ -177,6 +181,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
     let reader = || Reader::open(bpf_root);
     match &cli.command {
         Command::Status => output.one(&status::read(&reader()?)?),
+        Command::Check(args) => check::run(bpf_root, args, *output),
         Command::Service(ServiceCommand::List) => output.rows(&service::list(&reader()?)?),
         Command::Service(ServiceCommand::Get { service }) => output.one(&service::get(&reader()?, service)?),
         Command::Backend(BackendCommand::List { service }) => {

@@ -9,6 +9,7 @@
 //! moved ─► flows, halfopen; namespace, diag ─► sockets         Caretaker::let_go: after a plan that moved UDP clients
 //! pins                                                            reading without an agent: proxyctl
 //! watch ─► ring; rehearsal, way                                  listening and trying out: proxyctl
+//! order, netfilter                                              who else is on the node: proxyctl
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
 
@@ -36,8 +37,10 @@ pub mod memory;
 pub mod migrate;
 pub mod moved;
 pub mod namespace;
+pub mod netfilter;
 pub mod netlink;
 pub mod object;
+pub mod order;
 pub mod pins;
 pub mod pods;
 pub mod preflight;

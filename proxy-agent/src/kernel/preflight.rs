@@ -14,6 +14,8 @@ use rustix::{
 
 use super::settings::{Settings, SocketRoad};
 
+/// Where the kernel tells its types.
+pub const TYPES: &str = "/sys/kernel/btf/vmlinux";
 const BPF_FS: u32 = 0xcafe_4a11;
 const CGROUP2_FS: u32 = 0x6367_7270;
 
@@ -62,14 +64,18 @@ pub fn check(settings: &Settings) -> Result<(), Missing> {
         // Without a cgroup, `auto` is served by packets.
         SocketRoad::Auto | SocketRoad::Off => {}
     }
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+    if !Path::new(TYPES).exists() {
         return Err(Missing::Btf);
     }
     // Last, because it is checked by making the directory.
     bpf_root(&settings.bpf_root)
 }
 
-fn kernel() -> Result<(), Missing> {
+/// Whether the kernel is recent enough.
+///
+/// # Errors
+/// [`Missing::Kernel`].
+pub fn kernel() -> Result<(), Missing> {
     let found = rustix::system::uname().release().to_string_lossy().into_owned();
     if is_recent(&found) { Ok(()) } else { Err(Missing::Kernel { found }) }
 }
@@ -105,10 +111,19 @@ pub fn capabilities() -> Result<(), Missing> {
     if missing.is_empty() { Ok(()) } else { Err(Missing::Capabilities(missing)) }
 }
 
+/// Whether `root`, or where it would be made, is on a BPF file system.
+#[must_use]
+pub fn on_bpffs(root: &Path) -> bool {
+    statfs(existing(root)).is_ok_and(|fs| fs.f_type as u32 == BPF_FS)
+}
+
+fn existing(root: &Path) -> &Path {
+    root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"))
+}
+
 fn bpf_root(root: &Path) -> Result<(), Missing> {
-    let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    let on_bpffs = statfs(existing).is_ok_and(|fs| fs.f_type as u32 == BPF_FS);
-    if !on_bpffs {
+    let existing = existing(root);
+    if !on_bpffs(root) {
         return Err(Missing::BpfFs(root.into()));
     }
     let read_only = |source| Missing::ReadOnly { root: root.into(), source };

@@ -27,14 +27,14 @@ const BPF_F_BEFORE: u32 = 1 << 3;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
-fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
+pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     // SAFETY: `attr` is a whole, initialised bpf_attr and outlives the call; every pointer in it was put
     // there by a function below from a slice that outlives the call and is as long as the kernel will use.
     let result = unsafe { libc::syscall(libc::SYS_bpf, cmd, attr as *mut bpf_attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
-fn attr() -> bpf_attr {
+pub(super) fn attr() -> bpf_attr {
     // SAFETY: bpf_attr is a union of plain integers; the kernel demands zeroes in what a command does not use.
     unsafe { mem::zeroed() }
 }

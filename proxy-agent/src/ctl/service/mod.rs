@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::{
-    Address, Backend, BackendFlags, ClientClass, Frontend, FrontendFlags, FrontendKey, V4, V6,
+    Address, Backend, BackendFlags, ClientClass, Frontend, FrontendFlags, FrontendKey, Port, V4, V6,
 };
 use serde::Serialize;
 
 use super::output::Row;
-use super::reader::Reader;
+use super::reader::{Reader, Wanted};
 use crate::kernel::{MapFamily, Maps};
 
 pub(super) use get::get;
@@ -80,8 +80,24 @@ impl FrontendRow {
         self.service.clone().or_else(|| (self.id != 0).then(|| format!("#{}", self.id)))
     }
 
-    fn socket(&self) -> SocketAddr {
+    /// Where it is served.
+    pub(super) fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
+    }
+
+    pub(super) fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// Backends that somebody could be sent to.
+    pub(super) fn backends(&self) -> usize {
+        self.cluster_backends.max(self.local_backends)
+    }
+
+    /// It is of the Service, and the port, that was asked for.
+    pub(super) fn is_of(&self, wanted: &Wanted) -> bool {
+        self.service.as_deref() == Some(&wanted.service.to_string())
+            && wanted.takes(self.port_name.as_deref().unwrap_or_default(), Port::new(self.port))
     }
 
     fn order(&self) -> (String, &'static str, IpAddr, u16, String) {

@@ -92,10 +92,7 @@ pub(super) fn read(reader: &Reader) -> anyhow::Result<StatusPage> {
     Ok(StatusPage {
         bpf_root: reader.pinned.pins.root().display().to_string(),
         layout_version: LAYOUT_VERSION,
-        agent: Agent {
-            alive: is_locked(&reader.record.dir().join("lock")),
-            pid: start.as_ref().map(|state| state.pid),
-        },
+        agent: Agent { alive: is_alive(reader), pid: start.as_ref().map(|state| state.pid) },
         hooks: hooks(reader)?,
         services: services.len(),
         frontends: frontends.len(),
@@ -128,6 +125,11 @@ fn node_address<F: MapFamily>(maps: &Maps<F>) -> Option<std::net::IpAddr> {
     use proxy_common::Address as _;
     let node = maps.node.get(&0).ok().flatten()?;
     Some(node.address.to_ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// Whether an agent runs on the root.
+pub(super) fn is_alive(reader: &Reader) -> bool {
+    is_locked(&reader.record.dir().join("lock"))
 }
 
 /// Whether somebody holds the lock file. Asked of the kernel's list of locks: trying to take the lock would get in
