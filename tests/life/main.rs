@@ -5,6 +5,7 @@
 
 mod capability;
 mod cleanup;
+mod ctl;
 mod dashboard;
 mod early;
 mod explained;

@@ -140,7 +140,7 @@ pub fn older_chains<'a>(table: &str, names: &[&'a str]) -> io::Result<BTreeSet<&
         let name = [name.as_bytes(), b"\0"].concat();
         entries.windows(name.len()).any(|bytes| bytes == name)
     };
-    Ok(names.iter().copied().filter(|name| holds(&name)).collect())
+    Ok(names.iter().copied().filter(|name| holds(name)).collect())
 }
 
 fn option(socket: &impl std::os::fd::AsRawFd, name: libc::c_int, value: &mut [u8]) -> io::Result<()> {
