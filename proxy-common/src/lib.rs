@@ -7,7 +7,7 @@
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
-//! policy                                                      what the rules say about whom
+//! policy, recent                                              what the rules say about whom, and have just said
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -37,6 +37,7 @@ pub mod policy;
 pub mod prefix;
 pub mod range;
 pub mod reason;
+pub mod recent;
 pub mod scratch;
 pub mod socket;
 pub mod tcp;
@@ -53,5 +54,6 @@ pub use policy::{PeerClass, Policed, PolicyState, RuleId, RuleSetId, VerdictKey,
 pub use prefix::PrefixKey;
 pub use range::RangeKey;
 pub use reason::Reason;
+pub use recent::Recent;
 pub use scratch::Scratch;
 pub use socket::{SocketPeer, SocketPeerKey};

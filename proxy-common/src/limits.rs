@@ -117,6 +117,10 @@ pub const BLOCKS: u32 = 65_536;
 /// Default size of the `verdicts` map: pages of what the rule sets of local pods say about classes of peers.
 pub const VERDICTS: u32 = 131_072;
 
+/// Size of each `recent` map, on each processor: pairs of a client and a server's port that open connections at one time.
+/// 48 KiB a processor for IPv6, so that what is asked for stays in its cache.
+pub const RECENT: u32 = 1_024;
+
 /// Intervals of a page of verdicts: most rules name fewer ports, and a page is two cache lines.
 pub const PAGE_INTERVALS: usize = 7;
 

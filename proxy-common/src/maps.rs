@@ -22,15 +22,19 @@ use crate::policy::{
 };
 use crate::prefix::PrefixKey;
 use crate::range::RangeKey;
-use crate::reason::Reason;
+use crate::recent::{Finding, Judge, Recent};
 use crate::scratch::Scratch;
 use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
+
+mod table;
+
+pub use table::SPECS;
 
 /// Version of all layouts together; part of each pin's name and of the pin directory.
 ///
 /// A field keeps its name for as long as it keeps its meaning: what the pins of another version hold is carried over by
 /// the names of maps and fields.
-pub const LAYOUT_VERSION: u32 = 4 + NEXT as u32 * 1000;
+pub const LAYOUT_VERSION: u32 = 5 + NEXT as u32 * 1000;
 
 /// Kind of map, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,6 +174,13 @@ macro_rules! peer {
         layout!(SocketPeer<$a> as $n { addr: $a, port: Port, pad: [u8; 2], service: ServiceId, generation: u32 })
     };
 }
+macro_rules! recent {
+    ($a:ty, $n:literal) => {
+        layout!(Recent<$a> as $n {
+            src: $a, dst: $a, port: Port, proto: Proto, finding: Finding, judge: Judge, writes: u32,
+        })
+    };
+}
 
 const FRONTEND: Layout = layout!(Frontend as "Frontend" {
     cluster: Segment, local: Segment, service: ServiceId, affinity: u32, generation: u32, rules: [ClientRule; 3],
@@ -225,6 +236,8 @@ map_types! {
     VerdictKey = VERDICT_KEY;
     VerdictPage = VERDICT_PAGE;
     PolicyState = POLICY_STATE;
+    Recent<Addr4> = recent!(Addr4, "Recent<Addr4>");
+    Recent<Addr6> = recent!(Addr6, "Recent<Addr6>");
     DenialKey = DENIAL_KEY;
     Notice = NOTICE;
     Frontend = FRONTEND;
@@ -261,129 +274,6 @@ map_types! {
 // `is_dense` looks one level deep; the only generic field type is made of two equal addresses.
 const _: () = assert!(size_of::<Cidr<Addr4>>() == 2 * size_of::<Addr4>());
 const _: () = assert!(size_of::<Cidr<Addr6>>() == 2 * size_of::<Addr6>());
-
-macro_rules! specs {
-    ($($name:literal $kind:ident $family:ident $key:expr => $value:expr, $entries:expr, $writer:literal => $reader:literal, $doc:literal;)+) => {
-        /// Every map, in the order of `docs/maps.md`.
-        pub const SPECS: &[MapSpec] = &[$(MapSpec {
-            name: $name, kind: MapKind::$kind, family: MapFamily::$family, key: $key, value: $value,
-            entries: $entries, writer: $writer, reader: $reader, doc: $doc,
-        },)+];
-    };
-}
-
-specs! {
-    "frontends4" SparseHash Ipv4 FrontendKey::<Addr4>::LAYOUT => FRONTEND, limits::FRONTENDS,
-        "agent" => "kernel, proxyctl", "address, port and protocol that clients use → segments and rules";
-    "frontends6" SparseHash Ipv6 FrontendKey::<Addr6>::LAYOUT => FRONTEND, limits::FRONTENDS,
-        "agent" => "kernel, proxyctl", "the same for IPv6";
-    "backends4" MappedArray Ipv4 plain!(u32) => Backend::<Addr4>::LAYOUT, limits::BACKENDS,
-        "agent, through memory" => "kernel, proxyctl", "slots of all segments";
-    "backends6" MappedArray Ipv6 plain!(u32) => Backend::<Addr6>::LAYOUT, limits::BACKENDS,
-        "agent, through memory" => "kernel, proxyctl", "the same for IPv6";
-    "ranges4" PrefixTrie Ipv4 RangeKey::<Addr4>::LAYOUT => plain!(u32), limits::RANGES,
-        "agent" => "kernel", "source ranges that load balancers' addresses serve; the value is always 1";
-    "ranges6" PrefixTrie Ipv6 RangeKey::<Addr6>::LAYOUT => plain!(u32), limits::RANGES,
-        "agent" => "kernel", "the same for IPv6";
-    "flows4" Hash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::FLOWS,
-        "kernel, agent (removal)" => "kernel, proxyctl", "answered connections, two entries each, never evicted";
-    "flows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::FLOWS,
-        "kernel, agent (removal)" => "kernel, proxyctl", "the same for IPv6";
-    "spareflows4" Hash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::SPARE_FLOWS,
-        "nobody" => "nobody", "stands for the other table while `flows4` gets another size";
-    "spareflows6" Hash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::SPARE_FLOWS,
-        "nobody" => "nobody", "the same for IPv6";
-    "sparehalf4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::SPARE_FLOWS,
-        "nobody" => "nobody", "stands for the `halfopen4` of another layout while connections move";
-    "sparehalf6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::SPARE_FLOWS,
-        "nobody" => "nobody", "the same for IPv6";
-    "halfopen4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::HALF_OPEN,
-        "kernel" => "kernel, proxyctl", "connections without an answer yet";
-    "halfopen6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::HALF_OPEN,
-        "kernel" => "kernel, proxyctl", "the same for IPv6";
-    "socketpeers4" LruHash Ipv4 SocketPeerKey::<Addr4>::LAYOUT => SocketPeer::<Addr4>::LAYOUT,
-        limits::SOCKET_PEERS, "kernel" => "kernel, agent",
-        "peers of UDP sockets: of unconnected ones an entry per direction, of connected ones their backend";
-    "socketpeers6" LruHash Ipv6 SocketPeerKey::<Addr6>::LAYOUT => SocketPeer::<Addr6>::LAYOUT,
-        limits::SOCKET_PEERS, "kernel" => "kernel, agent", "the same for IPv6";
-    "connected" SocketStorage Both plain!(i32) => CONNECTED, 0,
-        "kernel" => "kernel", "what a connected socket asked for, kept in the socket itself";
-    "affinity" LruHash Both AFFINITY_KEY => AFFINITY_VALUE, limits::AFFINITY,
-        "kernel, agent (expiry)" => "kernel, proxyctl", "client → backend for Services with session affinity";
-    "localaddrs4" SparseHash Ipv4 plain!(Addr4) => plain!(u32), limits::LOCAL_ADDRS,
-        "agent" => "kernel", "addresses of this node; the value is the device's index";
-    "localaddrs6" SparseHash Ipv6 plain!(Addr6) => plain!(u32), limits::LOCAL_ADDRS,
-        "agent" => "kernel", "the same for IPv6";
-    "nodes4" SparseHash Ipv4 plain!(Addr4) => plain!(u32), limits::NODES,
-        "agent" => "kernel", "addresses of the cluster's nodes, from which tunnels are taken; the value is always 1";
-    "nodes6" SparseHash Ipv6 plain!(Addr6) => plain!(u32), limits::NODES,
-        "agent" => "kernel", "the same for IPv6";
-    "tunnels4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => Flow::<Addr4>::LAYOUT, limits::TUNNELS,
-        "kernel" => "kernel, proxyctl", "connections whose packets go to the backend's node in a tunnel; answers pass elsewhere";
-    "tunnels6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => Flow::<Addr6>::LAYOUT, limits::TUNNELS,
-        "kernel" => "kernel, proxyctl", "the same for IPv6";
-    "node4" Array Ipv4 plain!(u32) => NodeConfig::<Addr4>::LAYOUT, 1,
-        "agent" => "kernel, proxyctl", "the node's address and the ranges of pods and Services";
-    "node6" Array Ipv6 plain!(u32) => NodeConfig::<Addr6>::LAYOUT, 1,
-        "agent" => "kernel, proxyctl", "the same for IPv6";
-    "nets4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(u32), limits::NETS,
-        "agent" => "kernel", "ranges of pods and Services that the node's entry has no room for; the value is always 1";
-    "nets6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(u32), limits::NETS,
-        "agent" => "kernel", "the same for IPv6";
-    "sources4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(Addr4), limits::SOURCES,
-        "agent" => "kernel", "device and next hop → the address of the device that masqueraded packets come from";
-    "sources6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(Addr6), limits::SOURCES,
-        "agent" => "kernel", "device and destination → the same for IPv6";
-    "portsfull4" LruHash Ipv4 FlowKey::<Addr4>::LAYOUT => plain!(u32), limits::PORTS_FULL,
-        "kernel" => "kernel", "answers to a node address, port 0: jiffies when all ports towards that backend were taken";
-    "portsfull6" LruHash Ipv6 FlowKey::<Addr6>::LAYOUT => plain!(u32), limits::PORTS_FULL,
-        "kernel" => "kernel", "the same for IPv6";
-    "devices" SparseHash Both plain!(u32) => plain!(DeviceKind), limits::DEVICES,
-        "agent" => "kernel", "devices that translated packets may be put into or sent out of directly, by index";
-    "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
-        "kernel" => "agent, proxyctl", "packets and calls by reason";
-    "early" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
-        "kernel" => "agent, proxyctl", "those of them that the XDP hook ended";
-    "turns" SparseHash Both plain!(ServiceId) => plain!(u64), limits::TURNS,
-        "kernel, agent (removal)" => "kernel", "whose turn it is, of Services with a round robin";
-    "loads" SparseHash Both LOAD_KEY => plain!(u64), limits::LOADS,
-        "kernel, agent (count of flows)" => "kernel, proxyctl",
-        "connections of each backend, of Services that choose the least loaded";
-    "tallies" PerCpuHash Both plain!(ServiceId) => TALLY, limits::TALLIES,
-        "kernel, agent (removal)" => "agent, proxyctl", "new connections of each Service port by what became of them";
-    "fragments4" LruHash Ipv4 FragmentKey::<Addr4>::LAYOUT => FRAGMENT_PORTS, limits::FRAGMENTS,
-        "kernel" => "kernel", "datagrams in fragments: the ports that only the first fragment has";
-    "fragments6" LruHash Ipv6 FragmentKey::<Addr6>::LAYOUT => FRAGMENT_PORTS, limits::FRAGMENTS,
-        "kernel" => "kernel", "the same for IPv6";
-    "held4" LruHash Ipv4 FragmentKey::<Addr4>::LAYOUT => HELD_FRAME, limits::HELD,
-        "kernel" => "kernel", "fragments that came before the first one of their datagram";
-    "held6" LruHash Ipv6 FragmentKey::<Addr6>::LAYOUT => HELD_FRAME, limits::HELD,
-        "kernel" => "kernel", "the same for IPv6";
-    "policed4" SparseHash Ipv4 plain!(Addr4) => POLICED, limits::POLICED,
-        "agent" => "kernel, proxyctl", "address of a local pod under a policy → its rule sets";
-    "policed6" SparseHash Ipv6 plain!(Addr6) => POLICED, limits::POLICED,
-        "agent" => "kernel, proxyctl", "the same for IPv6";
-    "peers4" SparseHash Ipv4 plain!(Addr4) => plain!(PeerClass), limits::PEERS,
-        "agent" => "kernel, proxyctl", "address of a pod or node that rules in use name → its class";
-    "peers6" SparseHash Ipv6 plain!(Addr6) => plain!(PeerClass), limits::PEERS,
-        "agent" => "kernel, proxyctl", "the same for IPv6";
-    "blocks4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
-        "agent" => "kernel, proxyctl", "prefixes of ipBlocks and their exceptions → class; the scope is always 0";
-    "blocks6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
-        "agent" => "kernel, proxyctl", "the same for IPv6";
-    "verdicts" SparseHash Both VERDICT_KEY => VERDICT_PAGE, limits::VERDICTS,
-        "agent" => "kernel, proxyctl", "rule set and class → what the rules say about ports; never changes under its key";
-    "policy" MappedArray Both plain!(u32) => POLICY_STATE, 1,
-        "agent; proxyctl, through memory (who listens)" => "kernel, proxyctl", "the epoch of the policies and what of these maps is in use";
-    "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
-        "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
-    "notices" Ring Both NONE => NOTICE, limits::NOTICES,
-        "kernel" => "proxyctl", "ends of packets, told while somebody listens";
-    "heldscratch" PerCpuArray Both plain!(u32) => HELD_FRAME, 1,
-        "kernel" => "kernel", "working memory: a frame on its way into a held map";
-    "scratch" PerCpuArray Both plain!(u32) => plain!(Scratch), limits::SCRATCH_AREAS,
-        "kernel" => "kernel", "working memory of one run of a packet program; holds nothing between runs";
-}
 
 /// The map of that name.
 pub fn spec(name: &str) -> Option<&'static MapSpec> {

@@ -191,6 +191,7 @@ impl Dataplane {
     pub fn add_device(&mut self, index: u32, kind: DeviceKind) {
         let mut devices = object::hash::<u32, DeviceKind>(&mut self.object, "devices");
         devices.insert(Cell(index), Cell(kind), 0).expect("a device fits");
+        self.note_policy_write();
     }
 
     /// Makes an address one of the node's.

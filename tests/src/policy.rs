@@ -61,6 +61,7 @@ impl Dataplane {
         } else {
             self.put::<V4, _>(V4::POLICED, pod, value);
         }
+        self.note_policy_write();
         if device != 0 {
             self.add_device(device, DeviceKind::POD.with(DeviceKind::POLICED));
         }
@@ -71,6 +72,15 @@ impl Dataplane {
     /// # Panics
     /// If it is none.
     pub fn class(&mut self, peer: &str, class: u64) {
+        self.class_uncounted(peer, class);
+        self.note_policy_write();
+    }
+
+    /// The same, but the write is not counted: what was found about the address before goes on being so.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn class_uncounted(&mut self, peer: &str, class: u64) {
         if peer.contains(':') {
             self.put::<V6, _>(V6::PEERS, peer, PeerClass(class));
         } else {
@@ -90,6 +100,7 @@ impl Dataplane {
             let key = prefix_key::<V4>(0, prefix);
             object::add_prefix(self.object(), V4::BLOCKS, key, PeerClass(class));
         }
+        self.note_policy_write();
     }
 
     fn put<F: Named, V: MapType>(&mut self, map: &str, addr: &str, value: V)
@@ -98,6 +109,13 @@ impl Dataplane {
     {
         let mut map = object::hash::<F::Addr, V>(self.object(), map);
         map.insert(Cell(family_addr::<F>(addr)), Cell(value), 0).expect("an address fits");
+    }
+
+    /// Says that a map was written which judgements depend on.
+    pub(crate) fn note_policy_write(&mut self) {
+        let mut writes = object::array::<u32>(self.object(), "policywrites");
+        let Cell(made) = writes.get(&0, 0).expect("the count has an entry");
+        writes.set(0, Cell(made.wrapping_add(1)), 0).expect("the count has an entry");
     }
 
     /// Says what a rule set says about a class: `says` in the order of protocol and port, and `otherwise` about the rest.
@@ -132,6 +150,7 @@ impl Dataplane {
             let key = VerdictKey::new(rules, PeerClass(class), number);
             verdicts.insert(Cell(key), Cell(page), 0).expect("a page fits");
         }
+        self.note_policy_write();
     }
 
     /// Sets the epoch: from now on policies are in use, and what was judged by another is judged again.
@@ -141,6 +160,7 @@ impl Dataplane {
     pub fn enforce(&mut self, epoch: u32, flags: PolicyFlags) {
         let mut policy = object::array::<PolicyState>(self.object(), "policy");
         policy.set(0, Cell(PolicyState { epoch, flags }), 0).expect("the state has an entry");
+        self.note_policy_write();
     }
 
     /// Removes every entry of every connection.

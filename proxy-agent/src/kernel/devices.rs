@@ -119,7 +119,10 @@ impl Devices {
             true if kind.role() == DeviceKind::POD => (*index, kind.with(DeviceKind::POLICED)),
             true | false => (*index, *kind),
         };
-        sync(&maps.devices, "devices", &self.kinds.iter().map(kind).collect())
+        let written = sync(&maps.devices, "devices", &self.kinds.iter().map(kind).collect());
+        // What a pod may send with depends on it.
+        maps.policy.note_write();
+        written
     }
 
     /// Lets the programs of all other devices go, and those of another role.

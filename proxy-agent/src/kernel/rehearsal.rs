@@ -254,6 +254,8 @@ mod tests {
             "fragments4",
             "held6",
             "portsfull4",
+            "recent4",
+            "recent6",
             "scratch",
             "connected",
         ] {
@@ -267,6 +269,7 @@ mod tests {
             "blocks4",
             "verdicts",
             "policy",
+            "policywrites",
             "devices",
             "node4",
         ] {

@@ -1,7 +1,12 @@
 //! The maps of policies: those that no family has to itself, and the writes of a plan into all of them, strictly in their
 //! order. What a write is for is not known here.
 
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::AsFd as _,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use proxy_common::{
     PolicyState, RuleSetId, VerdictKey, VerdictPage,
@@ -13,6 +18,7 @@ use super::{
     error::Error,
     family::{MapFamily, Maps, table},
     map::{PerCpuTable, Table},
+    memory::Slots,
     pins::{Pinned, Pins},
     sys::Access,
 };
@@ -26,6 +32,8 @@ pub struct Verdicts {
     pub state: Table<u32, PolicyState>,
     /// Packets denied.
     pub denials: PerCpuTable<DenialKey, u64>,
+    /// Counts the writes; who reads only has no use for it.
+    writes: Option<Slots<u32>>,
 }
 
 /// What became of the writes of a plan.
@@ -41,11 +49,26 @@ pub struct Judged {
 impl Verdicts {
     pub(super) fn open(pins: &Pins, cpus: usize, access: Access) -> Result<Self, Error> {
         let unfit = |source: io::Error| Error::Map { verb: "read the layout of", map: "denials", source };
-        Ok(Self {
+        let verdicts = Self {
             verdicts: table(pins, "verdicts", access)?,
             state: table(pins, "policy", access)?,
             denials: PerCpuTable::new(pins.open("denials", access)?, cpus).map_err(unfit)?,
-        })
+            writes: match access {
+                Access::Read => None,
+                Access::Write => Some(counter(pins)?),
+            },
+        };
+        // Who wrote last may have been ended before it could say so.
+        verdicts.note_write();
+        Ok(verdicts)
+    }
+
+    /// What the programs have found out by what the maps held so far, they find out anew. To be called after each write that
+    /// a judgement may depend on, before the next one is made: so no packet is judged by older maps than the last.
+    pub(super) fn note_write(&self) {
+        if let Some(writes) = self.writes.as_ref().and_then(count_of) {
+            writes.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Forgets what rule sets denied that are not known any more.
@@ -65,10 +88,23 @@ impl Verdicts {
     }
 }
 
+fn counter(pins: &Pins) -> Result<Slots<u32>, Error> {
+    const MAP: &str = "policywrites";
+    let map = pins.open(MAP, Access::Write)?;
+    let failed = |source| Error::Map { verb: "map the memory of", map: MAP, source };
+    Slots::map(map.as_fd(), map.max_entries(), Access::Write).map_err(failed)
+}
+
+fn count_of(writes: &Slots<u32>) -> Option<&AtomicU32> {
+    writes.word(0, 0)
+}
+
 /// Makes the writes up to the first that fails: each may be needed by those behind it.
 pub(super) fn apply(writes: &[PolicyWrite], maps: &Pinned) -> Judged {
     for (made, write) in writes.iter().enumerate() {
-        if let Err(error) = make(write, maps) {
+        let result = make(write, maps);
+        maps.policy.note_write();
+        if let Err(error) = result {
             return Judged { made, error: Some(error) };
         }
     }

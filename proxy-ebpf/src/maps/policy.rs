@@ -3,10 +3,10 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use proxy_common::{
-    Addr4, Addr6, Family, PeerClass, Policed, PolicyState, V4, V6, VerdictKey, VerdictPage, limits,
+    Addr4, Addr6, Family, PeerClass, Policed, PolicyState, Recent, V4, V6, VerdictKey, VerdictPage, limits,
     policy::{DenialKey, PolicyFlags},
 };
 
@@ -41,6 +41,16 @@ pub static VERDICTS: HashMap<VerdictKey, VerdictPage> =
 #[map(name = "policy")]
 pub static POLICY: Array<PolicyState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Writes of the agent to the maps of policies, counted in memory: one entry.
+#[map(name = "policywrites")]
+pub static POLICY_WRITES: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map(name = "recent4")]
+static RECENT4: PerCpuArray<Recent<Addr4>> = PerCpuArray::with_max_entries(limits::RECENT, 0);
+
+#[map(name = "recent6")]
+static RECENT6: PerCpuArray<Recent<Addr6>> = PerCpuArray::with_max_entries(limits::RECENT, 0);
+
 /// Packets denied by each rule.
 #[map(name = "denials")]
 pub static DENIALS: PerCpuHashMap<DenialKey, u64> =
@@ -60,10 +70,12 @@ pub trait PolicyTables: Family {
     const BLOCKS: PolicyFlags;
     /// Classes of prefixes.
     fn blocks() -> &'static LpmTrie<Prefix<Self::Addr>, PeerClass>;
+    /// What was judged a moment ago.
+    fn recent() -> &'static PerCpuArray<Recent<Self::Addr>>;
 }
 
 macro_rules! policy_tables {
-    ($family:ty, $policed:ident, $peers:ident, $blocks:ident, $flag:ident) => {
+    ($family:ty, $policed:ident, $peers:ident, $blocks:ident, $flag:ident, $recent:ident) => {
         impl PolicyTables for $family {
             const BLOCKS: PolicyFlags = PolicyFlags::$flag;
             #[inline(always)]
@@ -78,9 +90,13 @@ macro_rules! policy_tables {
             fn blocks() -> &'static LpmTrie<Prefix<Self::Addr>, PeerClass> {
                 &$blocks
             }
+            #[inline(always)]
+            fn recent() -> &'static PerCpuArray<Recent<Self::Addr>> {
+                &$recent
+            }
         }
     };
 }
 
-policy_tables!(V4, POLICED4, PEERS4, BLOCKS4, BLOCKS4);
-policy_tables!(V6, POLICED6, PEERS6, BLOCKS6, BLOCKS6);
+policy_tables!(V4, POLICED4, PEERS4, BLOCKS4, BLOCKS4, RECENT4);
+policy_tables!(V6, POLICED6, PEERS6, BLOCKS6, BLOCKS6, RECENT6);

@@ -1,10 +1,11 @@
 //! Packets of which no connection is known: whether they may begin one, and what is remembered of it.
 
-use proxy_common::{FlowFlags, FlowKey, Proto, Reason, tcp::TcpFlags};
+use proxy_common::{FlowFlags, FlowKey, Proto, Reason, recent::Judge, tcp::TcpFlags};
 
 use super::{
     Case,
     case::{self, deny, tell},
+    recent::Place,
     source,
 };
 use crate::flow::{self, Begin, Found, Plan, Table};
@@ -28,28 +29,69 @@ pub fn police<F: Judging>(
 ) -> Result<Found, Reason> {
     let Some(case) = case::take::<F>() else { return Err(Reason::FlowTableFull) };
     case.key = packet.key;
-    if hook.is_from_pod() {
-        // What another pod says in the middle of a connection that nobody knows is judged where it arrives.
-        if matches!(found, Err(Reason::MidStream)) && !source::is_policed(frame.device()) {
-            return found;
-        }
-        let policed = source::policed::<F>(&packet.key.src);
-        case.note_sender(policed);
-        if source::is_forged(policed, frame.device()) {
-            tell::<F>(frame, case, Reason::ForgedSource);
-            return Err(Reason::ForgedSource);
-        }
-    }
     match found {
-        Ok(found) => planned::<F>(frame, hook, plan, case, found),
+        Ok(found) => planned::<F>(frame, packet, hook, plan, case, found),
+        // What another pod says in the middle of a connection that nobody knows is judged where it arrives.
+        Err(Reason::MidStream) if hook.is_from_pod() && !source::is_policed(frame.device()) => found,
         Err(reason) => plain::<F>(frame, packet, hook, case, reason),
     }
+}
+
+/// Who has begun the connection of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Its sender.
+    Here,
+    /// Its receiver: it is an answer.
+    There,
+}
+
+/// What the rules of both ends say about the case, which is about the packet's connection by whoever has begun it; or that
+/// the packet's source is forged. What was found a moment ago is not looked for again, unless somebody listens, who wants
+/// to know the rule.
+#[inline(always)]
+fn ask<F: Judging>(
+    frame: &Frame,
+    packet: &Packet<F::Addr>,
+    hook: Hook,
+    case: &mut Case<F::Addr>,
+    begun: Begun,
+) -> Reason {
+    let judge = match begun {
+        _ if !hook.is_from_pod() => Judge::ELSEWHERE,
+        Begun::Here => Judge::of_client(frame.device()),
+        Begun::There => Judge::of_server(frame.device()),
+    };
+    let mut place = if super::is_watched() { None } else { Place::of::<F>(&case.key, judge) };
+    if let Some(reason) = place.as_ref().and_then(|place| place.recall(&case.key)) {
+        return reason;
+    }
+    if let Some(place) = &mut place {
+        place.begin();
+    }
+    if hook.is_from_pod() {
+        let policed = source::policed::<F>(&packet.key.src);
+        if source::is_forged(policed, frame.device()) {
+            case.key = packet.key;
+            tell::<F>(frame, case, Reason::ForgedSource);
+            return Reason::ForgedSource;
+        }
+        if begun == Begun::Here {
+            case.note_sender(policed);
+        }
+    }
+    let reason = F::judge(case);
+    if let Some(place) = place {
+        place.note(&case.key, reason);
+    }
+    reason
 }
 
 /// To be translated: judged by its client, its backend and the port there (policy items 37, 38).
 #[inline(always)]
 fn planned<F: Judging>(
     frame: &Frame,
+    packet: &Packet<F::Addr>,
     hook: Hook,
     plan: &Plan<F::Addr>,
     case: &mut Case<F::Addr>,
@@ -60,12 +102,13 @@ fn planned<F: Judging>(
         return Ok(found);
     }
     (case.key.dst, case.key.dport) = (plan.backend.addr, plan.backend.port);
-    match F::judge(case) {
+    match ask::<F>(frame, packet, hook, case, Begun::Here) {
         Reason::Judged => {
             tell::<F>(frame, case, found.reason);
             Ok(found)
         }
         Reason::NotAService => Ok(found),
+        Reason::ForgedSource => Err(Reason::ForgedSource),
         reason => Err(deny::<F>(frame, case, reason)),
     }
 }
@@ -96,12 +139,14 @@ fn plain<F: Judging>(
     // An answer says who began. In the middle of a connection that is older than what we remember, any other packet may be
     // one, too.
     let answers = why == Reason::MidStream && packet.tcp.any(TcpFlags::SYN);
+    let begun = if answers { Begun::There } else { Begun::Here };
     if answers {
         case.turn_to(packet.key.reversed());
     }
-    let reason = F::judge(case);
+    let reason = ask::<F>(frame, packet, hook, case, begun);
     match reason {
         Reason::NotAService => return Err(why),
+        Reason::ForgedSource => return Err(reason),
         Reason::Judged if answers => return remember::<F>(frame, &packet.key, hook, Begin::Answer),
         Reason::Judged => {
             if !is_told(frame, hook) {

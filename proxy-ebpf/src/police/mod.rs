@@ -8,6 +8,7 @@ mod again;
 mod case;
 mod connection;
 mod portless;
+mod recent;
 mod rule;
 mod source;
 

@@ -4,6 +4,7 @@ mod again;
 mod connection;
 mod notice;
 mod portless;
+mod recent;
 mod translated;
 
 use proxy_common::{

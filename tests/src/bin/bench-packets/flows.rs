@@ -39,10 +39,15 @@ pub(crate) fn sent<F: Named>(packet: &Packet) -> Template {
     Template { bytes: packet.bytes(), port_at: at, high_at: at + 2 }
 }
 
-/// The server's answer.
-pub(crate) fn got<F: Named>(packet: &Packet) -> Template {
+/// The same, with the number of the flow in the server's port.
+pub(crate) fn to_any_port<F: Named>(packet: &Packet) -> Template {
     let at = shape::<F>().ports_at;
     Template { bytes: packet.bytes(), port_at: at + 2, high_at: at }
+}
+
+/// The server's answer.
+pub(crate) fn got<F: Named>(packet: &Packet) -> Template {
+    to_any_port::<F>(packet)
 }
 
 /// Least and median of the difference between two measures of the same round.

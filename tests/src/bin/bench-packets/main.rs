@@ -28,8 +28,8 @@ use figure::Figure;
 use node::{NAMES4, NAMES6, Names};
 
 fn main() -> ExitCode {
-    let json = match arguments() {
-        Ok(json) => json,
+    let Arguments { json, only } = match arguments() {
+        Ok(arguments) => arguments,
         Err(message) => {
             eprintln!("error: {message}");
             return ExitCode::FAILURE;
@@ -38,14 +38,17 @@ fn main() -> ExitCode {
     print_header();
     let mut figures = Vec::new();
     let parts = [
-        (paths::family::<V4> as fn(&Names) -> Vec<Figure>, &NAMES4),
-        (flows::family::<V4>, &NAMES4),
-        (policies::policies::<V4>, &NAMES4),
-        (paths::family::<V6>, &NAMES6),
-        (flows::family::<V6>, &NAMES6),
-        (policies::policies::<V6>, &NAMES6),
+        ("paths", paths::family::<V4> as fn(&Names) -> Vec<Figure>, &NAMES4),
+        ("flows", flows::family::<V4>, &NAMES4),
+        ("policies", policies::policies::<V4>, &NAMES4),
+        ("paths", paths::family::<V6>, &NAMES6),
+        ("flows", flows::family::<V6>, &NAMES6),
+        ("policies", policies::policies::<V6>, &NAMES6),
     ];
-    for (part, names) in parts {
+    for (name, part, names) in parts {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         let found = part(names);
         print_figures(&found);
         figures.extend(found);
@@ -61,13 +64,23 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `--json FILE` is all there is.
-fn arguments() -> Result<Option<PathBuf>, String> {
+#[derive(Default)]
+struct Arguments {
+    /// Where the figures are written.
+    json: Option<PathBuf>,
+    /// The part that is measured; none: all of them.
+    only: Option<String>,
+}
+
+fn arguments() -> Result<Arguments, String> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(None),
-        ["--json", file] => Ok(Some(PathBuf::from(file))),
-        _ => Err("usage: cargo xtask bench packets [--json FILE]".to_owned()),
+        [] => Ok(Arguments::default()),
+        ["--json", file] => Ok(Arguments { json: Some(PathBuf::from(file)), only: None }),
+        ["--only", part @ ("paths" | "flows" | "policies")] => {
+            Ok(Arguments { json: None, only: Some(part.to_owned()) })
+        }
+        _ => Err("usage: cargo xtask bench packets [--json FILE | --only paths|flows|policies]".to_owned()),
     }
 }
 

@@ -1,17 +1,19 @@
 //! What policies add.
 
+use std::slice;
+
 use proxy_common::{
     Flow, FlowKey, Proto, RuleSetId,
     maps::MapType,
     policy::{Effect, PolicyFlags},
 };
 use tests::dataplane::{Dataplane, Named};
-use tests::generator::{Generator, Order};
-use tests::packet::{Packet, flags};
+use tests::generator::{Generator, Order, Template};
+use tests::packet::{Packet, flags as tcp};
 use tests::policy::allow;
 
 use crate::figure::{Figure, REPEAT, ROUNDS, SINGLE};
-use crate::flows::{differences, fd, sent, time};
+use crate::flows::{differences, fd, sent, time, to_any_port};
 use crate::node::{Names, POD, add_identity, node};
 
 /// What the other rules of a node with policies are about.
@@ -49,23 +51,28 @@ where
         };
         let remote = format!("{}:8080", names.gateway);
         add_identity::<F>(&mut dataplane, &from(40_000), &remote);
-        let ack = Packet { hops: 255, ..Packet::tcp(flags::ACK, &from(40_000), &remote) }.bytes();
+        let ack = Packet { hops: 255, ..Packet::tcp(tcp::ACK, &from(40_000), &remote) }.bytes();
         line("policies +: established", "loop", added(&mut dataplane, flags, REPEAT, |_| ack.clone()));
         // No verdict is about its class: nothing is remembered, so this is what judging takes.
         let denied = if F::INDEX == 0 { "198.51.100.9:80" } else { "[2001:db8:1::9]:80" };
         dataplane.class(&host(denied), 3);
-        let syn = Packet { hops: 255, ..Packet::tcp(flags::SYN, &from(40_000), denied) }.bytes();
+        let syn = Packet { hops: 255, ..Packet::tcp(tcp::SYN, &from(40_000), denied) }.bytes();
         line("policies +: denied", "loop", added(&mut dataplane, flags, REPEAT, |_| syn.clone()));
         for (path, blocked, to) in [
             ("policies +: new to a Service", "policies +: the same, by a block", names.vip),
             ("policies +: new, not translated", "policies +: the same, by a block", names.stranger),
         ] {
-            let packet = Packet::tcp(flags::SYN, &from(1_024), to);
-            let opening = |call: u32| Packet::tcp(flags::SYN, &from(1_024 + call), to).bytes();
+            let packet = Packet::tcp(tcp::SYN, &from(1_024), to);
+            let opening = |call: u32| Packet::tcp(tcp::SYN, &from(1_024 + call), to).bytes();
             let path = if blocks { blocked } else { path };
             line(path, "once", added(&mut dataplane, flags, 1, opening));
-            line(path, "flows", added_to_new::<F>(&mut dataplane, flags, &packet));
+            line(path, "flows", added_to_new(&mut dataplane, flags, &sent::<F>(&packet)));
         }
+        // Each to another port of the server: nothing is known from a moment ago.
+        let packet = Packet::tcp(tcp::SYN, &from(1_024), names.stranger);
+        let path =
+            if blocks { "policies +: the same, to another port" } else { "policies +: new, to another port" };
+        line(path, "flows", added_to_new(&mut dataplane, flags, &to_any_port::<F>(&packet)));
     }
     figures
 }
@@ -123,9 +130,9 @@ fn added(
 }
 
 /// The same of connections that a loop in the kernel opens, each once with policies and another without.
-fn added_to_new<F: Named>(dataplane: &mut Dataplane, flags: PolicyFlags, opening: &Packet) -> (f64, f64) {
+fn added_to_new(dataplane: &mut Dataplane, flags: PolicyFlags, opening: &Template) -> (f64, f64) {
     const NEW: u32 = 1 << 10;
-    let generator = Generator::new(&[sent::<F>(opening)], 1 << 16, Order::Rising);
+    let generator = Generator::new(slice::from_ref(opening), 1 << 16, Order::Rising);
     let program = fd(dataplane, "from_pod");
     dataplane.forget_flows();
     differences(|round| {

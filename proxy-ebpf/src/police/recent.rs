@@ -1,0 +1,69 @@
+//! Judgements of a moment ago, one array lookup away: a pod that connects again and again to the same port of the same peer
+//! is judged once, until the agent writes to a map of policies (`docs/decisions/0034-*`).
+//!
+//! Each processor has its own, and a packet's program is interrupted by no other packet's: see [`crate::scratch`].
+
+use proxy_common::{
+    Address, FlowKey, Reason, Recent,
+    recent::{Finding, Judge, slot},
+};
+
+use crate::count::barrier;
+use crate::maps::policy::{POLICY_WRITES, PolicyTables};
+
+/// Where the judgement about a connection stands, and how many writes there were when this was asked.
+pub struct Place<A: 'static> {
+    recent: &'static mut Recent<A>,
+    judge: Judge,
+    writes: u32,
+}
+
+impl<A: Address> Place<A> {
+    /// Of the connection of `key`.
+    #[inline(always)]
+    pub fn of<F: PolicyTables<Addr = A>>(key: &FlowKey<A>, judge: Judge) -> Option<Self> {
+        let recent = F::recent().get_ptr_mut(slot(key))?;
+        // SAFETY: an element of an array lives as long as the map, any bytes are a value of it, and nobody else on this
+        // processor has a reference: one connection is judged at a time.
+        Some(Self { recent: unsafe { &mut *recent }, judge, writes: writes()? })
+    }
+
+    /// What was found, if nothing was written since.
+    #[inline(always)]
+    pub fn recall(&self, key: &FlowKey<A>) -> Option<Reason> {
+        match self.recent.recall(key, self.judge, self.writes) {
+            Finding::ALLOWED => Some(Reason::Judged),
+            Finding::FREE => Some(Reason::NotAService),
+            _ => None,
+        }
+    }
+
+    /// To be called before anything is looked up that will be noted: what is found while the agent writes then counts as
+    /// found before.
+    #[inline(always)]
+    pub fn begin(&mut self) {
+        // SAFETY: an element of an array is longer than eight bytes and aligned to them; it is ours for now.
+        unsafe { barrier(core::ptr::from_mut(self.recent).cast()) };
+        self.writes = writes().unwrap_or_default();
+    }
+
+    /// Notes what passes.
+    #[inline(always)]
+    pub fn note(self, key: &FlowKey<A>, reason: Reason) {
+        let finding = match reason {
+            Reason::Judged => Finding::ALLOWED,
+            Reason::NotAService => Finding::FREE,
+            _ => return,
+        };
+        self.recent.note(key, self.judge, self.writes, finding);
+    }
+}
+
+/// Counted by the agent in its memory.
+#[inline(always)]
+fn writes() -> Option<u32> {
+    let writes = POLICY_WRITES.get_ptr(0)?;
+    // SAFETY: the array's only element, which lives as long as the map. Volatile, because others write it; a word is read in
+    // one piece.
+    Some(unsafe { writes.read_volatile() })
+}
