@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the program `cluster`, or with the argument `suite` the program of that
-# name, once per content of this folder and prints its path as the last line of
-# standard output; progress goes to standard error. Next to it lie links that
+# name, or with `kubelet` upstream's, once per content of this folder and prints
+# its path as the last line of standard output; progress goes to standard error. Next to it lie links that
 # pick a command by name: kubectl, agnhost, and so on; next to `suite`, in the
 # folder images, the programs that container images are made of.
 #
@@ -15,7 +15,8 @@ name=${1:-cluster}
 case $name in
 cluster) package=. links="etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubectl agnhost" ;;
 suite) package=./suite links="kubelet specs" ;;
-*) echo "usage: build.sh [cluster|suite]" >&2; exit 2 ;;
+kubelet) package=k8s.io/kubernetes/cmd/kubelet links="" ;;
+*) echo "usage: build.sh [cluster|suite|kubelet]" >&2; exit 2 ;;
 esac
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -87,6 +88,6 @@ if [ ! -x "$out/$name" ]; then
 	mv -T "$out.new" "$out"
 	say "built in $(($(date +%s) - began))s: $out/$name"
 	# Each build is 140 MB: keep the newest three of each.
-	ls -1dt "$cache"/*/ | tail -n +7 | while read -r old; do rm -rf "$old"; done
+	ls -1dt "$cache"/*/ | tail -n +10 | while read -r old; do rm -rf "$old"; done
 fi
 echo "$out/$name"

@@ -6,6 +6,7 @@ mod abi;
 mod bench;
 mod build;
 mod child;
+mod cluster_vm;
 mod demo;
 mod e2e;
 mod fixtures;
@@ -54,6 +55,8 @@ enum Verb {
     Bench(bench::Options),
     /// Load and try all programs in kernels of other releases, in an emulated machine
     Kernels(kernels::Options),
+    /// Run the manifests and the image on nodes with a real kubelet and containerd, in emulated machines
+    ClusterVm(cluster_vm::Options),
     /// Check, or bless, the map layouts and generate docs/maps.md
     Abi(abi::Options),
     /// Check, or write, docs/reasons.md
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Verb::E2e(options) => e2e::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Kernels(options) => kernels::run(&options),
+        Verb::ClusterVm(options) => cluster_vm::run(&options),
         Verb::Abi(options) => abi::run(&options),
         Verb::Reasons(options) => reasons::run(&options),
         Verb::Image(options) => image::run(&options),

@@ -43,6 +43,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What the chart makes of a file of values.
+///
+/// # Errors
+/// The renderer does not build, or refuses the values.
+pub(crate) fn rendered(values: &Path) -> Result<String> {
+    render(&build()?, values)
+}
+
 /// Builds the renderer; Go's own cache makes the second time cheap.
 fn build() -> Result<PathBuf> {
     let program = crate::build::artefacts("render");

@@ -2,7 +2,7 @@
 
 /// One file or directory of an archive.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Without a slash in front.
     pub(super) path: String,
     pub(super) mode: u32,
@@ -11,17 +11,17 @@ pub(super) struct Entry {
 
 /// What an entry is.
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     File(Vec<u8>),
     Directory,
 }
 
 impl Entry {
-    pub(super) fn file(path: impl Into<String>, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn file(path: impl Into<String>, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
         Self { path: path.into(), mode, content: Content::File(bytes.into()) }
     }
 
-    pub(super) fn directory(path: impl Into<String>) -> Self {
+    pub(crate) fn directory(path: impl Into<String>) -> Self {
         Self { path: path.into(), mode: 0o755, content: Content::Directory }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct About<'a> {
     /// Full name with tag, for who loads the archive.
     pub(super) name: &'a str,
     pub(super) version: &'a str,
+    /// What a container runs.
+    pub(super) entrypoint: &'a [&'a str],
 }
 
 /// An archive, and what identifies it.
@@ -57,7 +59,7 @@ pub(super) fn build(
             "architecture": platform.architecture,
             "os": "linux",
             "config": {
-                "Entrypoint": ["/proxy-agent"],
+                "Entrypoint": about.entrypoint,
                 "Env": ["PATH=/"],
                 "Labels": {"org.opencontainers.image.version": about.version},
             },
@@ -125,7 +127,7 @@ mod tests {
             files: vec![Entry::file("proxy-agent", 0o755, architecture)],
         };
         let platforms = [platform("amd64"), platform("arm64")];
-        let about = About { name: "sluice.dev/sluice:1", version: "1" };
+        let about = About { name: "sluice.dev/sluice:1", version: "1", entrypoint: &["/proxy-agent"] };
         let plain = |bytes: &[u8]| Ok(bytes.to_vec());
         let image = build(&about, &platforms, plain).expect("an image");
         assert_eq!(image.archive, build(&about, &platforms, plain).expect("an image").archive);

@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use self::{archive::Entry, layout::Platform};
+pub(crate) use self::archive::Entry;
+use self::layout::Platform;
 use crate::{build, child};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -73,7 +74,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("{name}: {}", version(target)?);
         platforms.push(Platform { architecture: target.architecture, files: files(target)? });
     }
-    let about = layout::About { name: &options.name, version: env!("CARGO_PKG_VERSION") };
+    let version = env!("CARGO_PKG_VERSION");
+    let about = layout::About { name: &options.name, version, entrypoint: &["/proxy-agent"] };
     let image = layout::build(&about, &platforms, gzip)?;
     let again = layout::build(&about, &platforms, gzip)?;
     ensure!(
@@ -90,6 +92,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     println!("{} {}", options.name, image.digest);
     Ok(())
+}
+
+/// The archive of an image of these files, for this machine's own platform.
+///
+/// # Errors
+/// The compressor is missing.
+pub(crate) fn packed(name: &str, entrypoint: &[&str], files: Vec<Entry>) -> Result<Vec<u8>> {
+    let about = layout::About { name, version: env!("CARGO_PKG_VERSION"), entrypoint };
+    let architecture = TARGETS.iter().find(|target| target.triple.starts_with(std::env::consts::ARCH));
+    let architecture = architecture.context("no image is made for this architecture")?.architecture;
+    Ok(layout::build(&about, &[Platform { architecture, files }], gzip)?.archive)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -24,11 +24,6 @@ mount -t 9p -o "$over9p" out /new/mnt/kernels || fail "no folder for the results
 # Shadows the modules of the host's kernel, so that the kernel finds its own when it asks for one.
 mount --bind "/new$(cat /modules/folder)" /new/lib/modules || fail "no folder for modules"
 
-# The kernel asks for modules here, and not where the job runs.
-mkdir /sbin
-printf '#!/bin/busybox sh\nexec /bin/busybox chroot /new /usr/sbin/modprobe "$@"\n' > /sbin/modprobe
-chmod 755 /sbin/modprobe
-
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
@@ -39,7 +34,8 @@ hostname kernels
 for tree in proc sys dev; do mount --rbind /$tree /new/$tree; done
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 echo "guest: $(uname -r) runs"
-chroot /new /bin/bash /mnt/kernels/job
-sync
-echo o > /proc/sysrq-trigger
-sleep 60
+# As switch_root(8): what enters another mount namespace begins at its root, and the kernel, which looks for modprobe where its
+# first process is, comes along.
+cd /new || fail "no new root"
+mount --move . /
+exec chroot . /bin/bash -c '/bin/bash /mnt/kernels/job; sync; echo o > /proc/sysrq-trigger; sleep 60'

@@ -7,7 +7,7 @@
 mod archive;
 mod budget;
 pub(crate) mod machine;
-mod package;
+pub(crate) mod package;
 mod step;
 mod table;
 

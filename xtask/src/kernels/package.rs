@@ -16,16 +16,16 @@ const OTHERS: [&str; 4] = ["cloud", "rt", "dbg", "unsigned"];
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// `6.1`.
     pub(super) series: String,
     /// As `uname -r` says it.
-    pub(super) release: String,
+    pub(crate) release: String,
     folder: PathBuf,
 }
 
 /// The newest release of a series that apt offers.
-pub(super) fn newest(series: &str) -> Option<String> {
+pub(crate) fn newest(series: &str) -> Option<String> {
     let names = child::ask("apt-cache", &["pkgnames", &format!("linux-image-{series}.")])?;
     let releases = names.lines().filter_map(|name| name.trim().strip_prefix("linux-image-"));
     let ours = releases.filter(|release| {
@@ -50,7 +50,7 @@ fn compare(one: &str, other: &str) -> Ordering {
 
 impl Kernel {
     /// Downloads and unpacks what is not there yet.
-    pub(super) fn fetch(series: &str, release: &str, room: &Path) -> Result<Self> {
+    pub(crate) fn fetch(series: &str, release: &str, room: &Path) -> Result<Self> {
         let folder = room.join(release);
         let kernel = Self { series: series.to_owned(), release: release.to_owned(), folder };
         // Written last.

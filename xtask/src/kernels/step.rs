@@ -60,9 +60,9 @@ pub(super) struct Programs {
 impl Programs {
     /// Builds them.
     pub(super) fn build() -> Result<Self> {
-        let bins =
-            ["--bin", "kernels-load", "--bin", "sluice-lab", "--bin", "lab-probe", "--bin", "proxy-agent"];
-        child::run(child::cargo(["build", "--workspace"]).args(bins))?;
+        let bins = ["kernels-load", "sluice-lab", "lab-probe", "proxy-agent", "proxyctl"]
+            .map(|name| ["--bin", name]);
+        child::run(child::cargo(["build", "--workspace"]).args(bins.as_flattened()))?;
         let mut tests = child::cargo(["test", "--workspace", "--no-run", "--test", "packets"]);
         let output = tests.output().map_err(|error| anyhow!("cannot run cargo: {error}"))?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
