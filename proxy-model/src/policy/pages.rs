@@ -171,7 +171,9 @@ impl Pages {
             let before = self.held.insert(pair, count).unwrap_or_default();
             self.entries = (self.entries + pages.len()).saturating_sub(usize::from(before));
         }
-        self.sets = model.live_sets().into_iter().chain(self.resting_sets.keys().copied()).collect();
+        // What rests since before the start is known by its number alone: should it be named again, every pair is looked at.
+        let resting = self.resting_sets.keys().copied().filter(|id| model.sets.get(id.0).is_some());
+        self.sets = model.live_sets().into_iter().chain(resting).collect();
         self.classes = self.all_classes(model).into_iter().map(|(id, _)| id).collect();
         self.doubtful.clear();
         writes

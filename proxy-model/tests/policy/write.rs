@@ -255,6 +255,36 @@ fn nothing_is_opened_before_every_fact_is_known_again() {
 }
 
 #[test]
+fn rules_that_come_back_after_a_restart_know_classes_that_are_newer() {
+    let about = |number: u16| NetworkPolicy {
+        ingress: vec![
+            rule(vec![pods(None, Some("app=two"))], vec![port(Proto::TCP, number)]),
+            rule(vec![pods(None, Some("app=three"))], vec![port(Proto::TCP, number)]),
+        ],
+        ..from_two()
+    };
+    let mut machine = start();
+    machine.apply([put(about(80))]);
+    machine.sync();
+    machine.apply([put(about(81))]);
+    machine.sync();
+    machine.restart();
+    machine.apply(synced());
+    machine.apply([pod("a/one", "app=one", &["10.0.1.1"]), pod("a/two", "app=two", &["10.0.1.2"])].map(put));
+    machine.apply([put(about(81))]);
+    machine.sync();
+    // The rules about port 80 rest. This agent has not seen them yet, and cannot say what they say about somebody new.
+    machine.apply([put(pod("a/three", "app=three", &["10.0.1.3"]))]);
+    machine.sync();
+    machine.apply([put(about(80))]);
+    machine.sync();
+    for from in ["10.0.1.2", "10.0.1.3"] {
+        let said = machine.kernel.verdict(&packet(from, "10.0.1.1", Proto::TCP, 80));
+        assert_eq!(said.map(|ruling| ruling.effect), [Effect::ALLOW; 2], "from {from}");
+    }
+}
+
+#[test]
 fn a_label_that_closes_one_end_and_opens_the_other_lets_nothing_pass_in_between() {
     let of_new =
         |key| NetworkPolicy { pods: select("role=new"), types: types(&[Direction::Egress]), ..policy(key) };
