@@ -6,6 +6,7 @@ pub mod kube_proxy;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,11 +31,24 @@ pub enum Command {
     /// Serve the Services of a cluster on this node until told to stop; the dataplane stays when it stops
     Run(Box<RunArgs>),
     /// Remove every program, map and pin of Sluice from this node
-    Cleanup(RootArgs),
+    Cleanup(CleanupArgs),
     /// Mount a BPF file system where there is none, and end
     MountBpf(MountArgs),
     /// Print the version
     Version,
+}
+
+/// Flags of `cleanup`.
+#[derive(Args, Debug, Clone)]
+pub struct CleanupArgs {
+    /// Where the kernel's part is kept.
+    #[command(flatten)]
+    pub roots: RootArgs,
+    /// Before that, leave new connections to another proxy, which serves already, wait for so long, or until those that are
+    /// translated have ended, and hand the others to netfilter [default of DURATION: 10s]
+    #[arg(long, env = "SLUICE_DRAIN", value_name = "DURATION", num_args = 0..=1, require_equals = true,
+          default_missing_value = "10s", value_parser = humantime::parse_duration)]
+    pub drain: Option<Duration>,
 }
 
 /// Where a BPF file system is mounted.

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
-use proxy_agent::cli::{Cli, Command, LogArgs, MountArgs, RootArgs, RunArgs};
+use proxy_agent::cli::{CleanupArgs, Cli, Command, LogArgs, MountArgs, RootArgs, RunArgs};
 use proxy_agent::config::Config;
 use proxy_agent::health::Pages;
+use proxy_agent::kernel::cleanup::{self, Farewell};
+use proxy_agent::kernel::drain::Drained;
 use proxy_agent::kernel::preflight::bpffs::{self, Found};
-use proxy_agent::kernel::{cleanup, record};
+use proxy_agent::kernel::record;
 use proxy_agent::{observe, run};
 
 pub(crate) fn main() -> ExitCode {
@@ -19,9 +21,11 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let result = match command {
-        Command::Run(args) if args.cleanup => clean(&args.roots, &log),
+        Command::Run(args) if args.cleanup => clean(&args.roots, Farewell::AtOnce, &log),
         Command::Run(args) => run_agent(*args, &log, flags(&matches)),
-        Command::Cleanup(roots) => clean(&roots, &log),
+        Command::Cleanup(CleanupArgs { roots, drain }) => {
+            clean(&roots, drain.map_or(Farewell::AtOnce, Farewell::Drain), &log)
+        }
         Command::MountBpf(MountArgs { at }) => mount_bpf(&at),
         Command::Version => {
             println!("{}", env!("CARGO_PKG_VERSION"));
@@ -81,9 +85,12 @@ fn mount_bpf(at: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn clean(roots: &RootArgs, log: &LogArgs) -> anyhow::Result<()> {
+fn clean(roots: &RootArgs, farewell: Farewell, log: &LogArgs) -> anyhow::Result<()> {
     observe::log::init(log)?;
-    let removed = cleanup::cleanup(&roots.bpf_root, Path::new(record::RUN_ROOT))?;
+    let removed = cleanup::cleanup(&roots.bpf_root, Path::new(record::RUN_ROOT), farewell)?;
+    if let Some(Drained { ended, handed, cut }) = removed.drained {
+        println!("{ended} connections have ended, {handed} were handed to netfilter, {cut} were cut");
+    }
     println!("removed {} links and {} maps of {}", removed.links, removed.maps, roots.bpf_root.display());
     Ok(())
 }

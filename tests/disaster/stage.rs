@@ -14,7 +14,7 @@ use tests::apiserver::{ApiServer, Door, Resource, Streaming};
 use tests::occupancy;
 
 use crate::gate::Gate;
-use crate::objects::{self, DNS, DNS_TARGET, HTTP, HTTP_TARGET};
+use crate::objects::{self, HTTP_TARGET};
 
 /// The node.
 pub(crate) const NODE: &str = "node-1";
@@ -24,6 +24,8 @@ pub(crate) const SERVERS: [&str; 3] = ["web-1", "web-2", "web-3"];
 pub(crate) const WEB: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 /// An agent loads its programs in some seconds; two cores may have other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// Of one request.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Enough requests that each of three backends is missed once in 10^10 batches.
 const SPREAD: u32 = 60;
 const LAB: &str = "
@@ -81,7 +83,7 @@ impl Stage {
     /// Lets a pod answer on all its addresses.
     pub(crate) fn serve(&self, pod: &str) {
         let place = self.lab.pod(pod).unwrap();
-        let sockets: Vec<Listen> = place.ips.iter().flat_map(|ip| listeners(*ip)).collect();
+        let sockets: Vec<Listen> = place.ips.iter().flat_map(|ip| objects::listeners(*ip)).collect();
         place.listen(&sockets).unwrap();
     }
 
@@ -265,21 +267,5 @@ pub(crate) fn pod(name: &str, ips: &[IpAddr]) -> Value {
 
 /// A request to each address on each port.
 pub(crate) fn frontends(addresses: &[&str]) -> Vec<Probe> {
-    let both = |address: &&str| {
-        let ip: IpAddr = address.parse().unwrap();
-        [(Protocol::Tcp, HTTP), (Protocol::Udp, DNS)].map(|(protocol, port)| {
-            // A lost datagram is a failure: nobody sends it again.
-            Probe {
-                tries: 1,
-                timeout: Duration::from_secs(2),
-                ..Probe::new(protocol, SocketAddr::new(ip, port))
-            }
-        })
-    };
-    addresses.iter().flat_map(both).collect()
-}
-
-fn listeners(ip: IpAddr) -> [Listen; 2] {
-    [(Protocol::Tcp, HTTP_TARGET), (Protocol::Udp, DNS_TARGET)]
-        .map(|(protocol, port)| Listen { protocol, at: SocketAddr::new(ip, port) })
+    objects::requests(addresses, TIMEOUT)
 }

@@ -14,8 +14,8 @@ use sluice_lab::{
 };
 use tests::object;
 
-use crate::objects::{self, DNS, DNS_TARGET, HTTP, HTTP_TARGET};
-use crate::stage::{PATIENCE, listeners, proxyctl};
+use crate::objects::{self, DNS, DNS_TARGET, HTTP, HTTP_TARGET, listeners};
+use crate::stage::{PATIENCE, proxyctl};
 
 const LAB: &str = "
 nodes:

@@ -34,9 +34,15 @@ impl Loads {
 
     /// Begins, from these places.
     pub(crate) fn of(clients: &[Place]) -> Self {
+        let pairs: Vec<_> = clients.iter().map(|client| (client.clone(), frontends(&WEB))).collect();
+        Self::at(&pairs)
+    }
+
+    /// Begins, each place with requests of its own.
+    pub(crate) fn at(pairs: &[(Place, Vec<Probe>)]) -> Self {
         let mut running = Vec::new();
-        for client in clients {
-            for probe in frontends(&WEB).into_iter().flat_map(styles) {
+        for (client, probes) in pairs {
+            for probe in probes.iter().cloned().flat_map(styles) {
                 let name = format!("{} {} {:?} {}", client.name, probe.protocol, probe.udp, probe.to);
                 let load = client.load(&name, &probe).unwrap();
                 running.push((name, load));
@@ -90,19 +96,25 @@ fn styles(probe: Probe) -> Vec<Probe> {
     }
 }
 
-/// TCP connections that stay open, from both clients over both families.
+/// TCP connections that stay open, each with its name at its client and the server that it spoke with first.
 pub(crate) struct Flows {
-    open: Vec<(Place, String, String)>,
+    pub(crate) open: Vec<(Place, String, String)>,
 }
 
 impl Flows {
-    /// Opens them.
+    /// Opens one from each of both clients over each family.
     pub(crate) fn open(stage: &Stage) -> Self {
+        let pairs = stage.clients().map(|client| (client, frontends(&WEB)));
+        Self::at("", &pairs)
+    }
+
+    /// Opens one for each place's requests of TCP. Those of another name are others.
+    pub(crate) fn at(name: &str, pairs: &[(Place, Vec<Probe>)]) -> Self {
         let mut open = Vec::new();
-        for client in stage.clients() {
-            for probe in frontends(&WEB).into_iter().filter(|probe| probe.protocol == Protocol::Tcp) {
-                let id = probe.to.to_string();
-                let server = server(&client.name, client.open(&id, &probe).unwrap());
+        for (client, probes) in pairs {
+            for probe in probes.iter().filter(|probe| probe.protocol == Protocol::Tcp) {
+                let id = format!("{name}{}", probe.to);
+                let server = server(&client.name, client.open(&id, probe).unwrap());
                 open.push((client.clone(), id, server));
             }
         }

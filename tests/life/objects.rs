@@ -1,9 +1,10 @@
-//! The objects of the tests as JSON. Knows no lab.
+//! The objects of the tests as JSON, and what is asked of and answered by the Services that they make. Knows no lab.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice_lab::{Family, NodeSpec};
+use sluice_lab::{Family, Listen, NodeSpec, Probe, Protocol};
 
 /// Number of the TCP port `http` of every Service.
 pub(crate) const HTTP: u16 = 80;
@@ -68,4 +69,23 @@ pub(crate) fn slice(service: &str, family: Family, ips: &[IpAddr]) -> Value {
         ],
         "endpoints": endpoints,
     })
+}
+
+/// A request to each address on each port, with so much patience. A lost datagram is a failure: nobody sends it again.
+pub(crate) fn requests(addresses: &[&str], timeout: Duration) -> Vec<Probe> {
+    let both = |address: &&str| {
+        let ip: IpAddr = address.parse().unwrap();
+        [(Protocol::Tcp, HTTP), (Protocol::Udp, DNS)].map(|(protocol, port)| Probe {
+            tries: 1,
+            timeout,
+            ..Probe::new(protocol, SocketAddr::new(ip, port))
+        })
+    };
+    addresses.iter().flat_map(both).collect()
+}
+
+/// What a pod serves on one address.
+pub(crate) fn listeners(ip: IpAddr) -> [Listen; 2] {
+    [(Protocol::Tcp, HTTP_TARGET), (Protocol::Udp, DNS_TARGET)]
+        .map(|(protocol, port)| Listen { protocol, at: SocketAddr::new(ip, port) })
 }

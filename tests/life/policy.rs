@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sluice_lab::wire::Outcome;
 use sluice_lab::{PodSpec, Probe, Protocol, SocketLb, Stop};
 
-use crate::objects::{DNS_TARGET, HTTP_TARGET};
-use crate::stage::{NODES, PATIENCE, Stage, listeners};
+use crate::objects::{DNS_TARGET, HTTP_TARGET, listeners};
+use crate::stage::{NODES, PATIENCE, Stage};
 
 /// How long a blocked attempt waits: on an idle node an answer takes a hundredth.
 const GLANCE: Duration = Duration::from_millis(300);

@@ -2,7 +2,7 @@
 //! `proxyctl`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use sluice_lab::binary::Program;
 use sluice_lab::{AgentOptions, Family, Lab, Listen, Op, Place, Probe, Protocol, SocketLb, Stop, Topology};
 
-use crate::objects::{self, DNS, DNS_TARGET, HTTP, HTTP_TARGET};
+use crate::objects;
 
 /// Both nodes.
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
@@ -23,6 +23,8 @@ pub(crate) const WEB: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 pub(crate) const FRONTENDS: u64 = 2 * 3;
 /// An agent loads its programs in some seconds; two cores may have other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Of one request.
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Enough requests that each of three backends is missed once in 10^10 batches.
 const SPREAD: u32 = 60;
 
@@ -54,7 +56,7 @@ impl Stage {
         let stage = Self { lab, options };
         for server in SERVERS {
             let place = stage.lab.pod(server).unwrap();
-            let sockets: Vec<Listen> = place.ips.iter().flat_map(|ip| listeners(*ip)).collect();
+            let sockets: Vec<Listen> = place.ips.iter().flat_map(|ip| objects::listeners(*ip)).collect();
             place.listen(&sockets).unwrap();
         }
         for node in stage.lab.topology().nodes {
@@ -166,24 +168,7 @@ pub(crate) fn proxyctl(lab: &Lab, node: &str, arguments: &[&str]) -> Output {
 
 /// A request to each address on each port.
 pub(crate) fn frontends(addresses: &[&str]) -> Vec<Probe> {
-    let both = |address: &&str| {
-        let ip: IpAddr = address.parse().unwrap();
-        [(Protocol::Tcp, HTTP), (Protocol::Udp, DNS)].map(|(protocol, port)| {
-            // A lost datagram is a failure: nobody sends it again.
-            Probe {
-                tries: 1,
-                timeout: Duration::from_secs(1),
-                ..Probe::new(protocol, SocketAddr::new(ip, port))
-            }
-        })
-    };
-    addresses.iter().flat_map(both).collect()
-}
-
-/// What a pod serves on one address.
-pub(crate) fn listeners(ip: IpAddr) -> [Listen; 2] {
-    [(Protocol::Tcp, HTTP_TARGET), (Protocol::Udp, DNS_TARGET)]
-        .map(|(protocol, port)| Listen { protocol, at: SocketAddr::new(ip, port) })
+    objects::requests(addresses, TIMEOUT)
 }
 
 /// The end of a node's log that was not there yet when the value was made.

@@ -1,37 +1,21 @@
 //! Connected UDP sockets of a network namespace, and closing them: sock_diag(7). Numbers and layouts are those of `linux/inet_diag.h` and `linux/sock_diag.h`. Knows no Services.
 
-use std::{io, net::IpAddr, os::fd::OwnedFd};
+use std::{io, net::IpAddr};
 
 use proxy_common::{Addr4, Addr6, Address, Port, Proto};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
-};
+use rustix::net::netlink;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Types of messages, and their flags.
+use super::talk::{Talk, flags};
+
+/// Types of messages.
 mod message {
-    pub(super) const ERROR: u16 = 2;
-    pub(super) const DONE: u16 = 3;
     pub(super) const BY_FAMILY: u16 = 20;
     pub(super) const DESTROY: u16 = 21;
-    pub(super) const REQUEST: u16 = 1;
-    pub(super) const ACK: u16 = 4;
-    pub(super) const DUMP: u16 = 0x300;
 }
 
 /// `TCP_ESTABLISHED`, which is also the state of a connected datagram socket.
 const ESTABLISHED: u8 = 1;
-
-/// `nlmsghdr`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Header {
-    len: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    sender: u32,
-}
 
 /// `inet_diag_sockid`: what names a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable)]
@@ -100,8 +84,7 @@ impl Connected {
 /// A conversation with the kernel about the sockets of the namespace that it was opened in.
 #[derive(Debug)]
 pub struct Socket {
-    socket: OwnedFd,
-    buffer: Vec<u8>,
+    talk: Talk,
 }
 
 impl Socket {
@@ -110,9 +93,7 @@ impl Socket {
     /// # Errors
     /// As the kernel gives them.
     pub fn open() -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
-        Ok(Self { socket, buffer: vec![0; 1 << 16] })
+        Ok(Self { talk: Talk::open(netlink::SOCK_DIAG)? })
     }
 
     /// All connected UDP sockets.
@@ -123,7 +104,7 @@ impl Socket {
         let mut found = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
             let request = request(family as u8, Id::default());
-            self.ask(message::BY_FAMILY, message::DUMP, request.as_bytes(), |answer| {
+            self.talk.ask(message::BY_FAMILY, flags::DUMP, request.as_bytes(), |answer| {
                 let answer = Answer::read_from_prefix(answer);
                 found.extend(answer.map(|(Answer { family, id, .. }, _)| Connected { family, id }));
             })?;
@@ -137,29 +118,10 @@ impl Socket {
     /// As the kernel gives them; `EOPNOTSUPP` without `CONFIG_INET_DIAG_DESTROY`.
     pub fn close(&mut self, one: &Connected) -> io::Result<bool> {
         let request = request(one.family, one.id);
-        match self.ask(message::DESTROY, message::ACK, request.as_bytes(), |_| {}) {
+        match self.talk.ask(message::DESTROY, flags::ACK, request.as_bytes(), |_| {}) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Sends a request, and gives every answer but the last to `each`.
-    fn ask(&mut self, kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        let len = (size_of::<Header>() + body.len()) as u32;
-        let header = Header { len, kind, flags: message::REQUEST | flags, sequence: 1, sender: 0 };
-        send(&self.socket, &[header.as_bytes(), body].concat(), SendFlags::empty())?;
-        loop {
-            let (len, _) = recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::empty())?;
-            let mut rest = self.buffer.get(..len).unwrap_or_default();
-            while let Some((kind, body, after)) = split(rest) {
-                match kind {
-                    message::DONE => return Ok(()),
-                    message::ERROR => return verdict(body),
-                    _ => each(body),
-                }
-                rest = after;
-            }
         }
     }
 }
@@ -167,18 +129,4 @@ impl Socket {
 fn request(family: u8, id: Id) -> Request {
     let Proto(proto) = Proto::UDP;
     Request { family, proto, extensions: 0, pad: 0, states: 1 << ESTABLISHED, id }
-}
-
-/// The body of an error is its negative number, zero for none.
-fn verdict(body: &[u8]) -> io::Result<()> {
-    let (number, _) = i32::read_from_prefix(body).map_err(|_| io::ErrorKind::InvalidData)?;
-    if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-number)) }
-}
-
-/// The first message: its type, its body, and what follows.
-fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let (header, _) = Header::read_from_prefix(bytes).ok()?;
-    let len = header.len as usize;
-    let body = bytes.get(size_of::<Header>()..len)?;
-    Some((header.kind, body, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
 }

@@ -45,6 +45,16 @@ pub enum Error {
         /// In which respect.
         difference: super::shape::Difference,
     },
+    /// Another version serves, whose maps only it can tend.
+    #[error(
+        "an agent with map layout {found} serves here, this one has {ours}: let that version's proxy-agent drain"
+    )]
+    OtherLayout {
+        /// Its layout version.
+        found: u32,
+        /// Ours.
+        ours: u32,
+    },
     /// A system call on a map.
     #[error("cannot {verb} map {map}")]
     Map {

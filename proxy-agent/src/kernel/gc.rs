@@ -64,7 +64,7 @@ pub struct Collected {
 }
 
 /// Seconds of silence that end a flow.
-fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFlags) -> u32 {
+pub(super) fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFlags) -> u32 {
     match (stage, proto) {
         (Stage::HalfOpen, _) => timeout::UNANSWERED,
         (Stage::Answered, Proto::TCP) if tcp::is_over(one, other) => timeout::OVER,
@@ -156,7 +156,8 @@ fn collect_family<F: MapFamily>(
     Ok(())
 }
 
-type Flows<F> = Table<FlowKey<<F as proxy_common::Family>::Addr>, Flow<<F as proxy_common::Family>::Addr>>;
+pub(super) type Flows<F> =
+    Table<FlowKey<<F as proxy_common::Family>::Addr>, Flow<<F as proxy_common::Family>::Addr>>;
 
 /// Shows each entry to `note`. Gives how many entries were removed, and how many are left.
 fn collect_flows<F: MapFamily>(

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -170,6 +170,22 @@ impl Programs {
         let program = self.object.program(CLOCK).ok_or(Error::NoProgram { name: CLOCK })?;
         Ok(program.fd().map_err(|source| Error::Program { name: CLOCK, source })?.as_fd())
     }
+}
+
+/// Loads the program that tells the kernel's jiffies, and nothing else, over the maps that are pinned.
+///
+/// # Errors
+/// As [`Programs::load`].
+pub(super) fn clock(pins: &Pins) -> Result<OwnedFd, Error> {
+    let paths: Vec<PathBuf> = SPECS.iter().map(|spec| pins.map(spec.name)).collect();
+    let mut loader = EbpfLoader::new();
+    for (spec, path) in SPECS.iter().zip(&paths) {
+        loader.map_pin_path(spec.name, path.as_path());
+    }
+    let object = loader.load(object::BYTES).map_err(Error::Load)?;
+    let mut programs = Programs { object, loaded: BTreeMap::new(), constants: DatapathConfig::default() };
+    programs.load_one(CLOCK)?;
+    programs.clock()?.try_clone_to_owned().map_err(Error::path("keep", "the program that tells the time"))
 }
 
 /// The verifier gives up with `EAGAIN` when a signal is pending (`bpf_check` in the kernel's `verifier.c`); libbpf

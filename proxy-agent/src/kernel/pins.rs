@@ -71,13 +71,18 @@ impl Pins {
     /// Those of other layout versions that have maps, in the order of their numbers.
     #[must_use]
     pub fn others(&self) -> Vec<Self> {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let all = Self::all(&self.root).into_iter();
+        all.filter(|pins| pins.version != self.version && pins.maps_dir().exists()).collect()
+    }
+
+    /// Those of every layout version that has a directory below `root`, in the order of their numbers.
+    #[must_use]
+    pub fn all(root: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(root).into_iter().flatten().flatten();
         let version = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok();
         let mut versions: Vec<u32> = entries.filter_map(version).collect();
         versions.sort_unstable();
-        let others = versions.into_iter().filter(|version| *version != self.version);
-        let others = others.map(|version| Self { root: self.root.clone(), version });
-        others.filter(|pins| pins.maps_dir().exists()).collect()
+        versions.into_iter().map(|version| Self { root: root.into(), version }).collect()
     }
 
     /// The layout version.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use proxy_agent::kernel::cleanup::{Farewell, cleanup};
 use proxy_agent::kernel::{
     Kernel, SocketRoad, clsact,
     hook::Hook,
@@ -178,7 +179,7 @@ fn a_strangers_program_stays_and_runs_behind_ours() {
         drop(kernel);
         drop(stage.open());
         assert_eq!(names(), ["from_pod", "empty"]);
-        proxy_agent::kernel::cleanup::cleanup(&stage.settings.bpf_root, &stage.settings.run_root).unwrap();
+        cleanup(&stage.settings.bpf_root, &stage.settings.run_root, Farewell::AtOnce).unwrap();
         assert_eq!(names(), ["empty"]);
         assert_eq!(index("pod0"), pod);
     });

@@ -5,6 +5,7 @@
 mod adoption;
 mod audit;
 mod collection;
+mod conntrack;
 mod device;
 mod moved;
 mod policy;

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proxy_agent::kernel::cleanup::{Farewell, cleanup};
 use proxy_agent::kernel::{
     DriverRoad, Families, Kernel, PodDevices, Settings, Sizes, SocketRoad, Tallies, Tunnels, Uplinks,
 };
@@ -132,7 +133,7 @@ fn cgroup2() -> PathBuf {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = proxy_agent::kernel::cleanup::cleanup(&self.settings.bpf_root, &self.settings.run_root);
+        let _ = cleanup(&self.settings.bpf_root, &self.settings.run_root, Farewell::AtOnce);
         let _ = fs::remove_dir_all(&self.settings.run_root);
         // Also where a test has named another one, or made one below.
         let own = cgroup2().join(&self.name);

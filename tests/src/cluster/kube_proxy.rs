@@ -53,9 +53,23 @@ impl Settings {
     }
 }
 
+/// Lets kube-proxy remove its rules from a node, as an operator would.
+///
+/// # Errors
+/// It failed; with what it said.
+pub fn cleanup(lab: &Lab, node: &str, binary: &ClusterBinary) -> Result<()> {
+    let mut command = std::process::Command::new(binary.program("kube-proxy"));
+    command.arg("--cleanup").stdin(Stdio::null());
+    in_netns(&mut command, &netns::path(&lab.node(node)?.netns))?;
+    let output = command.output().context("starting kube-proxy --cleanup")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kube-proxy --cleanup: {}", said.trim());
+    Ok(())
+}
+
 /// kube-proxy on one node. Dropping it kills it; its rules go with the node's namespace.
 #[derive(Debug)]
-pub(crate) struct KubeProxy {
+pub struct KubeProxy {
     node: String,
     child: Child,
     log: PathBuf,
@@ -66,7 +80,7 @@ impl KubeProxy {
     ///
     /// # Errors
     /// The machine refuses.
-    pub(crate) fn start(
+    pub fn start(
         lab: &Lab,
         node: &str,
         settings: &Settings,
@@ -95,7 +109,7 @@ impl KubeProxy {
     ///
     /// # Errors
     /// It ended, or was not healthy in time; with the end of its log.
-    pub(crate) fn ready(&mut self, lab: &Lab) -> Result<()> {
+    pub fn ready(&mut self, lab: &Lab) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let place = lab.node(&self.node)?;
         loop {
@@ -116,14 +130,15 @@ impl KubeProxy {
     ///
     /// # Errors
     /// With the end of its log.
-    pub(crate) fn alive(&mut self) -> Result<()> {
+    pub fn alive(&mut self) -> Result<()> {
         let ended = self.child.try_wait()?;
         ensure!(ended.is_none(), "kube-proxy on {} ended:\n{}", self.node, self.last_words());
         Ok(())
     }
 
     /// The end of its log.
-    pub(crate) fn last_words(&self) -> String {
+    #[must_use]
+    pub fn last_words(&self) -> String {
         log_end(&self.log, 10)
     }
 }
@@ -137,11 +152,13 @@ impl Drop for KubeProxy {
 }
 
 /// Where its files are.
-pub(crate) struct Files<'a> {
-    pub(crate) kubeconfig: &'a Path,
-    pub(crate) folder: &'a Path,
+pub struct Files<'a> {
+    /// Where the API server is.
+    pub kubeconfig: &'a Path,
+    /// Where its configuration and its log go.
+    pub folder: &'a Path,
     /// Where to look for programs first.
-    pub(crate) tools: Option<&'a Path>,
+    pub tools: Option<&'a Path>,
 }
 
 fn config_of(node: &str, settings: &Settings, kubeconfig: &Path) -> String {
