@@ -194,6 +194,10 @@ pub struct RunArgs {
         default_missing_value = "true"
     )]
     pub localhost_nodeports: Option<bool>,
+    /// Leave `externalIPs` of Services aside: whoever may write a Service could take any address with them
+    #[arg(long, env = "SLUICE_IGNORE_EXTERNAL_IPS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", value_parser = BoolishValueParser::new())]
+    pub ignore_external_ips: bool,
     /// Devices towards other nodes and clients: `auto`, or names
     #[arg(
         long,

@@ -14,7 +14,10 @@ use std::time::Duration;
 use http::Uri;
 use ipnet::IpNet;
 use proxy_common::Algorithm;
-use proxy_model::{TableSize, settings::LocalSource};
+use proxy_model::{
+    TableSize,
+    settings::{LocalSource, Serving},
+};
 
 use crate::cli::{DsrArg, IpFamilyArg, PolicyArgs, RootArgs, SocketLbArg, Switch, XdpArg};
 use crate::source::kube::{Nodes, Policies, Watching};
@@ -63,6 +66,8 @@ pub struct Config {
     pub nodeport_addresses: NodePortAddresses,
     /// Whether the node's own processes find node ports at the loopback address (item 68).
     pub localhost_nodeports: LocalhostNodePorts,
+    /// Whether `externalIPs` of Services are served.
+    pub external_ips: Serving,
     /// Devices of the outside world.
     pub uplinks: Uplinks,
     /// Whether uplinks are served in their drivers.

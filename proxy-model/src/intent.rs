@@ -215,7 +215,7 @@ pub(crate) fn chosen<'a, F: Served>(
 ) -> Chosen<'a, F> {
     let slices = world.slices_at(&service.key);
     let candidates = endpoint::merge::<F>(slices, &port.name, port.proto, around.here.node);
-    let choice = endpoint::choose::<F>(&candidates, needs::<F>(service, port), around.here);
+    let choice = endpoint::choose::<F>(&candidates, needs::<F>(around.settings, service, port), around.here);
     Chosen { candidates, choice }
 }
 
@@ -351,7 +351,7 @@ fn frontends<F: Served>(
     for addr in of_family::<F>(&service.load_balancer) {
         expose(addr, port.port, Exposure::LoadBalancer);
     }
-    for addr in of_family::<F>(&service.external_ips) {
+    for addr in external_ips::<F>(around.settings, service) {
         expose(addr, port.port, Exposure::ExternalIp);
     }
     if let Some(number) = port.node_port {
@@ -367,16 +367,25 @@ fn frontends<F: Served>(
     frontends
 }
 
+/// External addresses, unless the operator has them left aside.
+fn external_ips<F: Served>(settings: &Settings, service: &Service) -> impl Iterator<Item = F::Addr> {
+    let ips = match settings.external_ips {
+        Serving::On => service.external_ips.as_slice(),
+        Serving::Off => &[],
+    };
+    of_family::<F>(ips)
+}
+
 /// Addresses of the other family are not ours to judge (item 22).
 fn of_family<F: Served>(ips: &[std::net::IpAddr]) -> impl Iterator<Item = F::Addr> {
     ips.iter().filter_map(|ip| F::Addr::from_ip(*ip))
 }
 
 /// Item 27.
-fn needs<F: Served>(service: &Service, port: &ServicePort) -> Needs {
+fn needs<F: Served>(settings: &Settings, service: &Service, port: &ServicePort) -> Needs {
     let is_external = port.node_port.is_some()
         || of_family::<F>(&service.load_balancer).next().is_some()
-        || of_family::<F>(&service.external_ips).next().is_some();
+        || external_ips::<F>(settings, service).next().is_some();
     let is_local = |policy| policy == TrafficPolicy::Local;
     let cluster = !is_local(service.internal_policy) || is_external;
     let local = is_local(service.internal_policy) || (is_local(service.external_policy) && is_external);

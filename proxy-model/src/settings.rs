@@ -35,6 +35,8 @@ pub struct Settings {
     pub primary_address: Option<IpAddr>,
     /// Whether node ports are served at the loopback address, to the node's own processes (item 68).
     pub localhost_node_ports: Serving,
+    /// Whether `externalIPs` of Services are served: whoever may write a Service names them, whosoever they are.
+    pub external_ips: Serving,
     /// Whether IPv4 is served.
     pub ipv4: Serving,
     /// Whether IPv6 is served.
@@ -59,6 +61,7 @@ impl Settings {
             node_port_addresses: NodePortAddresses::Primary,
             primary_address: None,
             localhost_node_ports: Serving::Off,
+            external_ips: Serving::On,
             ipv4: Serving::On,
             ipv6: Serving::On,
             service_proxy_name: None,

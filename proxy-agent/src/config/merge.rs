@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::File;
-use proxy_model::settings::LocalSource;
+use proxy_model::settings::{LocalSource, Serving};
 
 use super::value::{
     Given, algorithm, api_servers, bind_address, detect_local, known_cidrs, nodeport_addresses, period, size,
@@ -54,7 +54,6 @@ impl Config {
             servers(&file, address, args.healthz_bind_address, args.metrics_bind_address)?;
         let detect_local =
             detect(&file, args.detect_local_mode, args.pod_bridge_interface, args.pod_interface_name_prefix)?;
-        let masquerade_all = args.masquerade_all.or(section.masquerade_all).unwrap_or(false);
         Ok(Self {
             node_name: node_name(name)?,
             bind_address: address,
@@ -65,7 +64,7 @@ impl Config {
             socket_lb: args.socket_lb.into(),
             detect_local,
             cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| known_cidrs(&given))?,
-            masquerade: if masquerade_all { Masquerade::All } else { Masquerade::WhereNeeded },
+            masquerade: masquerade(args.masquerade_all.or(section.masquerade_all)),
             local_source: local_source(args.preserve_local_source),
             dsr: args.dsr,
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
@@ -76,6 +75,7 @@ impl Config {
             nodeport_addresses: node_ports
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
             localhost_nodeports: localhost(&file, args.localhost_nodeports),
+            external_ips: external_ips(args.ignore_external_ips),
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
             xdp: args.xdp,
             families: args.ip_family.into(),
@@ -104,6 +104,14 @@ fn tables(args: TableArgs) -> Result<TableSizes, ConfigError> {
 
 fn localhost(file: &File, flag: Option<bool>) -> LocalhostNodePorts {
     LocalhostNodePorts::from(flag.or(file.fields.iptables.localhost_node_ports))
+}
+
+fn masquerade(all: Option<bool>) -> Masquerade {
+    if all == Some(true) { Masquerade::All } else { Masquerade::WhereNeeded }
+}
+
+fn external_ips(ignored: bool) -> Serving {
+    if ignored { Serving::Off } else { Serving::On }
 }
 
 fn local_source(preserve: bool) -> LocalSource {

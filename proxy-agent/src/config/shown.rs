@@ -1,7 +1,8 @@
 //! The configuration in force, as `/configz` shows it: upstream's object with what of it means something here, and
 //! Sluice's own settings beside it.
 
-use proxy_model::{TableSize, settings::LocalSource};
+use proxy_model::TableSize;
+use proxy_model::settings::{LocalSource, Serving};
 use serde_json::{Value, json};
 
 use super::{Config, Families, Masquerade, NodePortAddresses, SocketLb, SourceConfig, TableSizes, Uplinks};
@@ -51,11 +52,9 @@ impl Config {
                 "cgroupRoot": self.roots.cgroup.display().to_string(),
                 "config": self.file.as_ref().map(|file| file.path().display().to_string()),
                 "dsr": format!("{:?}", self.dsr).to_lowercase(),
+                "ignoreExternalIPs": self.external_ips == Serving::Off,
                 "ipFamily": family(self.families),
-                "maglevTableSize": match self.table_size {
-                    TableSize::Fitting => json!("auto"),
-                    TableSize::Fixed(slots) => json!(slots),
-                },
+                "maglevTableSize": table_size(self.table_size),
                 "manifests": manifests,
                 "networkPolicy": self.policy.network_policy == Switch::On,
                 "policyOnChange": change(self.policy.policy_on_change),
@@ -69,6 +68,13 @@ impl Config {
                 "xdp": format!("{:?}", self.xdp).to_lowercase(),
             },
         })
+    }
+}
+
+fn table_size(size: TableSize) -> Value {
+    match size {
+        TableSize::Fitting => json!("auto"),
+        TableSize::Fixed(slots) => json!(slots),
     }
 }
 

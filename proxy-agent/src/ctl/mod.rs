@@ -14,6 +14,7 @@ mod monitor;
 mod output;
 mod policy;
 mod reader;
+mod report;
 mod service;
 mod status;
 mod trace;
@@ -29,6 +30,7 @@ pub use flow::FlowArgs;
 pub use manual::Shell;
 pub use monitor::MonitorArgs;
 pub use output::{Format, print};
+pub use report::ReportArgs;
 pub use trace::TraceArgs;
 
 use reader::Reader;
@@ -89,6 +91,8 @@ pub enum Command {
     Monitor(MonitorArgs),
     /// What was dropped or rejected, why, and by which policy
     Drops(DropsArgs),
+    /// All of it as one page for a browser, which needs no network
+    Report(ReportArgs),
     /// What became of packets and socket calls, and why
     #[command(subcommand, visible_alias = "counters")]
     Counter(CounterCommand),
@@ -194,6 +198,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
         Command::Trace(args) => trace::run(&reader()?, args, *output),
         Command::Monitor(args) => monitor::run(&reader()?, args, *output).map(|()| String::new()),
         Command::Drops(args) => drops::run(&reader()?, args, *output),
+        Command::Report(args) => report::run(&reader()?, args, *output),
         Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader()?)?),
         Command::Map(MapCommand::List) => output.rows(&map::list(&reader()?)?),
         Command::Completions { shell } => Ok(manual::completions(*shell)),

@@ -152,11 +152,18 @@ pub(super) fn columns(headings: Vec<String>, rows: Vec<Vec<String>>) -> String {
     )
 }
 
-/// The text without control characters: a name may hold an escape sequence of a terminal.
+/// The text without characters that are obeyed and not seen: a name may hold an escape sequence of a terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
+    let shown = |c: char| if is_obeyed(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] };
+    text.chars().flat_map(shown).collect()
+}
+
+/// Control characters, and those of Unicode that turn text round or hide in it: they make one name look like another.
+fn is_obeyed(c: char) -> bool {
+    let is_hidden = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || is_hidden
 }
 
 #[cfg(test)]
@@ -181,6 +188,7 @@ mod tests {
             Format::Table.rows(&rows).unwrap(),
             "NAME             COUNT\na                100\n\\u{1b}[31mred\\n  2\n"
         );
+        assert_eq!(printable("moc\u{202e}.a\u{200b}b\u{9b}"), "moc\\u{202e}.a\\u{200b}b\\u{9b}");
         assert_eq!(Format::Table.rows::<Pair>(&[]).unwrap(), "NAME  COUNT\n");
         assert_eq!(Format::Json.rows(&[Pair("a", 1)]).unwrap(), "[\n  [\n    \"a\",\n    1\n  ]\n]\n");
     }

@@ -1,7 +1,7 @@
 //! One agent per `--bpf-root`. The kernel lets the lock go when the process ends, however it ends.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::error::Error;
+use super::{error::Error, record};
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Lock {
     /// [`Error::Locked`] with the holder's process id, [`Error::Lock`] when there is no place for the file.
     pub fn take(dir: &Path, bpf_root: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Lock { root: bpf_root.into(), source };
-        fs::create_dir_all(dir).map_err(failed)?;
+        record::make(dir).map_err(failed)?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -94,6 +94,6 @@ mod tests {
         );
         drop(first);
         Lock::take(&dir, root).unwrap();
-        fs::remove_dir_all(&dir).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

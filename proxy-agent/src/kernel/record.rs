@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -161,7 +162,7 @@ impl Record {
         let path = self.dir.join(name);
         let draft = self.dir.join(format!(".{name}.new"));
         let put = || {
-            fs::create_dir_all(&self.dir)?;
+            make(&self.dir)?;
             let mut file = fs::File::create(&draft)?;
             serde_json::to_writer(io::BufWriter::new(&mut file), content)?;
             file.flush()?;
@@ -169,6 +170,13 @@ impl Record {
         };
         put().map_err(Error::path("write", path))
     }
+}
+
+/// Makes a run directory, for root alone: names and addresses of a cluster are its operator's.
+pub(super) fn make(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    // One that an earlier version has made may be open to others.
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
 /// A directory name that is one to one with the root: its path with `-` for `/`, and `--` for `-`.
@@ -197,6 +205,7 @@ mod tests {
         let names: BTreeMap<ServiceId, ServiceName> =
             BTreeMap::from([(ServiceId(7), "default/web:http/TCP/ipv4".parse().unwrap())]);
         record.write_names(names.iter().map(|(id, name)| (*id, name))).unwrap();
+        assert_eq!(fs::metadata(record.dir()).unwrap().permissions().mode() & 0o777, 0o700);
         let state = State { adopted: true, kept: 3, ..State::default() };
         record.write_state(&state).unwrap();
         assert_eq!((record.names(), record.state()), (names, Some(state)));

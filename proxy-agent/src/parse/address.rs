@@ -12,6 +12,19 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Fault> {
     lenient(text).map(|ip| ip.to_canonical()).ok_or_else(|| Fault::NotAnAddress(text.to_owned()))
 }
 
+/// An address that a Service may claim. What is loopback, link-local (cloud metadata among it) or multicast is refused as the
+/// API refuses it in `externalIPs`; a load balancer's status is not looked at there, and files are not at all.
+///
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/validation.go> `ValidateNonSpecialIP`
+pub(super) fn claimed(text: &str) -> Result<IpAddr, Fault> {
+    let ip = address(text)?;
+    let is_special = match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_multicast(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_multicast(),
+    };
+    if is_special { Err(Fault::SpecialAddress(ip)) } else { Ok(ip) }
+}
+
 /// An address range; white space around it does not matter (item 21).
 pub(super) fn prefix(text: &str) -> Result<Prefix, Fault> {
     let range = || {

@@ -1,6 +1,7 @@
 //! What can be wrong with an object. A value, not a log line: whoever gets it decides whether it is news.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::source::Key;
 
@@ -27,6 +28,9 @@ pub enum Fault {
     /// Not an address.
     #[error("{0:?} is not an IP address; it is left out")]
     NotAnAddress(String),
+    /// An address that means something else on every host, or no host at all.
+    #[error("{0} is a loopback, link-local or multicast address, which no Service can have; it is left out")]
+    SpecialAddress(IpAddr),
     /// Not a range.
     #[error("{0:?} is not an address range; it is left out")]
     NotARange(String),
@@ -101,6 +105,7 @@ impl Fault {
             Self::NotARange(text) => format!("{text:?} is not an address range"),
             Self::Closed { what, .. } => what.clone(),
             Self::Unknown { .. }
+            | Self::SpecialAddress(_)
             | Self::NotAnAlgorithm { .. }
             | Self::NotTrueOrFalse { .. }
             | Self::NotWeights { .. }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
 use proxy_model::fact::{self, Label, ServiceKind, TrafficPolicy};
 
-use super::address::{address, prefix};
+use super::address::{address, claimed, prefix};
 use super::annotation::{self, ALGORITHM, DSR, WEIGHTS};
 use super::port::{optional_port, port, protocol};
 use super::{Fault, Report, created};
@@ -111,7 +111,7 @@ fn addresses(field: &str, texts: &[String], report: &mut Report<'_>) -> Vec<IpAd
     texts
         .iter()
         .enumerate()
-        .filter_map(|(index, text)| report.keep(|| format!("{field}[{index}]"), address(text)))
+        .filter_map(|(index, text)| report.keep(|| format!("{field}[{index}]"), claimed(text)))
         .collect()
 }
 
@@ -121,7 +121,7 @@ fn load_balancer(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -> Ve
     for (index, entry) in ingress.iter().enumerate() {
         let Some(ip) = entry.ip.as_deref().filter(|ip| !ip.is_empty()) else { continue };
         if matches!(entry.ip_mode.as_deref(), None | Some("" | "VIP")) {
-            found.extend(report.keep(|| format!("status.loadBalancer.ingress[{index}].ip"), address(ip)));
+            found.extend(report.keep(|| format!("status.loadBalancer.ingress[{index}].ip"), claimed(ip)));
         }
     }
     found

@@ -158,6 +158,32 @@ fn item_4_an_external_name_keeps_its_kind() {
     assert_eq!(service.kind, ServiceKind::ExternalName);
 }
 
+/// A Service could take the node's own loopback, or its cloud's metadata.
+#[test]
+fn addresses_that_no_service_can_have_are_left_out() {
+    let special =
+        ["127.0.0.1", "169.254.169.254", "224.0.0.1", "::1", "fe80::1", "ff02::1", "::ffff:127.0.0.1"];
+    let mut external = vec!["192.0.2.1"];
+    external.extend(special);
+    let ingress: Vec<Value> = external.iter().map(|ip| json!({"ip": ip})).collect();
+    let status = json!({"loadBalancer": {"ingress": ingress}});
+    let (service, problems) = service_with(json!({}), json!({"externalIPs": external}), status);
+    let claimed = (service.external_ips, service.load_balancer);
+    assert_eq!(claimed, (ips(&["192.0.2.1"]), ips(&["192.0.2.1"])));
+    let why = "is a loopback, link-local or multicast address, which no Service can have; it is left out";
+    let said = |field: &dyn Fn(usize) -> String| -> Vec<String> {
+        let ips = special.map(|ip| ip.trim_start_matches("::ffff:"));
+        let lines = ips
+            .iter()
+            .enumerate()
+            .map(|(index, ip)| format!("Service shop/web {}: {ip} {why}", field(index + 1)));
+        lines.collect()
+    };
+    let external = said(&|index| format!("spec.externalIPs[{index}]"));
+    let balancer = said(&|index| format!("status.loadBalancer.ingress[{index}].ip"));
+    assert_eq!(problems, [external, balancer].concat());
+}
+
 #[test]
 fn item_20_bad_entries_are_left_out_one_by_one() {
     let (service, problems) = service_with(

@@ -58,6 +58,7 @@ pub(super) fn model(config: &Config, families: Families) -> Settings {
             config.localhost_nodeports == config::LocalhostNodePorts::Served
                 && config.socket_lb != config::SocketLb::Off,
         ),
+        external_ips: config.external_ips,
         ipv4: serving(families.ipv4()),
         ipv6: serving(families.ipv6()),
         service_proxy_name: config.service_proxy_name.as_deref().map(Into::into),
@@ -87,12 +88,15 @@ pub(super) fn about(config: &Config, kernel: &Kernel) -> About {
         config::Masquerade::WhereNeeded => "where needed",
         config::Masquerade::All => "all",
     };
-    let modes = [
+    let mut modes = vec![
         ("cluster-cidr", text(&config.cluster_cidrs)),
         ("masquerade", masquerade.to_owned()),
         ("nodeport-addresses", node_ports),
         ("socket-lb", format!("{:?}", kernel.socket_road()).to_lowercase()),
     ];
+    if config.external_ips == Serving::Off {
+        modes.push(("external-ips", "ignored".to_owned()));
+    }
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: config.node_name.clone(),

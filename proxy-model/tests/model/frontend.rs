@@ -123,6 +123,21 @@ fn a_family_that_is_not_served_has_no_entries() {
     assert_eq!(frontends(&machine(only_v6, with_endpoint(dual))), ["fd00:96::1 *", "fd00:96::1 80/TCP"]);
 }
 
+/// Whoever may write a Service could take any address with them.
+#[test]
+fn external_ips_are_left_aside_where_the_operator_says_so() {
+    let own = Settings { external_ips: Serving::Off, ..settings() };
+    let mut machine = machine(own, with_endpoint(exposed("web", 1, Cluster, Local)));
+    let all = ["10.96.0.1 *", "10.96.0.1 80/TCP", "192.0.2.1 80/TCP", "192.168.0.1 30001/TCP"];
+    assert_eq!(frontends(&machine), all);
+    assert_eq!(machine.tcp(OUTSIDE, "198.51.100.1", 80), Verdict::Pass);
+    // Nothing else exposes it: what is only for them has no frontend but the cluster address.
+    let external = Service { external_ips: vec![ip("198.51.100.9")], ..service("web", "10.96.0.1") };
+    machine.apply([put(external)]);
+    machine.sync();
+    assert_eq!(frontends(&machine), ["10.96.0.1 *", "10.96.0.1 80/TCP"]);
+}
+
 #[test]
 fn items_25_and_89_a_service_that_changes_keeps_only_what_it_still_has() {
     let mut machine = machine(settings(), with_endpoint(exposed("web", 1, Cluster, Cluster)));

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 pub(crate) use self::archive::Entry;
 use self::layout::Platform;
-use crate::{build, child};
+use crate::{build, child, setup};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
@@ -41,9 +41,8 @@ struct Target {
     triple: &'static str,
     /// Compiles the assembly and C of the cryptography.
     compiler: &'static str,
-    /// Runs its programs elsewhere.
+    /// Runs its programs elsewhere; also linked statically, as `…-static`.
     emulator: &'static str,
-    packages: &'static str,
 }
 
 const TARGETS: [Target; 2] = [
@@ -51,19 +50,18 @@ const TARGETS: [Target; 2] = [
         architecture: "amd64",
         triple: "x86_64-unknown-linux-musl",
         compiler: "musl-gcc",
-        emulator: "qemu-x86_64-static",
-        packages: "musl-tools",
+        emulator: "qemu-x86_64",
     },
     Target {
         architecture: "arm64",
         triple: "aarch64-unknown-linux-musl",
         compiler: "aarch64-linux-gnu-gcc",
-        emulator: "qemu-aarch64-static",
-        packages: "gcc-aarch64-linux-gnu qemu-user-static",
+        emulator: "qemu-aarch64",
     },
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::have("image tools")?;
     let mut platforms = Vec::new();
     for name in &options.platform {
         let target = TARGETS.iter().find(|target| target.architecture == name);
@@ -148,7 +146,7 @@ fn ready(target: &Target) -> Result<()> {
         child::run(rustup.current_dir(child::root()).args(["target", "add", target.triple]))?;
     }
     if child::ask(target.compiler, &["--version"]).is_none() {
-        bail!("there is no {}: apt-get install {}", target.compiler, target.packages);
+        bail!("there is no {}: cargo xtask setup --only 'image tools'", target.compiler);
     }
     Ok(())
 }
@@ -162,11 +160,11 @@ fn version(target: &Target) -> Result<String> {
     let agent = binary(target, PROGRAMS[0]);
     ensure!(agent.is_file(), "there is no {}", agent.display());
     let text = agent.display().to_string();
-    let said =
-        child::ask(&text, &["--version"]).or_else(|| child::ask(target.emulator, &[&text, "--version"]));
-    said.with_context(|| {
-        format!("{text} does not run, nor under {}: apt-get install {}", target.emulator, target.packages)
-    })
+    let emulated = |emulator: &str| child::ask(emulator, &[&text, "--version"]);
+    let said = child::ask(&text, &["--version"])
+        .or_else(|| emulated(target.emulator))
+        .or_else(|| emulated(&format!("{}-static", target.emulator)));
+    said.with_context(|| format!("{text} does not run, nor under {}", target.emulator))
 }
 
 fn files(target: &Target) -> Result<Vec<Entry>> {

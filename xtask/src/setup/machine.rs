@@ -96,6 +96,31 @@ pub(super) fn rule_tools() -> State {
     State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
 }
 
+/// A browser without a screen.
+pub(super) fn browser() -> State {
+    match child::ask("chromium", &["--version"]) {
+        Some(version) => State::Present(version),
+        None => State::Missing("no `chromium`".into(), Remedy::Apt(vec!["chromium".into()])),
+    }
+}
+
+/// What compiles the cryptography's C and assembly for both platforms, and runs the other one's programs.
+pub(super) fn image_tools() -> State {
+    let tools =
+        [("musl-gcc", "musl-tools"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), ("gzip", "gzip")];
+    let is_missing = |tool: &str| child::ask("which", &[tool]).is_none();
+    let absent = tools.iter().filter(|(tool, _)| is_missing(tool));
+    let mut absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
+    let other = if std::env::consts::ARCH == "x86_64" { "qemu-aarch64" } else { "qemu-x86_64" };
+    if is_missing(other) && is_missing(&format!("{other}-static")) {
+        absent.push("qemu-user".into());
+    }
+    if absent.is_empty() {
+        return State::Present(format!("compilers for amd64 and arm64, {other}, gzip"));
+    }
+    State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
+}
+
 /// What boots another kernel, and what takes its package apart.
 pub(super) fn emulator() -> State {
     if std::env::consts::ARCH != "x86_64" {

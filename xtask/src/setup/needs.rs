@@ -31,6 +31,18 @@ pub(super) const NEEDS: &[Need] = &[
         look: machine::emulator,
     },
     Need {
+        name: "browser",
+        weight: Weight::For("the test of `proxyctl report` in a browser"),
+        packaged: true,
+        look: machine::browser,
+    },
+    Need {
+        name: "image tools",
+        weight: Weight::For("`cargo xtask image`"),
+        packaged: true,
+        look: machine::image_tools,
+    },
+    Need {
         name: "clippy for BPF",
         weight: Weight::For("linting the kernel programs for BPF"),
         packaged: true,

@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules that no compiler checks. Each file of the repository is looked at once;
 //! every breach is printed as `path:line: what`.
 
+mod links;
 mod promise;
 mod purity;
 mod size;
@@ -83,8 +84,10 @@ pub(crate) fn run(_: &Options) -> Result<()> {
 fn check(source: &Source<'_>) -> Vec<Breach> {
     let mut breaches = words::check(source);
     if let Some(page) = promise::PAGES.iter().find(|page| source.path == Path::new(page.path)) {
-        breaches
-            .extend(promise::check(*page, source, |path| fs::read_to_string(child::root().join(path)).ok()));
+        breaches.extend(promise::check(*page, source, read));
+    }
+    if source.path.extension().is_some_and(|extension| extension == "md") {
+        breaches.extend(links::check(source, read));
     }
     if source.is_rust() {
         match syn::parse_file(source.text) {
@@ -98,6 +101,15 @@ fn check(source: &Source<'_>) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// The text of a file of the repository; of a folder, and of what is no text, none.
+fn read(path: &Path) -> Option<String> {
+    let path = child::root().join(path);
+    if !path.exists() {
+        return None;
+    }
+    Some(fs::read_to_string(path).unwrap_or_default())
 }
 
 /// What git tracks, and what it would track.

@@ -80,6 +80,7 @@ fn without_further_flags_the_defaults_hold() {
             service_cidrs: vec![],
             nodeport_addresses: NodePortAddresses::Primary,
             localhost_nodeports: LocalhostNodePorts::Served,
+            external_ips: Serving::On,
             uplinks: Uplinks::Auto,
             xdp: XdpArg::Off,
             families: Families::Auto,
@@ -100,6 +101,15 @@ fn without_further_flags_the_defaults_hold() {
             file: None,
         }
     );
+}
+
+#[test]
+fn external_ips_are_ignored_if_that_is_said() {
+    let external_ips = |flags: &[&str]| config(flags).map(|config| config.external_ips);
+    assert_eq!(external_ips(&["--ignore-external-ips"]), Ok(Serving::Off));
+    assert_eq!(external_ips(&["--ignore-external-ips=true"]), Ok(Serving::Off));
+    assert_eq!(external_ips(&["--ignore-external-ips=false"]), Ok(Serving::On));
+    external_ips(&["--ignore-external-ips=some"]).unwrap_err();
 }
 
 #[test]

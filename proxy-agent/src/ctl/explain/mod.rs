@@ -21,8 +21,7 @@ use serde::Deserialize;
 
 use self::directory::Frontends;
 use self::end::{Directory, End, Place};
-pub(super) use self::judge::Road;
-use self::judge::{Connection, Judgement, Verdict, judge};
+pub(super) use self::judge::{Connection, Judgement, Road, Verdict, judge};
 use self::page::{Answer, Batch, Explanation};
 use super::output::Format;
 use super::policy::names::{Names, Owner};

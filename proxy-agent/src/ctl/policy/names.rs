@@ -87,6 +87,11 @@ impl Names {
         self.pods.get(name)
     }
 
+    /// The pods of this node, in the order of their names.
+    pub(in crate::ctl) fn local_pods(&self) -> impl Iterator<Item = &PodLine> {
+        self.pods.values().filter(|line| line.node.is_some() && line.node == self.node)
+    }
+
     /// Addresses of this node.
     pub(in crate::ctl) fn own_addresses(&self) -> &[IpAddr] {
         let own = self.node.as_ref().and_then(|node| self.nodes.get(node));

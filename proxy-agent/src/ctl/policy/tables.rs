@@ -57,12 +57,22 @@ pub(in crate::ctl) fn ruling(
     peer: PeerClass,
     (proto, port): (Proto, Port),
 ) -> io::Result<Ruling> {
-    let Some(first) = tables.page(VerdictKey::new(rules, peer, 0))? else { return Ok(Ruling::default()) };
+    let pages = pages(tables, rules, peer)?;
+    Ok(decide(|number| pages.get(number as usize)?.as_ref(), proto, port.number()))
+}
+
+/// All that a set of rules says about a class; a page that is missing among others is a broken map.
+pub(in crate::ctl) fn pages(
+    tables: &impl Tables,
+    rules: RuleSetId,
+    peer: PeerClass,
+) -> io::Result<Vec<Option<VerdictPage>>> {
+    let Some(first) = tables.page(VerdictKey::new(rules, peer, 0))? else { return Ok(Vec::new()) };
     let mut pages = vec![Some(first)];
     for number in 1..u32::from(first.pages) {
         pages.push(tables.page(VerdictKey::new(rules, peer, number))?);
     }
-    Ok(decide(|number| pages.get(number as usize)?.as_ref(), proto, port.number()))
+    Ok(pages)
 }
 
 /// Asks the maps of the family that the address is of.

@@ -24,19 +24,19 @@ pub(super) use get::get;
 #[serde(rename_all = "camelCase")]
 pub(super) struct FrontendRow {
     id: u32,
-    service: Option<String>,
-    port_name: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) port_name: Option<String>,
     #[serde(skip)]
     label: String,
-    kind: &'static str,
-    address: IpAddr,
-    port: u16,
-    protocol: String,
-    algorithm: String,
-    cluster_backends: usize,
-    local_backends: usize,
+    pub(super) kind: &'static str,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    pub(super) protocol: String,
+    pub(super) algorithm: String,
+    pub(super) cluster_backends: usize,
+    pub(super) local_backends: usize,
     /// Seconds; zero is none.
-    affinity_seconds: u32,
+    pub(super) affinity_seconds: u32,
     /// Only clients in the Service's source ranges are served.
     ranges: bool,
     rules: Vec<String>,

@@ -13,6 +13,7 @@ use proxy_common::maps::LAYOUT_VERSION;
 use proxy_common::{V4, V6};
 use serde::Serialize;
 
+pub(super) use self::page::time;
 use super::FlowArgs;
 use super::drops::{Counted, DropRow, Shown};
 use super::reader::Reader;
@@ -23,7 +24,7 @@ use crate::kernel::topology::IfIndex;
 use crate::kernel::{MapFamily, Maps};
 use crate::observe::report::Report;
 
-const ATTACHED: &str = "attached";
+pub(super) const ATTACHED: &str = "attached";
 
 /// Everything on one screen.
 #[derive(Serialize, Debug)]
@@ -74,12 +75,12 @@ struct Agent {
 /// A program that is attached through a pinned link.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
-struct HookRow {
-    hook: &'static str,
-    target: String,
+pub(super) struct HookRow {
+    pub(super) hook: &'static str,
+    pub(super) target: String,
     program_id: Option<u32>,
     link_id: Option<u32>,
-    state: &'static str,
+    pub(super) state: &'static str,
 }
 
 /// Reads everything.
@@ -121,7 +122,7 @@ fn enforced(reader: &Reader) -> anyhow::Result<Enforced> {
     })
 }
 
-fn node_address<F: MapFamily>(maps: &Maps<F>) -> Option<std::net::IpAddr> {
+pub(super) fn node_address<F: MapFamily>(maps: &Maps<F>) -> Option<std::net::IpAddr> {
     use proxy_common::Address as _;
     let node = maps.node.get(&0).ok().flatten()?;
     Some(node.address.to_ip()).filter(|ip| !ip.is_unspecified())
@@ -145,7 +146,7 @@ fn is_locked(path: &Path) -> bool {
     })
 }
 
-fn hooks(reader: &Reader) -> anyhow::Result<Vec<HookRow>> {
+pub(super) fn hooks(reader: &Reader) -> anyhow::Result<Vec<HookRow>> {
     let row = |link: pins::PinnedLink| {
         let facts = pins::link_facts(&link).ok();
         let state = match (&facts, link.target) {

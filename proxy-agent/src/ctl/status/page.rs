@@ -170,7 +170,7 @@ fn waiting() -> String {
     Tone::Doubtful.paint("waits for the first full list of all objects from the source")
 }
 
-fn time(seconds: u64) -> String {
+pub(in crate::ctl) fn time(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
