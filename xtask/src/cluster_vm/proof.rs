@@ -15,12 +15,19 @@ use crate::{child, kernels::machine};
 
 const WORKLOAD: &str = include_str!("workload.yaml");
 const POLICY: &str = include_str!("policy.yaml");
-const CLUSTER_IPS: [&str; 2] = ["10.96.7.80", "[fd00:10:96::780]"];
-const NODE_PORT: u16 = 30080;
+/// Of the Service, with its port, as nc(1) takes them.
+const CLUSTER_IPS: [&str; 2] = ["10.96.7.80 80", "fd00:10:96::780 80"];
+const NODE_PORT: &str = "30080";
+/// Requests that wait for ten seconds each.
+const IN_VAIN: usize = 2;
+/// NET_BROADCAST, NET_ADMIN, SYS_PTRACE, SYS_ADMIN, PERFMON and BPF, by their numbers (`linux/capability.h`).
+const CAPABILITIES: u64 = 1 << 11 | 1 << 12 | 1 << 19 | 1 << 21 | 1 << 38 | 1 << 39;
+/// Lines of an answer that are shown.
+const SHOWN: usize = 12;
 /// For what the API server is asked to wait for.
 const ROLLOUT: &str = "--timeout=20m";
 /// How often a step is tried: what was changed a moment ago may be on its way, and processors are emulated.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Requests by which all backends are met: of two, one is missed by chance once in two million runs.
 const REQUESTS: usize = 20;
@@ -44,6 +51,7 @@ pub(super) fn run(control: &ControlPlane, nodes: &[Node], manifest: &Path) -> Re
     if proof.installed() {
         control.apply(WORKLOAD)?;
         if proof.deployed() {
+            proof.confined();
             proof.services();
             proof.policy(control)?;
             proof.updated();
@@ -73,46 +81,53 @@ impl Proof<'_> {
     fn deployed(&mut self) -> bool {
         let rollout = ["rollout", "status", "deployment/web", ROLLOUT];
         let rolled = self.kubectl("a Deployment", &rollout, |said| said.contains("successfully rolled out"));
-        let wait = ["wait", "--for=condition=Ready", ROLLOUT, "pod/friend", "pod/stranger"];
-        let clients = self.kubectl("two clients", &wait, |said| said.matches("condition met").count() == 2);
+        let wait = ["wait", "--for=condition=Ready", ROLLOUT, "pod/friend", "pod/stranger", "pod/warden"];
+        let clients = self
+            .kubectl("two clients and a warden", &wait, |said| said.matches("condition met").count() == 3);
         self.kubectl("where they are", &["get", "pods", "-o", "wide"], |_| true);
         rolled && clients
     }
 
+    /// What a process with the node's process ids sees of the agent, in the kernel's own words (proc_pid_status(5)).
+    fn confined(&mut self) {
+        let script = "/busybox grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/$(/busybox pidof proxy-agent)/status";
+        let wanted = [
+            format!("CapEff:\t{CAPABILITIES:016x}"),
+            format!("CapBnd:\t{CAPABILITIES:016x}"),
+            "NoNewPrivs:\t1".to_owned(),
+            "Seccomp:\t2".to_owned(),
+        ];
+        let all = |said: &str| said.lines().eq(&wanted);
+        let what = "the agent has the capabilities of the manifest and no others, under the runtime's seccomp profile";
+        self.kubectl(what, &["exec", "warden", "--", "/busybox", "sh", "-c", script], all);
+    }
+
     fn services(&mut self) {
-        for address in CLUSTER_IPS {
-            let url = format!("http://{address}/cgi-bin/who");
-            let wanted: Vec<String> = self.nodes.iter().map(|node| format!("on {}", node.name())).collect();
+        let wanted: Vec<String> = self.nodes.iter().map(|node| format!("on {} ", node.name())).collect();
+        for server in CLUSTER_IPS {
             let all = |said: &str| wanted.iter().all(|node| said.contains(node.as_str()));
-            self.ask("a pod asks the ClusterIP, and every backend answers", "friend", &url, REQUESTS, all);
+            self.ask("a pod asks the ClusterIP, and every backend answers", "friend", server, REQUESTS, all);
         }
         for node in self.nodes {
-            let [v4, v6] = node.addresses();
-            for host in [v4, format!("[{v6}]")] {
-                let url = format!("http://{host}:{NODE_PORT}/cgi-bin/who");
-                self.ask("a pod asks a NodePort", "friend", &url, 1, |said| {
-                    said.contains("answers 10.244.") || said.contains("answers [")
-                });
-                self.outside("a client from outside asks a NodePort", &url);
+            for address in node.addresses() {
+                let server = format!("{address} {NODE_PORT}");
+                self.ask("a pod asks a NodePort", "friend", &server, 1, answered);
+                self.outside("a client from outside asks it", &server);
             }
         }
     }
 
     fn policy(&mut self, control: &ControlPlane) -> Result<()> {
-        let url = format!("http://{}/cgi-bin/who", CLUSTER_IPS[0]);
-        self.ask("without a policy a stranger is answered", "stranger", &url, 1, |said| {
-            said.contains("answers")
-        });
-        control.apply(POLICY)?;
-        for address in CLUSTER_IPS {
-            let url = format!("http://{address}/cgi-bin/who");
-            self.ask("with the policy a stranger is not", "stranger", &url, 1, |said| {
-                said.contains("timed out")
-            });
-            self.ask("and a friend is", "friend", &url, 1, |said| said.contains("answers"));
+        for server in CLUSTER_IPS {
+            self.ask("without a policy a stranger is answered", "stranger", server, 1, answered);
         }
-        let explain = ["-n", "kube-system", "exec", "daemonset/sluice", "--", "/proxyctl", "policy", "list"];
-        self.kubectl("the agent names the policy", &explain, |said| said.contains("friends-only"));
+        control.apply(POLICY)?;
+        for server in CLUSTER_IPS {
+            self.ask("with the policy a stranger is not", "stranger", server, IN_VAIN, unanswered);
+            self.ask("and a friend is", "friend", server, REQUESTS, answered);
+        }
+        let list = ["-n", "kube-system", "exec", "daemonset/sluice", "--", "/proxyctl", "policy", "list"];
+        self.kubectl("the agent names the policy", &list, |said| said.contains("friends-only"));
         Ok(())
     }
 
@@ -122,9 +137,10 @@ impl Proof<'_> {
         self.kubectl("the agents are replaced", &restart, |said| said.contains("restarted"));
         let rollout = ["-n", "kube-system", "rollout", "status", "daemonset/sluice", ROLLOUT];
         self.kubectl("one node at a time", &rollout, |said| said.contains("successfully rolled out"));
-        let url = format!("http://{}/cgi-bin/who", CLUSTER_IPS[0]);
-        self.ask("a friend is still answered", "friend", &url, REQUESTS, |said| said.contains("answers"));
-        self.ask("a stranger still is not", "stranger", &url, 1, |said| said.contains("timed out"));
+        for server in CLUSTER_IPS {
+            self.ask("a friend is still answered", "friend", server, REQUESTS, answered);
+            self.ask("a stranger still is not", "stranger", server, IN_VAIN, unanswered);
+        }
     }
 
     /// What helps to find out why a step failed.
@@ -141,20 +157,18 @@ impl Proof<'_> {
         }
     }
 
-    /// A pod asks a URL so many times.
-    fn ask(&mut self, what: &str, pod: &str, url: &str, times: usize, holds: impl Fn(&str) -> bool) {
-        let script = format!(
-            "for i in $(/busybox seq {times}); do /busybox wget -qO- -T 10 {url} 2>&1; done | /busybox sort | /busybox uniq -c"
-        );
+    /// A pod asks a server so many times.
+    fn ask(&mut self, what: &str, pod: &str, server: &str, times: usize, holds: impl Fn(&str) -> bool) {
+        let script = requests("/busybox", server, times);
         self.kubectl(what, &["exec", pod, "--", "/busybox", "sh", "-c", &script], holds);
     }
 
     /// A client that is neither a node nor a pod.
-    fn outside(&mut self, what: &str, url: &str) {
+    fn outside(&mut self, what: &str, server: &str) {
         let Some(busybox) = machine::busybox() else { return };
-        let mut wget = network::within(Path::new(&busybox));
-        wget.args(["wget", "-qO-", "-T", "10", url]);
-        self.step(what, &mut wget, |said| said.contains("answers"));
+        let mut client = network::within(Path::new(&busybox));
+        client.args(["sh", "-c", &requests(&busybox, server, 1)]);
+        self.step(what, &mut client, answered);
     }
 
     fn kubectl(&mut self, what: &str, args: &[&str], holds: impl Fn(&str) -> bool) -> bool {
@@ -181,12 +195,32 @@ impl Proof<'_> {
             thread::sleep(PAUSE);
         };
         println!("\n{}: {what}\n$ {}", if right { "ok" } else { "FAILED" }, shown(command));
-        for line in said.lines() {
+        for line in said.lines().take(SHOWN) {
             println!("  {line}");
+        }
+        if said.lines().count() > SHOWN {
+            println!("  …");
         }
         *(if right { &mut self.passed } else { &mut self.failed }) += 1;
         right
     }
+}
+
+/// Asks so many times, and counts what came back. (The program's own wget needs files that the image does not have.)
+fn requests(busybox: &str, server: &str, times: usize) -> String {
+    let request = r"printf 'GET /cgi-bin/who HTTP/1.0\r\n\r\n'";
+    let one = format!("{request} | {busybox} nc -w 10 {server} 2>&1 | {busybox} tail -n 1");
+    format!("for i in $({busybox} seq {times}); do {one}; done | {busybox} sort | {busybox} uniq -c")
+}
+
+/// Every request was answered by a web server.
+fn answered(said: &str) -> bool {
+    !said.is_empty() && said.lines().all(|line| line.contains(" answers "))
+}
+
+/// None was: each of them waited in vain.
+fn unanswered(said: &str) -> bool {
+    !said.is_empty() && said.lines().all(|line| line.contains("timed out"))
 }
 
 /// Without what is the same in all of them.
