@@ -51,6 +51,10 @@ pub const LOCAL_ADDRS: u32 = 1_024;
 /// Size of the `devices` map: one veth per pod and a few uplinks; a node runs some hundred pods.
 pub const DEVICES: u32 = 4_096;
 
+/// Size of the `hooked` map: devices by the lower bits of their index. Two that share a place are seldom; then one is done
+/// without.
+pub const HOOKED: u32 = 4_096;
+
 /// Areas of the `scratch` map. Few are in use; the rest lets programs take another without a new layout.
 pub const SCRATCH_AREAS: u32 = 8;
 

@@ -121,6 +121,8 @@ reasons! {
     StrayTunnel = 35 => Drop, "stray-tunnel";
     /// The backend's node cannot be reached by a device, as a tunnel must, or the packet has no hop left for the way.
     NoTunnel = 36 => Drop, "no-tunnel";
+    /// On its way into a pod, after a program of ours has seen it where it came in: nothing is left to do without policies.
+    Seen = 37 => Pass, "seen";
 }
 
 impl Reason {

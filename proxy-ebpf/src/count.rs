@@ -12,6 +12,21 @@ pub fn count(reason: Reason) {
     }
 }
 
+/// One more packet at a tc hook. What most packets of established connections count as is counted there alone, by programs
+/// that do not interrupt each other: a load and a store do, at a fifth of the cost.
+#[inline(always)]
+pub fn count_packet(reason: Reason) {
+    match reason {
+        Reason::MidStream | Reason::FlowForward | Reason::FlowReply | Reason::JudgedFlow | Reason::Seen => {
+            if let Some(slot) = COUNTERS.get_ptr_mut(reason.index()) {
+                // SAFETY: eight bytes of this processor, which nobody else writes meanwhile.
+                unsafe { *slot = (*slot).wrapping_add(1) };
+            }
+        }
+        reason => count(reason),
+    }
+}
+
 /// The same, of what the XDP hook ended: it counts there, too.
 #[inline(always)]
 pub fn count_early(reason: Reason) {

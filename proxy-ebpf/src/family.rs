@@ -4,6 +4,8 @@
 pub mod related;
 pub mod tunnel;
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::{
     bpf_fib_lookup, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as Tuple6,
@@ -275,8 +277,12 @@ impl Wired for V6 {
     #[inline(always)]
     fn read(frame: &impl Access, packet: &mut Packet<Addr6>) -> Option<Reason> {
         let Some(header) = frame.read::<Header6>(ethernet::LENGTH) else { return Some(Reason::Malformed) };
-        packet.key.src = header.src;
-        packet.key.dst = header.dst;
+        let [src, dst] = [offset_of!(Header6, src), offset_of!(Header6, dst)].map(|at| ethernet::LENGTH + at);
+        let (Some(src), Some(dst)) = (frame.read_words(src), frame.read_words(dst)) else {
+            return Some(Reason::Malformed);
+        };
+        packet.key.src = Addr6::from_words(src);
+        packet.key.dst = Addr6::from_words(dst);
         packet.key.proto = header.next;
         packet.transport = ethernet::LENGTH + size_of::<Header6>();
         // The common packet pays these comparisons, and no more.

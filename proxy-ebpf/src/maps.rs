@@ -181,6 +181,10 @@ static NODE6: Array<NodeConfig<Addr6>> = Array::with_max_entries(1, 0);
 #[map(name = "devices")]
 pub static DEVICES: HashMap<u32, DeviceKind> = HashMap::with_max_entries(limits::DEVICES, BPF_F_NO_PREALLOC);
 
+/// Devices whose incoming packets pass one of our programs; see [`crate::lookup::seen`].
+#[map(name = "hooked")]
+pub static HOOKED: Array<u32> = Array::with_max_entries(limits::HOOKED, BPF_F_MMAPABLE);
+
 /// Packets and calls by [`Reason`]; see [`crate::count`].
 #[map(name = "counters")]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);

@@ -21,6 +21,7 @@ mod range;
 mod refuse;
 mod related;
 mod route;
+mod seen;
 mod snat;
 mod source;
 mod stack;

@@ -41,7 +41,7 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
     loader.override_global("CONFIG", config.as_bytes(), true);
     for spec in proxy_common::maps::SPECS {
-        let is_larger = spec.entries > entries && !["counters", "early"].contains(&spec.name);
+        let is_larger = spec.entries > entries && !["counters", "early", "hooked"].contains(&spec.name);
         // Connections may be more than usual.
         if is_larger || ["flows4", "flows6"].contains(&spec.name) {
             loader.map_max_entries(spec.name, entries);

@@ -49,6 +49,8 @@ impl Devices {
             .flat_map(|(index, role)| Hook::of_device(*role).map(|(hook, _)| (hook, *index)))
             .filter(|(hook, _)| programs.hooks().any(|needed| needed == *hook))
             .collect();
+        // Before any of them goes, and once all are there.
+        self.write_hooked(|one| wanted.contains(one) && is_alive(one.0, one.1, maps), maps);
         let mut errors = Vec::new();
         // A program that may put packets into a device must find it known; one that is known must be served.
         let kind = |index: IfIndex, role| match topology.is_pods(index, pods) {
@@ -73,7 +75,15 @@ impl Devices {
             }
         }
         errors.extend(self.detach_others(&wanted, topology, maps).err());
+        self.write_hooked(|_| true, maps);
         errors
+    }
+
+    /// Tells the programs by which devices no packet comes in unseen, of those that are attached.
+    fn write_hooked(&self, is_there: impl Fn(&(Hook, IfIndex)) -> bool, maps: &Pinned) {
+        let sees = |(hook, _): &&(Hook, IfIndex)| matches!(hook, Hook::FromPod | Hook::FromWire);
+        let there = self.attached.iter().filter(sees).filter(|one| is_there(one));
+        maps.hooked.set(there.map(|(_, index)| index.0));
     }
 
     /// Forgets links that are not there any more, or have somebody else's program; [`Devices::follow`] makes them anew. Gives
@@ -90,6 +100,7 @@ impl Devices {
         };
         let before = self.attached.len();
         self.attached.retain(|(hook, index)| is_ours(*hook, *index));
+        self.write_hooked(|_| true, maps);
         before - self.attached.len()
     }
 

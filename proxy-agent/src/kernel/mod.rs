@@ -30,6 +30,7 @@ pub mod family;
 pub mod gc;
 pub mod handover;
 pub mod hook;
+pub mod hooked;
 pub mod io;
 pub mod links;
 pub mod load;

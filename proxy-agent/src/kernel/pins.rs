@@ -26,6 +26,7 @@ use super::{
     error::Error,
     family::{MapFamily, Maps, table},
     hook::Hook,
+    hooked::Hooked,
     map::{PerCpu, Table},
     memory::Outside,
     shape::{Difference, Shape},
@@ -227,6 +228,8 @@ pub struct Pinned {
     pub affinity: Table<AffinityKey, AffinityValue>,
     /// What the devices are.
     pub devices: Table<u32, DeviceKind>,
+    /// Where what comes in is seen.
+    pub(super) hooked: Hooked,
     /// What is counted by Service.
     pub counts: Counts,
     /// What is not by family of the policies.
@@ -278,6 +281,7 @@ impl Pinned {
             v6: V6::open(&pins, access)?,
             affinity: table(&pins, "affinity", access)?,
             devices: table(&pins, "devices", access)?,
+            hooked: Hooked::open(&pins, access)?,
             counts: Counts::open(&pins, cpus()?, access)?,
             policy: Verdicts::open(&pins, cpus()?, access)?,
             counters: sums("counters")?,

@@ -271,6 +271,7 @@ mod tests {
             "policy",
             "policywrites",
             "devices",
+            "hooked",
             "node4",
         ] {
             assert!(pinned.contains(&read), "{read}");

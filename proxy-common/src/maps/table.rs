@@ -99,6 +99,8 @@ specs! {
         "kernel" => "kernel", "the same for IPv6";
     "devices" SparseHash Both plain!(u32) => plain!(DeviceKind), limits::DEVICES,
         "agent" => "kernel", "devices that translated packets may be put into or sent out of directly, by index";
+    "hooked" MappedArray Both plain!(u32) => plain!(u32), limits::HOOKED,
+        "agent, through memory" => "kernel", "lower bits of a device's index → the index, if a program of ours sees what comes in by it";
     "counters" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,
         "kernel" => "agent, proxyctl", "packets and calls by reason";
     "early" PerCpuArray Both plain!(u32) => plain!(u64), Reason::COUNT,

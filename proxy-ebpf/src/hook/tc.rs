@@ -6,36 +6,45 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
+use proxy_common::Reason;
 
-use crate::count::count;
+use crate::count::count_packet;
 use crate::family::dispatch;
 use crate::ferry::Crossing;
+use crate::lookup::seen::was_seen;
 use crate::maps::constant;
 use crate::packet::cursor::{Access as _, Frame};
+use crate::police;
 use crate::road::{Direction, Packets, Place, Service, Side};
 
 /// Packets that a pod sends.
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    run::<FromPod>(ctx)
+    run::<FromPod>(&mut Frame::new(ctx))
 }
 
-/// Packets that a pod gets.
+/// Packets that a pod gets. Answers to it are translated where they come in to the node, so there is nothing to do for most
+/// packets while there are no policies (`docs/decisions/0035-*`).
 #[classifier]
 pub fn to_pod(ctx: TcContext) -> i32 {
-    run::<ToPod>(ctx)
+    let mut frame = Frame::new(ctx);
+    if police::epoch() == 0 && was_seen(&frame) {
+        count_packet(Reason::Seen);
+        return TCX_NEXT;
+    }
+    run::<ToPod>(&mut frame)
 }
 
 /// Packets that arrive at the node.
 #[classifier]
 pub fn from_wire(ctx: TcContext) -> i32 {
-    run::<FromWire>(ctx)
+    run::<FromWire>(&mut Frame::new(ctx))
 }
 
 /// Packets that leave the node.
 #[classifier]
 pub fn to_wire(ctx: TcContext) -> i32 {
-    run::<ToWire>(ctx)
+    run::<ToWire>(&mut Frame::new(ctx))
 }
 
 /// Does nothing: what a test run of the others costs beside their work.
@@ -67,9 +76,9 @@ pub fn ferry(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn run<P: Place>(ctx: TcContext) -> i32 {
-    let verdict = dispatch::<Packets<P>>(&mut Frame::new(ctx));
-    count(verdict.reason);
+fn run<P: Place>(frame: &mut Frame) -> i32 {
+    let verdict = dispatch::<Packets<P>>(frame);
+    count_packet(verdict.reason);
     verdict.action.code()
 }
 

@@ -7,4 +7,5 @@ pub mod load;
 pub mod net;
 pub mod owner;
 pub mod range;
+pub mod seen;
 pub mod source;

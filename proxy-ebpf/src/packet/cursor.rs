@@ -34,6 +34,8 @@ unsafe impl Wire for [u8; 2] {}
 unsafe impl Wire for u32 {}
 // SAFETY: as above.
 unsafe impl Wire for u64 {}
+// SAFETY: as above.
+unsafe impl Wire for [u32; 4] {}
 
 /// A packet at a hook, whatever kind of hook it is. Methods that may move the packet's bytes take `&mut self`, so no
 /// reference into the packet outlives such a call: the borrow checker says what the verifier would say later.
@@ -69,6 +71,14 @@ pub trait Access {
         // SAFETY: `pointer` has compared with the end of the packet, `Wire` types take any bytes. The target
         // loads and stores words at any address (the kernel sets CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS).
         self.pointer::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    /// Four words at `offset`, word by word: of a copy of sixteen bytes the compiler makes sixteen loads.
+    #[inline(always)]
+    fn read_words(&self, offset: usize) -> Option<[u32; 4]> {
+        let at = self.pointer::<[u32; 4]>(offset)?.cast::<u32>();
+        // SAFETY: as in `read`, four times.
+        Some([0, 1, 2, 3].map(|word| unsafe { at.add(word).read_volatile() }))
     }
 
     /// What lies at `offset`, to be changed in place. Not for transport checksums: the kernel may still owe
