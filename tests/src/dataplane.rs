@@ -18,7 +18,7 @@ use aya::{
 use proxy_common::{
     Addr4, Addr6, Address, Backend, BackendFlags, ClientRule, DatapathConfig, DeviceKind, Flow, FlowKey,
     Frontend, FrontendFlags, FrontendKey, NodeConfig, Port, Proto, Reason, Segment, ServiceId, V4, V6,
-    limits, maps::MapType,
+    maps::MapType,
 };
 
 pub use crate::named::{Named, endpoint};
@@ -192,15 +192,6 @@ impl Dataplane {
         let mut devices = object::hash::<u32, DeviceKind>(&mut self.object, "devices");
         devices.insert(Cell(index), Cell(kind), 0).expect("a device fits");
         self.note_policy_write();
-    }
-
-    /// Says that a program of ours sees what comes in by this device.
-    ///
-    /// # Panics
-    /// If the map is another.
-    pub fn add_hooked(&mut self, index: u32) {
-        let mut hooked = object::array::<u32>(&mut self.object, "hooked");
-        hooked.set(index % limits::HOOKED, Cell(index), 0).expect("every index has a place");
     }
 
     /// Makes an address one of the node's.
