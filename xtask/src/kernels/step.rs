@@ -73,7 +73,10 @@ impl Programs {
     /// The script of all steps: each leaves `NAME.out` and, when it is done, `NAME.code`.
     pub(super) fn job(&self, steps: &[&Step], series: (u32, u32), out: &str) -> String {
         let root = child::root().display().to_string();
-        let mut job = format!("export RUST_BACKTRACE=0 TERM=dumb NO_COLOR=1\ncd '{root}/tests'\n");
+        // Tools are where the host has them.
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut job =
+            format!("export RUST_BACKTRACE=0 TERM=dumb NO_COLOR=1 PATH='{path}'\ncd '{root}/tests'\n");
         for step in steps {
             let name = step.name;
             let command = self.command(step.what, series);
