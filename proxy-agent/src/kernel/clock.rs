@@ -2,7 +2,7 @@
 //! a second has, so it is measured between two readings.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -48,7 +48,7 @@ impl Clock {
     /// # Errors
     /// [`Error::Program`].
     pub fn start(program: OwnedFd, now: Instant) -> Result<Self, Error> {
-        let jiffies = jiffies(&program)?;
+        let jiffies = jiffies(program.as_fd())?;
         Ok(Self { program, start: (now, jiffies), rate: None })
     }
 
@@ -57,7 +57,7 @@ impl Clock {
     /// # Errors
     /// [`Error::Program`].
     pub fn read(&mut self, now: Instant) -> Result<Option<Jiffies>, Error> {
-        let jiffies = jiffies(&self.program)?;
+        let jiffies = jiffies(self.program.as_fd())?;
         let elapsed = now.saturating_duration_since(self.start.0);
         if self.rate.is_none() && elapsed >= LEAST {
             self.rate = Some(nearest(jiffies.wrapping_sub(self.start.1), elapsed));
@@ -67,11 +67,14 @@ impl Clock {
 }
 
 /// The low 32 bits of the kernel's jiffies now.
-fn jiffies(program: &OwnedFd) -> Result<u32, Error> {
+///
+/// # Errors
+/// [`Error::Program`].
+pub(super) fn jiffies(program: BorrowedFd<'_>) -> Result<u32, Error> {
     // It writes the count over the first eight bytes of the packet.
     let (packet, mut out) = ([0_u8; 64], [0_u8; 64]);
     let failed = |error| Error::Program { name: CLOCK, source: ProgramError::IOError(error) };
-    sys::test_run(program.as_fd(), &packet, &mut out).map_err(failed)?;
+    sys::test_run(program, &packet, &mut out).map_err(failed)?;
     let [a, b, c, d, ..] = out;
     Ok(u32::from_ne_bytes([a, b, c, d]))
 }

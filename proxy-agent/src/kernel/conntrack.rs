@@ -3,7 +3,7 @@
 
 use std::{io, net::IpAddr};
 
-use proxy_common::{Address, Flow, FlowKey, Proto};
+use proxy_common::{Address, Flow, FlowKey, Port, Proto};
 use rustix::net::netlink;
 
 use super::talk::{Talk, flags};
@@ -11,6 +11,7 @@ use super::talk::{Talk, flags};
 /// `NFNL_SUBSYS_CTNETLINK << 8`, and what is asked of it.
 mod message {
     pub(super) const NEW: u16 = 1 << 8;
+    pub(super) const GET: u16 = 1 << 8 | 1;
     pub(super) const DELETE: u16 = 1 << 8 | 2;
 }
 
@@ -18,6 +19,8 @@ mod message {
 const NESTED: u16 = 0x8000;
 /// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`: the last is so, and may not be said to be otherwise.
 const ANSWERED: u32 = 2 | 4 | 8;
+/// `IPS_SRC_NAT | IPS_DST_NAT`.
+const MASQUERADED: u32 = 0x10 | 0x20;
 /// `TCP_CONNTRACK_ESTABLISHED`.
 const ESTABLISHED: u8 = 3;
 /// `IP_CT_TCP_FLAG_BE_LIBERAL`, as value and as mask: nobody has followed the windows so far.
@@ -54,6 +57,18 @@ impl Conntrack {
         result
     }
 
+    /// The tuples of the answers of every connection of a family that has another destination and another source by netfilter; of
+    /// TCP, while it is established.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn masqueraded<A: Address>(&mut self) -> io::Result<Vec<FlowKey<A>>> {
+        let mut found = Vec::new();
+        let any = header(A::default().to_ip());
+        self.talk.ask(message::GET, flags::DUMP, &any, |entry| found.extend(answers(entry)))?;
+        Ok(found)
+    }
+
     /// Forgets the connection that packets with this tuple belong to; says whether there was one.
     ///
     /// # Errors
@@ -66,6 +81,44 @@ impl Conntrack {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The tuple of the answers of a masqueraded connection.
+fn answers<A: Address>(entry: &[u8]) -> Option<FlowKey<A>> {
+    let entry = entry.get(4..)?;
+    let status = u32::from_be_bytes(find(entry, 3)?.try_into().ok()?);
+    if status & MASQUERADED != MASQUERADED {
+        return None;
+    }
+    let reply = find(entry, 2)?;
+    let (ips, ports) = (find(reply, 1)?, find(reply, 2)?);
+    let proto = Proto(*find(ports, 1)?.first()?);
+    let is_open = || find(find(find(entry, 4)?, 1)?, 1)?.first().map(|state| *state == ESTABLISHED);
+    if proto == Proto::TCP && is_open() != Some(true) {
+        return None;
+    }
+    let ip = |four, six| -> Option<A> {
+        let ip = match find(ips, four) {
+            Some(bytes) => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+            None => IpAddr::from(<[u8; 16]>::try_from(find(ips, six)?).ok()?),
+        };
+        A::from_ip(ip)
+    };
+    let port = |kind| Some(Port::new(u16::from_be_bytes(find(ports, kind)?.try_into().ok()?)));
+    Some(FlowKey::new(ip(1, 3)?, port(2)?, ip(2, 4)?, port(3)?, proto))
+}
+
+/// The value of the first attribute of a kind.
+fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let [a, b, c, d, ..] = *attributes else { return None };
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let value = attributes.get(4..len)?;
+        if u16::from_ne_bytes([c, d]) & !NESTED == kind {
+            return Some(value);
+        }
+        attributes = attributes.get(len.next_multiple_of(4)..)?;
     }
 }
 

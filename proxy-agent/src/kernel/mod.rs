@@ -49,6 +49,7 @@ pub mod pods;
 pub mod preflight;
 pub mod record;
 pub mod rehearsal;
+mod reserve;
 pub mod ring;
 pub mod settings;
 pub mod shape;
@@ -192,6 +193,9 @@ impl Kernel {
     /// that cannot be written stops no other. The first plan must come here even when it is empty: it says how
     /// much of what was found is kept.
     pub fn apply(&mut self, plan: &Plan) -> Outcome {
+        if self.found == Some(0) {
+            self.reserve();
+        }
         let outcome = Outcome {
             v4: apply::apply(&plan.v4, &mut self.maps.v4),
             v6: apply::apply(&plan.v6, &mut self.maps.v6),

@@ -14,7 +14,7 @@ use super::{
     migrate::{Migration, Tables},
     pins::Pins,
     record::State,
-    rehearsal,
+    rehearsal, reserve,
     settings::{Settings, SocketRoad},
     topology::Topology,
 };
@@ -43,6 +43,18 @@ pub(super) fn state(found: usize, sockets: Tally, devices: usize, programs: &Pro
 }
 
 impl Kernel {
+    /// Nobody of ours has served here before: another proxy may have.
+    pub(super) fn reserve(&self) {
+        match self.programs.clock().map(|clock| reserve::reserve(&self.maps, clock)) {
+            Ok(Ok(0)) => {}
+            Ok(Ok(ports)) => {
+                tracing::info!(ports, "ports of connections that netfilter translates are left alone")
+            }
+            Ok(Err(error)) => tracing::info!(%error, "netfilter's connections are not known"),
+            Err(error) => tracing::warn!(%error, "netfilter's connections are not known"),
+        }
+    }
+
     /// The maps hold what is to be served: our programs take the place of those of another layout. What fails is logged;
     /// the next start tries again.
     pub(super) fn stop_waiting(&mut self) {

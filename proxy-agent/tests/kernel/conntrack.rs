@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
 use proxy_agent::kernel::conntrack::Conntrack;
-use proxy_common::{Addr4, Addr6, Address, Flow, FlowKey, Port, Proto};
+use proxy_common::{Addr4, Addr6, Address, Flow, FlowFlags, FlowKey, Port, Proto};
+use proxy_model::Plan;
 
 use crate::stage::on_a_node;
 
@@ -68,6 +69,13 @@ fn connections_are_taken_over_with_their_translation_and_forgotten() {
         let six_ips = six.map(Address::to_ip);
         assert_eq!(list("ipv4"), [line(tcp, four_ips), line(udp, four_ips)]);
         assert_eq!(list("ipv6"), [line(tcp, six_ips), line(udp, six_ips)]);
+        let answers = |[_, _, node, backend]: [Addr4; 4], proto| {
+            FlowKey::new(backend, Port::new(8_080), node, Port::new(5_000), proto)
+        };
+        let mut found = conntrack.masqueraded::<Addr4>().unwrap();
+        found.sort();
+        assert_eq!(found, [Proto::TCP, Proto::UDP].map(|proto| answers(four, proto)));
+        assert_eq!(conntrack.masqueraded::<Addr6>().unwrap().len(), 2);
         for proto in [Proto::TCP, Proto::UDP] {
             let (key, _) = connection(four, proto);
             assert!(conntrack.remove(&key).unwrap());
@@ -75,5 +83,27 @@ fn connections_are_taken_over_with_their_translation_and_forgotten() {
             assert!(conntrack.remove(&connection(six, proto).0).unwrap());
         }
         assert_eq!([list("ipv4"), list("ipv6")], [[""; 0]; 2]);
+    });
+}
+
+#[test]
+fn an_agent_that_comes_to_a_node_leaves_ports_alone_that_netfilter_has_given() {
+    on_a_node(|stage| {
+        assert!(Command::new("nft").arg(RULES).status().unwrap().success());
+        let four = ["10.0.0.1", "10.96.0.1", "172.18.0.11", "10.244.1.7"].map(|ip| {
+            let ip: Ipv4Addr = ip.parse().unwrap();
+            Addr4::from(ip)
+        });
+        let (key, flow) = connection(four, Proto::TCP);
+        Conntrack::open().unwrap().put(&key, &flow, 3_600).unwrap();
+        let mut kernel = stage.open();
+        drop(kernel.apply(&Plan::default()));
+        let answers = flow.other(Proto::TCP);
+        let flows = &kernel.maps().v4.flows;
+        let found = [answers, answers.reversed()].map(|key| flows.get(&key).unwrap().unwrap());
+        let plain = FlowFlags::PLAIN;
+        assert_eq!(found.map(|flow| flow.flags), [plain.with(FlowFlags::REPLY), plain]);
+        assert_eq!(found.map(|flow| flow.other(Proto::TCP)), [answers.reversed(), answers]);
+        assert_eq!(flows.count().unwrap(), 2);
     });
 }
