@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use regex::Regex;
@@ -87,8 +87,9 @@ fn documented(command: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn has_the_documented_fields(stage: &Stage, command: &str, arguments: &[&str]) {
-    let Output { stdout, .. } = stage.proxyctl(NODE, &[&[command, "-o", "json"][..], arguments].concat());
+fn has_the_documented_fields(stage: &Stage, command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let Output { stdout, .. } = stage.proxyctl(NODE, &[&words[..], &["-o", "json"]].concat());
     let mut found = BTreeSet::new();
     fields(&serde_json::from_slice(&stdout).unwrap(), "", &mut found);
     assert_eq!(found, documented(command), "proxyctl {command} -o json");
@@ -119,8 +120,56 @@ fn a_node_that_is_well_and_one_that_is_not_look_as_the_document_shows() {
     let link = fs::read_dir(links).unwrap().map(|entry| entry.unwrap().path()).find(is_to_wire).unwrap();
     fs::remove_file(link).unwrap();
     prints_as_shown(&stage, "ill");
-    has_the_documented_fields(&stage, "check", &["--service", "demo/web:http"]);
-    has_the_documented_fields(&stage, "drops", &[]);
+    for command in
+        ["check", "drops", "status", "top --once", "service list", "backend list", "counter list", "map list"]
+    {
+        has_the_documented_fields(&stage, command);
+    }
+}
+
+#[test]
+fn a_report_of_a_bug_holds_what_the_commands_say_and_no_address_if_that_is_asked_for() {
+    let stage = Stage::begin(SocketLb::On);
+    stage.reaches(&WEB, &SERVERS);
+    let file = stage.lab.log_path("report.tar.gz");
+    let name = file.to_str().unwrap();
+    let Output { status, stdout, stderr } =
+        stage.proxyctl(NODE, &["bugreport", "--redact-addresses", "--write", name]);
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    assert_eq!(
+        String::from_utf8(stdout).unwrap(),
+        format!("{name} has 15 files; see its README before you hand it on\n")
+    );
+    let tar = |arguments: &[&str]| {
+        let output = Command::new("tar").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = tar(&["-tzf", name]);
+    let names: Vec<_> = list.lines().map(|line| line.split_once('/').unwrap().1).collect();
+    let wanted = [
+        "README.txt",
+        "check.json",
+        "kernel.txt",
+        "status.json",
+        "drops.json",
+        "services.json",
+        "backends.json",
+        "flows.json",
+        "policies.json",
+        "counters.json",
+        "maps.json",
+        "metrics.txt",
+        "configz.json",
+        "flagz.txt",
+        "statusz.txt",
+    ];
+    assert_eq!(names, wanted);
+    let all = tar(&["-xzOf", name]);
+    assert!(all.contains("demo/web") && all.contains("sluice_") && !all.contains("not to be had"), "{all}");
+    for address in WEB.into_iter().chain(["172.18.0.11", "10.244.1.11"]) {
+        assert!(!all.contains(address), "{address} is in the report");
+    }
 }
 
 #[test]

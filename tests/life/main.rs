@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod capability;
+mod capture;
 mod cleanup;
 mod ctl;
 mod dashboard;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::bail;
 use proxy_common::Reason;
 use serde::Serialize;
 
@@ -27,6 +28,14 @@ impl Row for CounterRow {
     fn cells(&self) -> Vec<String> {
         let [count, in_driver] = [self.count, self.in_driver].map(|count| count.to_string());
         vec![self.reason.into(), self.outcome.into(), count, in_driver, self.meaning.into()]
+    }
+}
+
+/// The reason of that name.
+pub(super) fn reason(text: &str) -> anyhow::Result<Reason> {
+    match Reason::ALL.iter().find(|reason| reason.text() == text) {
+        Some(reason) => Ok(*reason),
+        None => bail!("there is no reason {text:?}; `proxyctl counter list` shows all"),
     }
 }
 

@@ -102,6 +102,18 @@ impl Row for FlowRow {
     }
 }
 
+impl FlowRow {
+    /// `namespace/name:port`, or what stands for it.
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Protocol, client, frontend and backend.
+    pub(super) fn line(&self) -> [String; 4] {
+        [self.protocol.clone(), self.client.to_string(), self.frontend.to_string(), self.backend.to_string()]
+    }
+}
+
 /// Every flow, sorted by client.
 pub(super) fn list(reader: &Reader, args: &FlowArgs) -> anyhow::Result<Vec<FlowRow>> {
     let only = reader.only(args.service.as_deref())?;

@@ -2,6 +2,8 @@
 //! One file per noun; each turns maps into rows, and only `output` knows how rows look.
 
 mod backend;
+mod bugreport;
+mod capture;
 mod check;
 mod counter;
 mod drops;
@@ -17,12 +19,15 @@ mod reader;
 mod report;
 mod service;
 mod status;
+mod top;
 mod trace;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use bugreport::BugreportArgs;
+pub use capture::CaptureArgs;
 pub use check::CheckArgs;
 pub use drops::DropsArgs;
 pub use explain::{ExplainArgs, ProtoArg};
@@ -31,6 +36,7 @@ pub use manual::Shell;
 pub use monitor::MonitorArgs;
 pub use output::{Format, print};
 pub use report::ReportArgs;
+pub use top::TopArgs;
 pub use trace::TraceArgs;
 
 use reader::Reader;
@@ -89,6 +95,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// What becomes of packets and new connections from now on, until interrupted
     Monitor(MonitorArgs),
+    /// The packets at the hooks, with what became of each: lines, or a file for tcpdump and Wireshark
+    Capture(CaptureArgs),
     /// What was dropped or rejected, why, and by which policy
     Drops(DropsArgs),
     /// All of it as one page for a browser, which needs no network
@@ -99,6 +107,10 @@ pub enum Command {
     /// The maps themselves
     #[command(subcommand, visible_alias = "maps")]
     Map(MapCommand),
+    /// Who is asked for, what is lost and which connections there are, live
+    Top(TopArgs),
+    /// An archive for whoever is to find out from afar what is wrong; secrets are crossed out
+    Bugreport(BugreportArgs),
     /// Completions for a shell, on standard output
     Completions {
         /// Which
@@ -197,6 +209,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<String> {
         Command::Explain(args) => explain::run(&reader()?, args, *output),
         Command::Trace(args) => trace::run(&reader()?, args, *output),
         Command::Monitor(args) => monitor::run(&reader()?, args, *output).map(|()| String::new()),
+        Command::Top(args) => top::run(bpf_root, args, *output),
+        Command::Bugreport(args) => bugreport::run(bpf_root, args),
+        Command::Capture(args) => capture::run(&reader()?, args, *output),
         Command::Drops(args) => drops::run(&reader()?, args, *output),
         Command::Report(args) => report::run(&reader()?, args, *output),
         Command::Counter(CounterCommand::List) => output.rows(&counter::list(&reader()?)?),

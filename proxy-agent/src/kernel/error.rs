@@ -107,6 +107,14 @@ pub enum Error {
     /// The cookie of the node's network namespace is not to be had.
     #[error("cannot read the cookie of the network namespace (SO_NETNS_COOKIE needs Linux 5.14)")]
     NetnsCookie(#[source] io::Error),
+    /// A tap on the packet programs.
+    #[error("cannot {verb}")]
+    Tap {
+        /// What was tried.
+        verb: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// Netlink.
     #[error("cannot {verb} through netlink")]
     Netlink {

@@ -9,6 +9,7 @@
 //! moved ─► flows, halfopen; namespace, diag ─► sockets         Caretaker::let_go: after a plan that moved UDP clients
 //! pins                                                            reading without an agent: proxyctl
 //! watch ─► ring; rehearsal, way                                  listening and trying out: proxyctl
+//! tap                                                           packets as they come and go: proxyctl
 //! order, netfilter                                              who else is on the node: proxyctl
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
@@ -58,6 +59,7 @@ pub mod stale;
 mod start;
 pub mod sys;
 mod talk;
+pub mod tap;
 pub mod topology;
 pub mod verdicts;
 pub mod watch;

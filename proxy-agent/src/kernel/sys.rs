@@ -39,7 +39,7 @@ pub(super) fn attr() -> bpf_attr {
     unsafe { mem::zeroed() }
 }
 
-fn owned(fd: i32) -> OwnedFd {
+pub(super) fn owned(fd: i32) -> OwnedFd {
     // SAFETY: only called with the descriptor that a successful bpf(2) has just returned to us alone.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
@@ -137,7 +137,7 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], out: &mut [u8]) -> io::R
     bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
-fn info<T: Copy>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+pub(super) fn info<T: Copy>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attr = attr();
     attr.info.bpf_fd = fd.as_raw_fd() as u32;
     attr.info.info = info as *mut T as u64;

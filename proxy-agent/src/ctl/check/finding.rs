@@ -9,7 +9,7 @@ use crate::ctl::output::{Page, Tone, printable};
 /// How grave it is.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
+pub(in crate::ctl) enum Verdict {
     /// As it should be.
     Ok,
     /// Worth a look; traffic goes on.
@@ -20,7 +20,7 @@ pub(super) enum Verdict {
 
 /// One thing that was looked at.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Finding {
+pub(in crate::ctl) struct Finding {
     /// What it is about: `kernel`, `programs`, …
     pub(super) area: &'static str,
     pub(super) verdict: Verdict,
@@ -46,7 +46,7 @@ impl Finding {
 
 /// All findings.
 #[derive(Serialize, Debug)]
-pub(super) struct CheckPage {
+pub(in crate::ctl) struct CheckPage {
     pub(super) ok: usize,
     pub(super) warnings: usize,
     pub(super) failures: usize,

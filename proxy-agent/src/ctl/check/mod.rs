@@ -37,13 +37,18 @@ pub struct CheckArgs {
 /// # Errors
 /// When something has failed: the list is printed then already.
 pub(super) fn run(bpf_root: &Path, args: &CheckArgs, format: Format) -> anyhow::Result<String> {
-    let page = CheckPage::of(findings(bpf_root, args));
+    let page = page(bpf_root, args);
     let text = format.one(&page)?;
     if page.failures == 0 {
         return Ok(text);
     }
     print(&text).context("standard output")?;
     bail!("{} of {} checks failed", page.failures, page.findings.len())
+}
+
+/// What is to be said.
+pub(super) fn page(bpf_root: &Path, args: &CheckArgs) -> CheckPage {
+    CheckPage::of(findings(bpf_root, args))
 }
 
 fn findings(bpf_root: &Path, args: &CheckArgs) -> Vec<Finding> {

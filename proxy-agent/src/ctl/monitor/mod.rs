@@ -8,7 +8,7 @@ mod tests;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use proxy_common::Reason;
 use proxy_common::policy::Notice;
@@ -16,7 +16,9 @@ use proxy_common::reason::Outcome;
 use tokio::signal::unix::{SignalKind, signal};
 use zerocopy::FromBytes as _;
 
-use self::notice::{Clock, Told};
+pub(super) use self::notice::Clock;
+use self::notice::Told;
+use super::counter;
 use super::output::Format;
 use super::policy::names::Names;
 use super::reader::Reader;
@@ -60,13 +62,7 @@ struct Filter {
 impl Filter {
     fn of(args: &MonitorArgs) -> anyhow::Result<Self> {
         let MonitorArgs { drops, policy, pod, reason, limit: _ } = args;
-        let reason = match reason {
-            None => None,
-            Some(text) => match Reason::ALL.iter().find(|reason| reason.text() == text) {
-                Some(reason) => Some(*reason),
-                None => bail!("there is no reason {text:?}; `proxyctl counter list` shows all"),
-            },
-        };
+        let reason = reason.as_deref().map(counter::reason).transpose()?;
         Ok(Self { drops: *drops, policy: policy.clone(), pod: pod.clone(), reason })
     }
 

@@ -16,14 +16,14 @@ use crate::observe::policy_names::{Digest, PolicyName};
 
 /// What the time since the node's boot, which notices have, means by the calendar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Clock {
+pub(in crate::ctl) struct Clock {
     /// Time of day, since 1970, at which the node has been up for `up`.
     pub(super) day: Duration,
     pub(super) up: Duration,
 }
 
 impl Clock {
-    pub(super) fn now() -> Self {
+    pub(in crate::ctl) fn now() -> Self {
         let up = clock_gettime(ClockId::Boottime);
         let seconds = u64::try_from(up.tv_sec).unwrap_or(0);
         let nanos = u32::try_from(up.tv_nsec).unwrap_or(0);
@@ -35,9 +35,18 @@ impl Clock {
         Duration::from_nanos(at) < self.up
     }
 
-    fn text(&self, at: u64) -> String {
-        let since = Duration::from_nanos(at).saturating_sub(self.up);
-        humantime::format_rfc3339_millis(UNIX_EPOCH + self.day + since).to_string()
+    /// The moment by the calendar.
+    pub(in crate::ctl) fn text(&self, at: u64) -> String {
+        humantime::format_rfc3339_millis(UNIX_EPOCH + self.since(at)).to_string()
+    }
+
+    /// The moment in nanoseconds since 1970.
+    pub(in crate::ctl) fn nanos(&self, at: u64) -> u64 {
+        u64::try_from(self.since(at).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn since(&self, at: u64) -> Duration {
+        self.day + Duration::from_nanos(at).saturating_sub(self.up)
     }
 }
 

@@ -141,6 +141,32 @@ pub(super) fn list(reader: &Reader) -> anyhow::Result<Vec<FrontendRow>> {
     Ok(rows)
 }
 
+/// Who is behind the frontends of a Service, or of one of its ports.
+pub(super) fn backends(reader: &Reader, wanted: &Wanted) -> anyhow::Result<BTreeSet<SocketAddr>> {
+    let mut found = BTreeSet::new();
+    behind::<V4>(reader, &reader.pinned.v4, wanted, &mut found)?;
+    behind::<V6>(reader, &reader.pinned.v6, wanted, &mut found)?;
+    Ok(found)
+}
+
+fn behind<F: MapFamily>(
+    reader: &Reader,
+    maps: &Maps<F>,
+    wanted: &Wanted,
+    found: &mut BTreeSet<SocketAddr>,
+) -> anyhow::Result<()> {
+    for (key, value) in frontends(maps)? {
+        let is_wanted = reader
+            .name(value.service)
+            .is_some_and(|name| name.service == wanted.service && wanted.takes(&name.port, key.port));
+        for segment in [value.cluster, value.local].into_iter().filter(|_| is_wanted) {
+            let members = maps.members(segment)?.into_iter();
+            found.extend(members.map(|backend| Endpoint::from(backend).socket()));
+        }
+    }
+    Ok(())
+}
+
 /// Frontends that stand for a port of a Service, with their keys.
 pub(super) fn frontends<F: MapFamily>(
     maps: &Maps<F>,

@@ -174,7 +174,7 @@ fn target(target: Target) -> String {
     }
 }
 
-fn device_name(index: u32) -> Option<String> {
+pub(super) fn device_name(index: u32) -> Option<String> {
     use rustix::net::{AddressFamily, SocketType, netdevice, socket};
     let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
     netdevice::index_to_name(any, index).ok()

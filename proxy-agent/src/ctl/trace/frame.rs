@@ -6,10 +6,10 @@ use proxy_common::{Addr4, Addr6, Address, FlowKey, Port, Proto, V4, V6, checksum
 
 /// A packet's addresses, ports and protocol, as they stand in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Tuple {
-    pub(super) src: SocketAddr,
-    pub(super) dst: SocketAddr,
-    pub(super) proto: Proto,
+pub(in crate::ctl) struct Tuple {
+    pub(in crate::ctl) src: SocketAddr,
+    pub(in crate::ctl) dst: SocketAddr,
+    pub(in crate::ctl) proto: Proto,
 }
 
 /// The key of a tuple, in its family.
@@ -25,7 +25,7 @@ const HOPS: u8 = 64;
 
 impl Tuple {
     /// The first frame of a connection, addressed to a device. Ends of different families make no frame.
-    pub(super) fn frame(&self, device: [u8; 6]) -> Vec<u8> {
+    pub(in crate::ctl) fn frame(&self, device: [u8; 6]) -> Vec<u8> {
         let body = self.transport();
         let header = match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -89,7 +89,7 @@ impl Tuple {
     }
 
     /// What a frame says; `None` for one that is not of IP, or is cut.
-    pub(super) fn of(frame: &[u8]) -> Option<Self> {
+    pub(in crate::ctl) fn of(frame: &[u8]) -> Option<Self> {
         let at = |from: usize, len: usize| frame.get(from..from + len);
         let six = |from: usize| Some(IpAddr::from(<[u8; 16]>::try_from(at(from, 16)?).ok()?));
         let four = |from: usize| Some(IpAddr::from(<[u8; 4]>::try_from(at(from, 4)?).ok()?));

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use self::frame::Tuple;
+pub(super) use self::frame::Tuple;
 use self::journey::{Journey, Start};
 use self::page::{Ends, Step, Trace};
 use super::explain::{ProtoArg, Question, Road, Target, targets};
