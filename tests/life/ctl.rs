@@ -18,7 +18,7 @@ const NODE: &str = "node-1";
 const DOCUMENT: &str = include_str!("../../docs/proxyctl.md");
 
 /// What differs from run to run, and what is put in its place; at last what a narrower value leaves of a column.
-const VARIES: [(&str, &str); 8] = [
+const VARIES: [(&str, &str); 11] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
     (r"/sys/fs/bpf/sluice-lab-\w+", "/sys/fs/bpf/LAB"),
     (r"/run/sluice-lab/\w+", "/run/LAB"),
@@ -26,6 +26,10 @@ const VARIES: [(&str, &str); 8] = [
     (r"Linux [\w.+-]+", "Linux RELEASE"),
     (r"\d+\.\d ms", "N ms"),
     (r"\d+(\.\d)? (B|KiB|MiB|GiB)", "SIZE"),
+    // What changes with each layout of the maps.
+    (r"layout \d+", "layout N"),
+    (r"\d+ are pinned", "N are pinned"),
+    (r"\d+ with SIZE", "N with SIZE"),
     (r" {2,}", "  "),
 ];
 
