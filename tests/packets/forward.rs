@@ -1,6 +1,6 @@
 //! The life of a translated connection: opened, answered, established, closed, and its ports used again.
 
-use proxy_common::{FlowFlags, FrontendKey, Port, Proto, Reason, V4};
+use proxy_common::{DatapathConfig, FlowFlags, FrontendKey, Port, Proto, Reason, V4};
 use tests::dataplane::{Dataplane, config};
 use tests::object::{self, Cell};
 use tests::packet::{Packet, Transport, flags};
@@ -121,17 +121,19 @@ const CHUNKS: [&[u8]; 4] = [
 #[test]
 fn sctp_is_translated_both_ways_with_its_crc() {
     for n in &FAMILIES {
-        for backend in [n.backend.to_owned(), n.backend.replace("8080", "80")] {
-            let mut dataplane = Dataplane::new(config());
-            dataplane.serve(Proto::SCTP, n.vip, &[&backend], |_| {});
+        let backends = [n.backend.to_owned(), n.backend.replace("8080", "80")];
+        // 0: where sockets are translated; no hook is asked when one of SCTP connects.
+        for (backend, pod_packets) in backends.iter().flat_map(|backend| [(backend, 0), (backend, 1)]) {
+            let mut dataplane = Dataplane::new(DatapathConfig { pod_packets, ..config() });
+            dataplane.serve(Proto::SCTP, n.vip, &[backend], |_| {});
             for (index, chunk) in CHUNKS.iter().enumerate() {
                 let reason = if index == 0 { Reason::ServiceNew } else { Reason::FlowForward };
                 let sent = Packet::new(Transport::Sctp, n.client, n.vip).with_payload(chunk);
                 assert_eq!(
                     dataplane.run("from_pod", &sent.bytes()),
-                    next(reason, &sent.between(n.client, &backend))
+                    next(reason, &sent.between(n.client, backend))
                 );
-                let answer = Packet::new(Transport::Sctp, &backend, n.client).with_payload(chunk);
+                let answer = Packet::new(Transport::Sctp, backend, n.client).with_payload(chunk);
                 assert_eq!(
                     dataplane.run("from_wire", &answer.bytes()),
                     next(Reason::FlowReply, &answer.between(n.vip, n.client))

@@ -86,8 +86,9 @@ pub fn plan<F: Wired>(
     }
 }
 
-/// Where sockets are translated, only a frontend with source ranges waits for a packet, because no socket has its
-/// source before. One array lookup for everybody else, and a hash lookup once there is such a frontend.
+/// Where sockets are translated, two kinds of connections wait for a packet: those to a frontend with source ranges, because
+/// no socket has its source before, and those of SCTP, because the kernel asks no hook when such a socket connects. One array
+/// lookup for everybody else, and a hash lookup once there is such a frontend.
 #[inline(always)]
 fn plan_by_range<F: Wired>(
     key: &FlowKey<F::Addr>,
@@ -95,14 +96,15 @@ fn plan_by_range<F: Wired>(
     device: u32,
     plan: &mut Plan<F::Addr>,
 ) -> Result<Reason, Reason> {
+    let hookless = key.proto == Proto::SCTP;
     match F::node().get(0) {
-        Some(node) if node.ranges != 0 => {}
+        Some(node) if node.ranges != 0 || hookless => {}
         Some(_) | None => return Err(Reason::NotAService),
     }
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
     // SAFETY: an element without preallocation is freed only after the program is done.
     match unsafe { F::frontends().get(asked) } {
-        Some(frontend) if frontend.flags.has(FrontendFlags::RANGES) => {
+        Some(frontend) if hookless || frontend.flags.has(FrontendFlags::RANGES) => {
             serve::<F>(key, frontend, hook, device, plan)
         }
         Some(_) | None => Err(Reason::NotAService),
