@@ -32,6 +32,8 @@ use super::{
 
 /// Between two looks at the connections that are left.
 const GLANCE: Duration = Duration::from_millis(250);
+/// Seconds for which netfilter keeps the ports of a connection that is over: longer than we keep its entries.
+const OVER: u32 = 30;
 
 /// What became of the connections that were translated when new ones were left to others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -174,7 +176,8 @@ impl Left {
 /// The translated connections of a family, and which of them netfilter has.
 struct Estate<'a, F: MapFamily> {
     maps: &'a Maps<F>,
-    known: BTreeMap<FlowKey<F::Addr>, bool>,
+    /// Whether netfilter has it, and whether it was over then.
+    known: BTreeMap<FlowKey<F::Addr>, (bool, bool)>,
 }
 
 impl<'a, F: MapFamily> Estate<'a, F> {
@@ -182,9 +185,9 @@ impl<'a, F: MapFamily> Estate<'a, F> {
         Self { maps, known: BTreeMap::new() }
     }
 
-    /// Writes connections to netfilter's table, and takes those out of it that are gone. Those that are over, or have no
-    /// answer yet, are there only as long as our entries are: answers to others that used their ports would be taken for
-    /// theirs.
+    /// Writes connections to netfilter's table. Those that are over, or have no answer yet, are there about as long as our
+    /// entries are: answers to others that used their ports would be taken for theirs. Nothing is taken out of it again, because a
+    /// client that uses its port for another connection has that one in the same place.
     fn bequeath(&mut self, heir: &mut Heir, wills: Wills) -> Result<Left, Error> {
         let failed = |map| move |source| Error::Map { verb: "read", map, source };
         let mut left = Left::default();
@@ -193,27 +196,24 @@ impl<'a, F: MapFamily> Estate<'a, F> {
             let other = self.maps.flows.get(&flow.other(key.proto)).map_err(failed(F::NAMES.flows))?;
             let others = other.map_or(flow.flags, |other| other.flags);
             let is_over = key.proto == Proto::TCP && tcp::is_over(flow.flags, others);
-            let known = self.known.get(&key).copied().filter(|_| wills == Wills::New);
             if is_over && wills == Wills::All {
                 continue;
             }
-            let seconds = gc::timeout(key.proto, Stage::Answered, flow.flags, others);
-            let handed = known.unwrap_or_else(|| heir.take::<F>(&key, &flow, seconds));
+            let seconds =
+                if is_over { OVER } else { gc::timeout(key.proto, Stage::Answered, flow.flags, others) };
+            let known = self.known.get(&key).filter(|known| wills == Wills::New && known.1 == is_over);
+            let handed = known.map_or_else(|| heir.take::<F>(&key, &flow, seconds), |known| known.0);
             left.handed += usize::from(handed && !is_over);
             left.alone += usize::from(!handed && !is_over);
-            now.insert(key, handed);
+            now.insert(key, (handed, is_over));
         }
         for (key, flow) in forward::<F>(&self.maps.half_open).map_err(failed(F::NAMES.half_open))? {
             left.unanswered += 1;
             if wills == Wills::New {
                 let seconds = gc::timeout(key.proto, Stage::HalfOpen, flow.flags, flow.flags);
                 let known = self.known.get(&key).copied();
-                now.insert(key, known.unwrap_or_else(|| heir.take::<F>(&key, &flow, seconds)));
+                now.insert(key, known.unwrap_or_else(|| (heir.take::<F>(&key, &flow, seconds), false)));
             }
-        }
-        if let Some(conntrack) = &mut heir.conntrack {
-            let gone = self.known.keys().filter(|key| !now.contains_key(key));
-            gone.for_each(|key| drop(conntrack.remove(key)));
         }
         self.known = now;
         // Their answers do not come by: not ours to hand on.

@@ -168,6 +168,11 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "cluster"]),
     },
     Step {
+        name: "migration",
+        tier: Full,
+        action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "migration"]),
+    },
+    Step {
         name: "deployment",
         tier: Full,
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "deploy"]),

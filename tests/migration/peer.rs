@@ -1,0 +1,88 @@
+//! kube-proxy on the node of the stage, with the objects that it wants beside ours.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use sluice_lab::{Place, Probe, Tally};
+use tests::cluster::binary::ClusterBinary;
+use tests::cluster::kube_proxy::{self, Files, KubeProxy, Mode, Settings};
+
+use crate::objects::{self, HTTP};
+use crate::stage::{NODE, SERVERS, Stage, WEB, frontends};
+
+/// Addresses of `demo/door`.
+const DOOR: [&str; 2] = ["10.96.0.80", "fd00:96::80"];
+/// The node port of its first port; the second has the next one.
+const NODE_PORT: u16 = 30_080;
+
+/// The real kube-proxy.
+pub(crate) struct Peer {
+    binary: ClusterBinary,
+    settings: Settings,
+    kubeconfig: PathBuf,
+}
+
+impl Peer {
+    /// Everything it needs; it does not run yet.
+    pub(crate) fn of(stage: &Stage, mode: Mode) -> Self {
+        let kubeconfig = stage.lab.log_path("kube-proxy.kubeconfig");
+        stage.api.write_kubeconfig(&kubeconfig).unwrap();
+        stage.put(&json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": ["10.96.0.0/16", "fd00:96::/112"]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }));
+        for (name, ips) in [("web", WEB), ("door", DOOR)] {
+            let mut service = objects::service(name, &ips);
+            service["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
+            if name == "door" {
+                service["spec"]["type"] = json!("NodePort");
+                service["spec"]["ports"][0]["nodePort"] = json!(NODE_PORT);
+                service["spec"]["ports"][1]["nodePort"] = json!(NODE_PORT + 1);
+            }
+            stage.put(&service);
+            stage.point_at(name, &SERVERS);
+        }
+        let cluster_cidrs = stage.options.cluster_cidrs.iter().map(ToString::to_string).collect();
+        let settings = Settings { cluster_cidrs, ..Settings::new(mode) };
+        Self { binary: ClusterBinary::build().unwrap(), settings, kubeconfig }
+    }
+
+    /// Starts it and waits until it says that it is healthy.
+    pub(crate) fn start(&self, stage: &Stage) -> KubeProxy {
+        let folder = stage.lab.id().state_dir();
+        let files = Files { kubeconfig: &self.kubeconfig, folder: &folder, tools: None };
+        let mut proxy = KubeProxy::start(&stage.lab, NODE, &self.settings, &self.binary, &files).unwrap();
+        proxy.ready(&stage.lab).unwrap();
+        proxy
+    }
+
+    /// Removes its rules.
+    pub(crate) fn clean(&self, stage: &Stage) {
+        kube_proxy::cleanup(&stage.lab, NODE, &self.binary).unwrap();
+    }
+}
+
+/// Every client, with what it asks: a pod and the node the ClusterIPs, a host outside the node ports.
+pub(crate) fn clients(stage: &Stage) -> Vec<(Place, Vec<Probe>)> {
+    let node: Vec<String> = stage.lab.node(NODE).unwrap().ips.iter().map(ToString::to_string).collect();
+    let mut doors = frontends(&node.iter().map(String::as_str).collect::<Vec<_>>());
+    for door in &mut doors {
+        door.to.set_port(if door.to.port() == HTTP { NODE_PORT } else { NODE_PORT + 1 });
+    }
+    let [pod, node] = stage.clients();
+    let outside = stage.lab.place("outside").unwrap();
+    vec![(pod, frontends(&WEB)), (node, frontends(&WEB)), (outside, doors)]
+}
+
+/// Waits until everybody is answered everywhere.
+pub(crate) fn serves(stage: &Stage) {
+    for (client, probes) in clients(stage) {
+        let impatient = |probe: Probe| Probe { timeout: Duration::from_millis(500), ..probe };
+        let probes: Vec<Probe> = probes.into_iter().map(impatient).collect();
+        stage.until(&format!("{} is served", client.name), || {
+            client.probe(&probes).unwrap().iter().map(Tally::failures).sum::<u32>() == 0
+        });
+    }
+}
