@@ -8,9 +8,11 @@ mod absence;
 mod attachment;
 mod crash;
 mod errors;
+mod flood;
 mod foreign;
 mod garbage;
 mod gate;
+mod hostile;
 #[path = "../life/loads.rs"]
 mod loads;
 #[path = "../life/objects.rs"]

@@ -20,7 +20,7 @@ const GLANCE: Duration = Duration::from_millis(300);
 
 /// One attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Cell {
+pub(crate) struct Cell {
     from: &'static str,
     source: IpAddr,
     to: SocketAddr,
@@ -87,7 +87,7 @@ fn lines(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn json_of(stage: &Stage, node: &str, words: &[&str]) -> Value {
+pub(crate) fn json_of(stage: &Stage, node: &str, words: &[&str]) -> Value {
     let output = stage.proxyctl(node, &[words, &["-o", "json"]].concat());
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -114,7 +114,7 @@ fn policy(name: &str, app: &str, rules: (&str, Value)) -> Value {
 }
 
 /// Web pods take the client only, and the client sends TCP to web pods only.
-fn strict() -> (Stage, Vec<Cell>) {
+pub(crate) fn strict() -> (Stage, Vec<Cell>) {
     let stage = Stage::set(SocketLb::On);
     stage.put(&json!({"apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "demo", "labels": {"kubernetes.io/metadata.name": "demo"}}}));

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod browser;
 mod capability;
 mod capture;
 mod cleanup;
@@ -16,6 +17,7 @@ mod nodeport;
 mod objects;
 mod policy;
 mod refusal;
+mod report;
 mod resize;
 mod restart;
 mod road;

@@ -7,6 +7,8 @@ mod bench;
 mod build;
 mod child;
 mod cluster_vm;
+#[cfg(test)]
+mod commands;
 mod demo;
 mod e2e;
 mod fixtures;

@@ -62,6 +62,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     sum_up(&reports)
 }
 
+/// Whether a step of that name runs before a merge.
+#[cfg(test)]
+pub(crate) fn has_step(name: &str) -> bool {
+    STEPS.iter().any(|step| step.name == name)
+}
+
 fn is_chosen(step: &Step, options: &Options) -> bool {
     let tier = !options.fast || step.tier == Tier::Fast;
     tier && options.only.as_ref().is_none_or(|text| step.name.contains(text.as_str()))

@@ -123,6 +123,7 @@ pub(super) const STEPS: &[Step] = &[
         action: Cargo(&["test", "--no-fail-fast", "--workspace", "--test", "socket"]),
     },
     Step { name: "lab", tier: Fast, action: Cargo(&["test", "--no-fail-fast", "-p", "sluice-lab"]) },
+    Step { name: "demo", tier: Full, action: Xtask(&["demo"]) },
     Step {
         name: "life",
         tier: Full,

@@ -66,7 +66,7 @@ fn plain(path: &Path) -> PathBuf {
                 parts.pop();
             }
             Component::CurDir => {}
-            part => parts.push(part),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => parts.push(part),
         }
     }
     parts

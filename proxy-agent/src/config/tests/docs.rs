@@ -51,6 +51,29 @@ fn every_flag_of_kube_proxy_is_in_the_table_and_taken_as_it_says() {
     }
 }
 
+/// A command or flag that was renamed is found where people are told to type it.
+#[test]
+fn every_command_of_readme_and_installation_is_understood() {
+    let pages = [include_str!("../../../../README.md"), include_str!("../../../../docs/install.md")];
+    let lines = pages.iter().flat_map(|page| page.lines()).filter_map(|line| {
+        let (_, line) = line.split_once("# proxy").or_else(|| line.split_once("-- /proxy"))?;
+        Some(format!("proxy{}", line.split(" # ").next()?.replace(['"', '$', '(', ')'], "")))
+    });
+    let mut tried = 0;
+    for line in lines {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        // What a shell makes of `$(hostname)` is one word.
+        words.retain(|word| *word != "#");
+        let taken = match words[0] {
+            "proxyctl" => crate::ctl::Cli::try_parse_from(&words).map(|_| ()),
+            _ => Cli::try_parse_from(&words).map(|_| ()),
+        };
+        taken.unwrap_or_else(|error| panic!("{line}: {error}"));
+        tried += 1;
+    }
+    assert!(tried >= 8, "{tried}");
+}
+
 #[test]
 fn every_field_of_the_file_is_in_the_table_and_taken_as_it_says() {
     let expected: BTreeMap<String, String> = FIELDS
