@@ -66,14 +66,25 @@ fn cross<F: Wired>(key: &FlowKey<F::Addr>) {
     mine.key = *key;
     translate_key::<F>(&mine.key, theirs);
     let (here, there) = (find_here::<F>(&mine.key), find_there::<F>(theirs));
+    if let (Some((_, ours)), Some((_, other))) = (here, there)
+        && ours == other
+    {
+        return;
+    }
+    if let Some((flow, _)) = there {
+        import::<F>(&mut mine.flow, flow);
+    }
     match (here, there) {
+        // Of the same ports, and each side's own: one was over before the other began, and only one side has seen it end.
+        (Some((ours, _)), Some(_)) if !leads_alike(ours, &mine.flow) => {}
         // Also where only they have seen the answer: what comes after it is not of a connection without one.
-        (None, Some((flow, stage))) | (Some((_, Stage::HalfOpen)), Some((flow, stage @ Stage::Answered))) => {
-            fetch::<F>(mine, flow, stage);
+        (None, Some((_, stage))) | (Some((_, Stage::HalfOpen)), Some((_, stage @ Stage::Answered))) => {
+            enter::<F>(mine, stage);
             mine.key = mine.flow.other(mine.key.proto);
             translate_key::<F>(&mine.key, theirs);
             if let Some((flow, stage)) = find_there::<F>(theirs) {
-                fetch::<F>(mine, flow, stage);
+                import::<F>(&mut mine.flow, flow);
+                enter::<F>(mine, stage);
             }
         }
         (Some((flow, stage)), None) | (Some((flow, stage @ Stage::Answered)), Some((_, Stage::HalfOpen))) => {
@@ -86,6 +97,12 @@ fn cross<F: Wired>(key: &FlowKey<F::Addr>) {
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
+}
+
+/// Both entries are of one connection, not of two that had the same ports one after the other: they lead to the same place.
+#[inline(always)]
+fn leads_alike<A: PartialEq>(one: &Flow<A>, other: &Flow<A>) -> bool {
+    one.src == other.src && one.dst == other.dst && one.sport == other.sport && one.dport == other.dport
 }
 
 #[inline(always)]
@@ -122,10 +139,10 @@ fn translate_key<F: Wired>(key: &FlowKey<F::Addr>, theirs: &mut Foreign) {
     export(size_of::<FlowKey<F::Addr>>(), F::key_place, from, to);
 }
 
-/// Into our table.
+/// As we have it.
 #[inline(always)]
-fn fetch<F: Wired>(mine: &mut Draft<F::Addr>, flow: *const u8, stage: Stage) {
-    let to = (&raw mut mine.flow).cast::<u8>();
+fn import<F: Wired>(to: &mut Flow<F::Addr>, flow: *const u8) {
+    let to = (&raw mut *to).cast::<u8>();
     let mut index = 0;
     while index < size_of::<Flow<F::Addr>>() {
         // SAFETY: both are within their entries: the agent has written down places within the other layout's value, and
@@ -139,6 +156,11 @@ fn fetch<F: Wired>(mine: &mut Draft<F::Addr>, flow: *const u8, stage: Stage) {
         }
         index += 1;
     }
+}
+
+/// Into our table.
+#[inline(always)]
+fn enter<F: Wired>(mine: &Draft<F::Addr>, stage: Stage) {
     let _ = match stage {
         Stage::Answered => F::flows().insert(&mine.key, &mine.flow, NOEXIST),
         Stage::HalfOpen => F::half_open().insert(&mine.key, &mine.flow, NOEXIST),

@@ -11,6 +11,7 @@ mod doubt;
 mod early;
 mod echo;
 mod family;
+mod ferry;
 mod forward;
 mod fragment;
 mod live;

@@ -9,7 +9,8 @@ use aya::{
     programs::ProgramError,
 };
 use proxy_common::{
-    Address, DatapathConfig, NodeConfig, PrefixKey, RangeKey, Reason, ServiceId, Tally, maps::MapType,
+    Address, DatapathConfig, NodeConfig, PrefixKey, RangeKey, Reason, ServiceId, Tally, ferry::Places,
+    maps::MapType,
 };
 use std::{borrow::Cow, collections::BTreeMap};
 use zerocopy::IntoBytes as _;
@@ -40,14 +41,24 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
     loader.override_global("CONFIG", config.as_bytes(), true);
+    let places = same_places();
+    loader.override_global("FERRY", places.as_bytes(), true);
     for spec in proxy_common::maps::SPECS {
         let is_larger = spec.entries > entries && !["counters", "early", "hooked"].contains(&spec.name);
         // Connections may be more than usual.
-        if is_larger || ["flows4", "flows6"].contains(&spec.name) {
+        if is_larger || ["flows4", "flows6"].contains(&spec.name) || spec.name.starts_with("spare") {
             loader.map_max_entries(spec.name, entries);
         }
     }
     loader.load(&bytes()).expect("the object loads; needs root")
+}
+
+/// The other layout is as ours.
+fn same_places() -> Places {
+    fn same<const N: usize>() -> [u8; N] {
+        std::array::from_fn(|place| u8::try_from(place).expect("an entry is short"))
+    }
+    Places { key4: same(), flow4: same(), key6: same(), flow6: same() }
 }
 
 /// How often a signal may cut the verifier short before that is a failure: on a busy machine it happens several times
