@@ -7,6 +7,7 @@ mod count;
 mod kernel_lint;
 mod runner;
 mod steps;
+mod told;
 
 use std::time::Instant;
 
@@ -77,6 +78,9 @@ fn sum_up(reports: &[Report]) -> Result<()> {
     println!("\n{:<20} {:>9}  result", "step", "time");
     for report in reports {
         println!("{:<20} {:>9}  {}", report.name, report.seconds, report.outcome);
+    }
+    for report in reports.iter().filter(|report| report.outcome.total().failed > 0) {
+        report.outcome.told().for_each(|line| println!("{}: {line}", report.name));
     }
     let total: Count = reports.iter().map(|report| report.outcome.total()).sum();
     println!("\n{total}");

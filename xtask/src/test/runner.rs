@@ -9,13 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{count::Count, kernel_lint, steps::Action};
+use super::{count::Count, kernel_lint, steps::Action, told::Told};
 use crate::{child, setup};
 
 /// What a step came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
     count: Count,
+    told: Told,
     verdict: Verdict,
 }
 
@@ -27,7 +28,16 @@ enum Verdict {
 
 impl Outcome {
     pub(super) fn failed(error: &anyhow::Error) -> Self {
-        Self { count: Count::default(), verdict: Verdict::Failed(format!("{error:#}")) }
+        Self {
+            count: Count::default(),
+            told: Told::default(),
+            verdict: Verdict::Failed(format!("{error:#}")),
+        }
+    }
+
+    /// What its failed tests said.
+    pub(super) fn told(&self) -> impl Iterator<Item = &str> {
+        self.told.lines()
     }
 
     /// The tests of the step; a failure without a failed test (a lint, a compiler error) is one.
@@ -47,33 +57,49 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What a step has printed so far, as far as it matters at the end.
+#[derive(Default)]
+struct Heard {
+    count: Count,
+    told: Told,
+}
+
+impl Heard {
+    fn line(&mut self, text: &str) {
+        if let Some(more) = Count::of(text) {
+            self.count = [self.count, more].into_iter().sum();
+        }
+        self.told.hear(text);
+    }
+}
+
 pub(super) fn run(action: Action) -> Outcome {
-    let mut count = Count::default();
+    let mut heard = Heard::default();
     let done = match action {
-        Action::Cargo(args) => stream(&mut child::cargo(args), &mut count),
+        Action::Cargo(args) => stream(&mut child::cargo(args), &mut heard),
         Action::Kernel(verb, args) => {
             let manifest = ["--manifest-path", "proxy-ebpf/Cargo.toml"];
-            stream(child::cargo([verb]).args(manifest).args(args), &mut count)
+            stream(child::cargo([verb]).args(manifest).args(args), &mut heard)
         }
-        Action::KernelLint => kernel_lint::command().and_then(|mut lint| stream(&mut lint, &mut count)),
-        Action::Xtask(args) => xtask(args, &mut count),
-        Action::Cases(default) => cases(default, &mut count),
+        Action::KernelLint => kernel_lint::command().and_then(|mut lint| stream(&mut lint, &mut heard)),
+        Action::Xtask(args) => xtask(args, &mut heard),
+        Action::Cases(default) => cases(default, &mut heard),
         // Without it nobody has looked, and that is no success.
         Action::Deny => setup::have("cargo-deny").and_then(|()| {
-            stream(&mut child::cargo(["deny", "check", "licenses", "bans", "sources"]), &mut count)
+            stream(&mut child::cargo(["deny", "check", "licenses", "bans", "sources"]), &mut heard)
         }),
     };
     let verdict = done.map_or_else(|error| Verdict::Failed(format!("{error:#}")), |()| Verdict::Ok);
-    Outcome { count, verdict }
+    Outcome { count: heard.count, told: heard.told, verdict }
 }
 
-fn xtask(args: &[&str], count: &mut Count) -> Result<()> {
+fn xtask(args: &[&str], heard: &mut Heard) -> Result<()> {
     let program = std::env::current_exe().context("cannot find xtask's own binary")?;
-    stream(Command::new(program).current_dir(child::root()).args(args), count)
+    stream(Command::new(program).current_dir(child::root()).args(args), heard)
 }
 
 /// The cases that the repository keeps, and those of every folder that `SLUICE_FIXTURES` names (as `PATH` does).
-fn cases(default: &str, count: &mut Count) -> Result<()> {
+fn cases(default: &str, heard: &mut Heard) -> Result<()> {
     let others = std::env::var_os("SLUICE_FIXTURES").unwrap_or_default();
     let folders = std::iter::once(child::root().join(default)).chain(std::env::split_paths(&others));
     let folders: Vec<String> = folders
@@ -81,11 +107,11 @@ fn cases(default: &str, count: &mut Count) -> Result<()> {
         .map(|folder| folder.to_string_lossy().into_owned())
         .collect();
     let args: Vec<&str> = std::iter::once("fixtures").chain(folders.iter().map(String::as_str)).collect();
-    xtask(&args, count)
+    xtask(&args, heard)
 }
 
 /// Standard output is read, counted and printed line by line; standard error is ours.
-fn stream(command: &mut Command, count: &mut Count) -> Result<()> {
+fn stream(command: &mut Command, heard: &mut Heard) -> Result<()> {
     let line = child::line(command);
     let mut process = command
         .stdin(Stdio::null())
@@ -97,9 +123,7 @@ fn stream(command: &mut Command, count: &mut Count) -> Result<()> {
         let bytes = bytes.with_context(|| format!("cannot read from {line}"))?;
         let text = String::from_utf8_lossy(&bytes);
         println!("{text}");
-        if let Some(more) = Count::of(&text) {
-            *count = [*count, more].into_iter().sum();
-        }
+        heard.line(&text);
     }
     let status = process.wait().with_context(|| format!("cannot wait for {line}"))?;
     if status.success() { Ok(()) } else { bail!("{line}: {status}") }
