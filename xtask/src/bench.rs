@@ -35,6 +35,8 @@ enum What {
     Sync(Rest),
     /// Connections broken by changes
     Churn(Rest),
+    /// Round trips and streams once more with sockperf and iperf3; not part of the report
+    Cross(Rest),
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,7 +58,7 @@ struct Rest {
 struct Bench {
     what: &'static str,
     binary: &'static str,
-    /// Other binaries that it starts.
+    /// Other binaries that it starts, besides the agent.
     others: &'static [&'static str],
     /// What it needs besides what everything needs, by the name in the table of needs.
     needs: &'static [&'static str],
@@ -64,7 +66,7 @@ struct Bench {
     limit: Duration,
 }
 
-const LOADED: &[&str] = &["sluice-load", "lab-probe", "proxy-agent"];
+const LOADED: &[&str] = &["sluice-load", "lab-probe"];
 const CONNECT: Bench = Bench {
     what: "connect",
     binary: "bench-connect",
@@ -82,8 +84,8 @@ const PACKETS: Bench = Bench {
 const SYNC: Bench = Bench {
     what: "sync",
     binary: "bench-sync",
-    others: &["lab-probe"],
-    needs: &[],
+    others: LOADED,
+    needs: &["rule tools", "Go"],
     limit: Duration::from_secs(360),
 };
 const CHURN: Bench = Bench {
@@ -93,6 +95,7 @@ const CHURN: Bench = Bench {
     needs: &[],
     limit: Duration::from_secs(390),
 };
+const CROSS: Bench = Bench { what: "cross", binary: "bench-cross", others: LOADED, needs: &[], limit: LONG };
 const BENCHES: [Bench; 4] = [CONNECT, PACKETS, SYNC, CHURN];
 
 /// Names the agent that the lab starts.
@@ -110,6 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Packets(rest) => PACKETS.alone(&rest.args),
         What::Sync(rest) => SYNC.alone(&rest.args),
         What::Churn(rest) => CHURN.alone(&rest.args),
+        What::Cross(rest) => CROSS.alone(&rest.args),
     }
 }
 
@@ -157,25 +161,21 @@ impl Bench {
     fn build(&self) -> Result<()> {
         self.needs.iter().try_for_each(|need| setup::have(need))?;
         build_all(std::iter::once(&self.binary).chain(self.others))?;
-        if self.what == "sync" && std::env::var_os(AGENT).is_none() {
+        if self.what != "packets" && std::env::var_os(AGENT).is_none() {
             child::run(&mut child::cargo(["build", "-q", "--release", "-p", "proxy-agent", "--bins"]))?;
         }
         Ok(())
     }
 
+    /// Figures are about the agent as it is shipped, or the one that the environment names.
     fn measure(&self, args: &[String], limit: Duration) -> Result<()> {
-        match self.what {
-            "packets" => packets(args, limit),
-            "sync" => sync(args, limit),
-            _ => within(Command::new(binary(self.binary)).args(args), limit),
+        if self.what == "packets" {
+            return packets(args, limit);
         }
+        let agent =
+            std::env::var_os(AGENT).map_or_else(|| target().join("release/proxy-agent"), PathBuf::from);
+        within(Command::new(binary(self.binary)).args(args).env(AGENT, agent), limit)
     }
-}
-
-/// Its figures are about the agent as it is shipped, or the one that the environment names.
-fn sync(args: &[String], limit: Duration) -> Result<()> {
-    let agent = std::env::var_os(AGENT).map_or_else(|| target().join("release/proxy-agent"), PathBuf::from);
-    within(Command::new(binary(SYNC.binary)).args(args).env(AGENT, agent), limit)
 }
 
 /// This bench writes nanoseconds; the report makes figures of them. It takes two minutes and has no shorter form.
@@ -232,7 +232,7 @@ fn within(command: &mut Command, limit: Duration) -> Result<()> {
     }
     let id = i32::try_from(child.id()).context("a process has a number that is positive")?;
     // Ctrl-C first: a bench takes its namespaces and agents down.
-    for (signal, patience) in [(libc::SIGINT, 20), (libc::SIGKILL, 20)] {
+    for (signal, patience) in [(libc::SIGINT, 60), (libc::SIGKILL, 20)] {
         // SAFETY: only signals our own child, whose number is not free before `wait` has reaped it.
         unsafe { libc::kill(id, signal) };
         if wait(&mut child, Duration::from_secs(patience))?.is_some() {

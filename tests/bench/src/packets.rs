@@ -88,6 +88,8 @@ const ANSWERS: &[Answer] = &[
         reference: 275.0,
     },
     Answer { goal: (9, "1"), path: "new TCP connection", way: "once", flows: 0, reference: 341.0 },
+    // Entries that were made in the rounds before are in the table meanwhile.
+    Answer { goal: (9, "64k"), path: "new TCP connection", way: "flows", flows: 27_648, reference: 553.0 },
     Answer {
         goal: (10, "pass"),
         path: "not a service, mid-stream TCP",
@@ -132,7 +134,19 @@ pub fn figures(raw: &Raw) -> Vec<Figure> {
         let count = Estimate::exact(f64::from(line.both));
         Figure::told("instructions verified", line.program.as_str(), Unit::Count, count)
     });
-    answers.chain(paths).chain(verified).collect()
+    answers.chain(unanswered()).chain(paths).chain(verified).collect()
+}
+
+/// Goals that no line answers, with the reason.
+fn unanswered() -> impl Iterator<Item = Figure> {
+    let foreign = "its program is not built here: its sources are not part of this repository";
+    [
+        (9, "512k", "at most 32,768 connections are half open, however many are established"),
+        (12, "cilium", foreign),
+        (12, "calico", foreign),
+    ]
+    .into_iter()
+    .map(|(row, case, why)| Figure::missing(row, case, "", why))
 }
 
 /// Median, and the best round as the lower end.
@@ -163,6 +177,7 @@ pub fn plots(raw: &Raw) -> Vec<Plot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Verdict;
 
     #[test]
     fn a_line_answers_its_goal_and_is_told_by_itself() {
@@ -171,6 +186,7 @@ mod tests {
         let raw: Raw = serde_json::from_str(raw).expect("as the bench writes it");
         let told: Vec<(String, String, String)> = figures(&raw)
             .iter()
+            .filter(|figure| !matches!(figure.verdict(), Verdict::NotMeasured(_)))
             .map(|figure| (figure.name.clone(), figure.shown(), figure.verdict().word().to_owned()))
             .collect();
         let expected = [
@@ -188,5 +204,6 @@ mod tests {
         for Answer { goal: (row, case), .. } in ANSWERS {
             assert!(crate::GoalId::new(*row, case).find().is_some(), "{row} {case}");
         }
+        assert!(unanswered().all(|figure| figure.goal().is_some()));
     }
 }

@@ -48,6 +48,18 @@ pub enum Mode {
     Datagrams,
     /// So many connections that stay open, each asked in its turn, 1,000 requests in a second.
     Held(u32),
+    /// Connections without a request, until one ends like that.
+    Until(Turn),
+}
+
+/// What a change is to bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turn {
+    /// Connections stand.
+    Served,
+    /// They do not, whatever it is that happens to them.
+    Refused,
 }
 
 /// What is asked of a client.
@@ -89,6 +101,9 @@ pub struct Report {
     pub server_cpu: u64,
     /// How many datagrams arrived.
     pub arrived: u64,
+    /// When what was waited for came, by the monotonic clock, which is the same for all processes.
+    #[serde(default)]
+    pub ended: u64,
     /// `connect()`.
     pub connect: Spread,
     /// Whole transactions.

@@ -46,24 +46,17 @@ impl Options {
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let began = Instant::now();
-    let (mut figures, mut broken) = (Vec::new(), 0);
-    for road in [Road::Socket, Road::Packet] {
-        let mut churn = Churn::up(road)?;
-        for (event, times) in options.events() {
-            let tally = churn.count(event, times)?;
-            println!("{road:?} road, {times:>5} × {event:<34} {tally}");
-            broken += tally.broken();
-            figures.push(figure(road, event, times, &tally));
-        }
-        churn.down()?;
-    }
-    let part = Part {
+    let mut broken = 0;
+    let mut part = Part {
         what: "churn".to_owned(),
         mode: if options.quick || options.smoke { Mode::Quick } else { Mode::Full },
-        command: std::iter::once("cargo xtask bench churn".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "),
+        command: std::iter::once("cargo xtask bench churn".to_owned())
+            .chain(std::env::args().skip(1))
+            .collect::<Vec<_>>()
+            .join(" "),
         versions: Version::machine(),
-        seconds: began.elapsed().as_secs_f64(),
-        figures,
+        seconds: 0.0,
+        figures: Vec::new(),
         plots: Vec::new(),
         notes: vec![
             "New connections are made one after the other as fast as they go, at the processor of the servers; 100 others \
@@ -72,8 +65,20 @@ fn main() -> Result<ExitCode> {
                 .to_owned(),
         ],
     };
-    let path = part.write(&options.folder)?;
-    println!("{:.0} s; {}", part.seconds, path.display());
+    for road in [Road::Socket, Road::Packet] {
+        let mut churn = Churn::up(road)?;
+        for (event, times) in options.events() {
+            let tally = churn.count(event, times)?;
+            println!("{road:?} road, {times:>5} × {event:<34} {tally}");
+            broken += tally.broken();
+            part.figures.push(figure(road, event, times, &tally));
+            // After each, so that it is there whatever becomes of the next one.
+            part.seconds = began.elapsed().as_secs_f64();
+            part.write(&options.folder)?;
+        }
+        churn.down()?;
+    }
+    println!("{:.0} s; {}", began.elapsed().as_secs_f64(), Part::path(&options.folder, &part.what).display());
     Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -20,7 +20,7 @@ use tests::contest::{answer, table};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench connect", bin_name = "cargo xtask bench connect")]
 struct Options {
-    /// 10 and 10,000 Services, in minutes
+    /// 10, 10,000 and 100,000 Services, in minutes
     #[arg(long)]
     quick: bool,
     /// Sluice against nobody, without peers
@@ -85,37 +85,43 @@ fn main() -> Result<ExitCode> {
     ensure!(!scenes.is_empty(), "there is no such scene");
     let mut field = Field::up(&options.contenders(), &go_on)?;
     println!("{:.0} s: everybody is ready\n", began.elapsed().as_secs_f64());
-    let mut outcomes = Vec::new();
-    for scene in &scenes {
-        let outcome = round::play(scene, field.stages(), &go_on)?;
-        table::print(&outcome);
-        outcomes.push(outcome);
-    }
-    let mut notes = field.notes();
-    let versions = field.versions();
-    field.down()?;
-    notes.extend(outcomes.iter().flat_map(remarks));
-    let figures = answer::figures(&outcomes);
-    let part = Part {
+    let mut part = Part {
         what: "connect".to_owned(),
         mode: if options.size() == Size::Full { Mode::Full } else { Mode::Quick },
         command: std::iter::once("cargo xtask bench connect".to_owned())
             .chain(std::env::args().skip(1))
             .collect::<Vec<_>>()
             .join(" "),
-        versions: Version::machine().into_iter().chain(versions).collect(),
-        seconds: began.elapsed().as_secs_f64(),
-        figures,
-        plots: table::plots(&outcomes),
-        notes,
+        versions: Version::machine().into_iter().chain(field.versions()).collect(),
+        seconds: 0.0,
+        figures: Vec::new(),
+        plots: Vec::new(),
+        notes: Vec::new(),
     };
+    let mut outcomes = Vec::new();
+    for scene in &scenes {
+        let outcome = round::play(scene, field.stages(), &go_on)?;
+        table::print(&outcome);
+        outcomes.push(outcome);
+        // After each, so that it is there whatever becomes of the next one.
+        part.figures = answer::figures(&outcomes);
+        part.figures.extend(answer::missing(&outcomes, field.absent()));
+        part.plots = table::plots(&outcomes);
+        part.notes = field.notes().into_iter().chain(outcomes.iter().flat_map(remarks)).collect();
+        part.seconds = began.elapsed().as_secs_f64();
+        part.write(&options.folder)?;
+        table::write_slices(&options.folder.join("connect.csv"), &outcomes)?;
+    }
+    field.down()?;
     for figure in part.figures.iter().filter(|figure| figure.goal.is_some()) {
         println!("{}", table::goal(figure));
     }
     part.notes.iter().for_each(|note| println!("{note}"));
-    let path = part.write(&options.folder)?;
-    table::write_slices(&options.folder.join("connect.csv"), &outcomes)?;
-    println!("\n{:.0} s; {}", part.seconds, path.display());
+    println!(
+        "\n{:.0} s; {}",
+        began.elapsed().as_secs_f64(),
+        Part::path(&options.folder, &part.what).display()
+    );
     let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -136,6 +136,12 @@ impl KubeProxy {
         Ok(())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn last_words(&self) -> String {

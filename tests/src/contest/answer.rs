@@ -1,5 +1,7 @@
 //! What a contest says about the goals: which figure of which scene answers which of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sluice_bench::{Estimate, Figure, Unit};
 use sluice_load::control::{Metric, Verdict};
 
@@ -35,6 +37,26 @@ pub fn figures(outcomes: &[Outcome]) -> Vec<Figure> {
     answers.chain(outcomes.iter().flat_map(told)).collect()
 }
 
+/// A figure without a number for each goal of a contest that nobody has answered, with the reason: who was absent, and why.
+#[must_use]
+pub fn missing(outcomes: &[Outcome], absent: &[(Contender, String)]) -> Vec<Figure> {
+    let all = questions();
+    let answered: BTreeSet<(u8, &str)> =
+        all.iter().filter(|question| question.answer(outcomes).is_some()).map(Question::goal).collect();
+    let mut open: BTreeMap<(u8, &str), Vec<&Question>> = BTreeMap::new();
+    for question in all.iter().filter(|question| !answered.contains(&question.goal())) {
+        open.entry(question.goal()).or_default().push(question);
+    }
+    let figure = |((row, case), questions): ((u8, &str), Vec<&Question>)| {
+        let whom = |who: Contender| absent.iter().find(|(one, _)| *one == who).map(|(_, why)| why.clone());
+        let why = questions.iter().find_map(|question| whom(question.theirs).or_else(|| whom(question.ours)));
+        let configuration = format!("{} beside {}", questions[0].ours, questions[0].theirs);
+        let why = why.unwrap_or_else(|| "not everybody took part; without --quick they do".to_owned());
+        Figure::missing(row, case, configuration, why)
+    };
+    open.into_iter().map(figure).collect()
+}
+
 /// Where the control is off, in words: figures of these scenes and metrics are not to be believed.
 #[must_use]
 pub fn doubts(outcome: &Outcome) -> Vec<String> {
@@ -51,7 +73,11 @@ pub fn doubts(outcome: &Outcome) -> Vec<String> {
 }
 
 impl Question {
-    fn answer(self, outcomes: &[Outcome]) -> Option<Figure> {
+    fn goal(&self) -> (u8, &'static str) {
+        (self.row, self.case)
+    }
+
+    fn answer(&self, outcomes: &[Outcome]) -> Option<Figure> {
         let outcome = outcomes.iter().find(|outcome| outcome.scene.name == self.scene)?;
         let control = outcome.control(self.metric);
         let (estimate, control, sign) = match self.kind {
@@ -191,6 +217,22 @@ mod tests {
 
     fn twin() -> Contender {
         Contender { who: Who::Twin, services: 0 }
+    }
+
+    #[test]
+    fn a_goal_that_nobody_has_answered_says_who_was_absent() {
+        let packet = Contender { who: Who::Packet(Policies::Absent), services: 10 };
+        let outcome = outcome(&[(Contender::direct(), [10_000; 4]), (packet, [11_000; 4])]);
+        let peer = Contender { who: Who::KubeProxy(Rules::NftablesFlowtable), services: 10 };
+        let missing = missing(&[outcome], &[(peer, "the kernel has none".to_owned())]);
+        let told: Vec<(String, String)> = missing
+            .iter()
+            .map(|figure| (figure.goal.as_ref().unwrap().to_string(), figure.verdict().shown()))
+            .filter(|(goal, _)| ["2 crr", "3 10", "4 flowtable"].contains(&goal.as_str()))
+            .collect();
+        let others = "not measured: not everybody took part; without --quick they do";
+        let expected = [("3 10", others), ("4 flowtable", "not measured: the kernel has none")];
+        assert_eq!(told, expected.map(|(goal, why)| (goal.to_owned(), why.to_owned())));
     }
 
     #[test]

@@ -133,21 +133,20 @@ pub fn field(size: Size) -> Vec<Contender> {
         peer(Rules::Legacy, 10_000),
         peer(Rules::Nftables, 10_000),
     ];
+    let most = [of(Who::Socket(Absent), 100_000), of(Who::Packet(Absent), 100_000)];
     let rest = [
         of(Who::Socket(Absent), 1_000),
         of(Who::Packet(Absent), 1_000),
         peer(Rules::Legacy, 1_000),
         peer(Rules::Nftables, 1_000),
         peer(Rules::IptablesNft, 5_000),
-        of(Who::Socket(Absent), 100_000),
-        of(Who::Packet(Absent), 100_000),
         of(Who::Packet(Present(100_000)), 10),
     ];
     match size {
         Size::Smoke => [&twins[..], &few[..2]].concat(),
         Size::Own => [&twins[..], &few[..3], &many[..2]].concat(),
-        Size::Quick => [&twins[..], &few, &thousand, &many].concat(),
-        Size::Full => [&twins[..], &few, &thousand, &many, &rest].concat(),
+        Size::Quick => [&twins[..], &few, &thousand, &many, &most].concat(),
+        Size::Full => [&twins[..], &few, &thousand, &many, &most, &rest].concat(),
     }
 }
 
@@ -158,7 +157,7 @@ pub enum Size {
     Smoke,
     /// Sluice against nobody.
     Own,
-    /// 10 and 10,000 Services.
+    /// 10, 10,000 and 100,000 Services.
     Quick,
     /// Everything.
     Full,

@@ -130,7 +130,11 @@ impl Driver {
         self.answer()
     }
 
-    fn answer(&mut self) -> Result<Report> {
+    /// Waits until the order that was begun has ended by itself.
+    ///
+    /// # Errors
+    /// As [`Driver::ask`].
+    pub fn answer(&mut self) -> Result<Report> {
         let line = self.process.line()?;
         serde_json::from_str(&line).with_context(|| format!("what {} answered", self.process.name))
     }

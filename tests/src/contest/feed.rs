@@ -4,13 +4,14 @@
 //! A real API server takes minutes for ten thousand Services, and what it would say is known.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::contender::Rules;
 use super::stage::Stage;
@@ -69,26 +70,13 @@ impl Feed {
     }
 
     /// Has kube-proxy write its rules for all Services into a stage's node, and waits until each of them is reached. Says how long
-    /// the rules took, from the start of kube-proxy.
+    /// the rules took, from the start of kube-proxy, which is ended.
     ///
     /// # Errors
     /// It has ended, or Services are not reached in time.
     pub fn write_rules(&self, stage: &mut Stage, rules: Rules) -> Result<Duration> {
-        let folder = stage.lab.id().state_dir();
-        let mode = match rules {
-            Rules::Legacy | Rules::IptablesNft => Mode::Iptables,
-            Rules::Nftables | Rules::NftablesFlowtable => Mode::Nftables,
-        };
-        let tools = match rules {
-            Rules::Legacy => Some(tools(&folder, "xtables-legacy-multi")?),
-            Rules::IptablesNft => Some(tools(&folder, "xtables-nft-multi")?),
-            Rules::Nftables | Rules::NftablesFlowtable => None,
-        };
-        let kubeconfig = folder.join("kube-proxy.kubeconfig");
-        self.server.write_kubeconfig(&kubeconfig)?;
-        let files = Files { kubeconfig: &kubeconfig, folder: &folder, tools: tools.as_deref() };
         let began = Instant::now();
-        let mut proxy = KubeProxy::start(&stage.lab, NODE, &Settings::new(mode), &self.binary, &files)?;
+        let (mut proxy, tools) = self.start_proxy(stage, rules)?;
         let took = self.await_rules(stage, &mut proxy, began)?;
         drop(proxy);
         if rules == Rules::NftablesFlowtable {
@@ -100,9 +88,47 @@ impl Feed {
         Ok(took)
     }
 
+    /// Starts kube-proxy at a stage's node, and says in which folder its tools are.
+    ///
+    /// # Errors
+    /// The machine refuses, or lacks the tools.
+    pub fn start_proxy(&self, stage: &Stage, rules: Rules) -> Result<(KubeProxy, Option<PathBuf>)> {
+        let folder = stage.lab.id().state_dir();
+        let mode = match rules {
+            Rules::Legacy | Rules::IptablesNft => Mode::Iptables,
+            Rules::Nftables | Rules::NftablesFlowtable => Mode::Nftables,
+        };
+        let tools = match rules {
+            Rules::Legacy => Some(tools(&folder, "xtables-legacy-multi")?),
+            Rules::IptablesNft => Some(tools(&folder, "xtables-nft-multi")?),
+            Rules::Nftables | Rules::NftablesFlowtable => None,
+        };
+        let kubeconfig = self.kubeconfig(stage)?;
+        let files = Files { kubeconfig: &kubeconfig, folder: &folder, tools: tools.as_deref() };
+        let proxy = KubeProxy::start(&stage.lab, NODE, &Settings::new(mode), &self.binary, &files)?;
+        Ok((proxy, tools))
+    }
+
+    /// How the server is reached from a stage's node, as a file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn kubeconfig(&self, stage: &Stage) -> Result<PathBuf> {
+        let file = stage.lab.id().state_dir().join("feed.kubeconfig");
+        self.server.write_kubeconfig(&file)?;
+        Ok(file)
+    }
+
+    /// Tells everybody of an object.
+    ///
+    /// # Errors
+    /// As [`ApiServer::put`].
+    pub fn tell(&self, object: &Value) -> Result<()> {
+        self.server.put(object)
+    }
+
     /// One transaction brings all rules; the sweep over all of them is for certainty.
     fn await_rules(&self, stage: &mut Stage, proxy: &mut KubeProxy, began: Instant) -> Result<Duration> {
-        let target = |number| (world::cluster_ip(number), world::PORT).into();
         while stage.reaches(vec![target(self.services - 1)], 100, 1)?.transactions == 0 {
             proxy.alive()?;
             if began.elapsed() > PATIENCE {
@@ -110,11 +136,20 @@ impl Feed {
             }
         }
         let took = began.elapsed();
+        self.sweep(stage)?;
+        stage.forget_flows()?;
+        Ok(took)
+    }
+
+    /// Connects to every Service.
+    ///
+    /// # Errors
+    /// One of them is not reached.
+    pub fn sweep(&self, stage: &mut Stage) -> Result<()> {
         let all = (0..self.services).map(target).collect();
         let sweep = stage.reaches(all, 1_500, 3 * self.services as u64)?;
         ensure!(sweep.failures == 0, "{:?}", sweep.first_failures);
-        stage.forget_flows()?;
-        Ok(took)
+        Ok(())
     }
 
     /// What takes part, for the record.
@@ -124,6 +159,11 @@ impl Feed {
         let said = Command::new(program).arg("--version").output();
         said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     }
+}
+
+/// Where a Service is.
+pub(super) fn target(number: usize) -> SocketAddr {
+    SocketAddr::new(world::cluster_ip(number).into(), world::PORT)
 }
 
 /// A folder in which the tools of iptables are links to this program.

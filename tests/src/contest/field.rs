@@ -14,6 +14,7 @@ use super::stage::Stage;
 /// All stages, and what bringing them up has told.
 pub struct Field {
     stages: Vec<Stage>,
+    absent: Vec<(Contender, String)>,
     notes: Vec<String>,
     versions: Vec<Version>,
 }
@@ -24,11 +25,12 @@ impl Field {
     /// # Errors
     /// Names who does not come up; the others are taken down again.
     pub fn up(contenders: &[Contender], go_on: &dyn Fn() -> Result<()>) -> Result<Self> {
-        let mut field = Self { stages: Vec::new(), notes: Vec::new(), versions: Vec::new() };
+        let mut field =
+            Self { stages: Vec::new(), absent: Vec::new(), notes: Vec::new(), versions: Vec::new() };
         for contender in contenders {
             go_on()?;
             if let Some(reason) = scene::absent(*contender) {
-                field.note(format!("{contender} does not take part: {reason}."));
+                field.miss(*contender, reason.to_owned());
                 continue;
             }
             let began = Instant::now();
@@ -61,7 +63,7 @@ impl Field {
                 }
                 // The others are worth measuring all the same.
                 Err(error) => {
-                    self.note(format!("{contender} does not take part: {error:#}"));
+                    self.miss(contender, format!("{error:#}"));
                     ruled_out.push(contender);
                 }
             }
@@ -75,9 +77,17 @@ impl Field {
         Ok(())
     }
 
-    fn note(&mut self, note: String) {
+    fn miss(&mut self, contender: Contender, reason: String) {
+        let note = format!("{contender} does not take part: {reason}.");
         println!("{note}");
         self.notes.push(note);
+        self.absent.push((contender, reason));
+    }
+
+    /// Those who are not there, and why.
+    #[must_use]
+    pub fn absent(&self) -> &[(Contender, String)] {
+        &self.absent
     }
 
     /// Those who are there.

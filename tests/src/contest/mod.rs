@@ -14,6 +14,7 @@ pub mod contender;
 pub mod driver;
 pub mod feed;
 pub mod field;
+pub mod rival;
 pub mod round;
 pub mod scene;
 pub mod stage;

@@ -165,7 +165,7 @@ impl Outcome {
     pub fn metrics(&self) -> &'static [Metric] {
         match self.scene.mode {
             Mode::Crr => &Metric::ALL,
-            Mode::Rr | Mode::UdpRr | Mode::UdpSendRr | Mode::Held(_) => {
+            Mode::Rr | Mode::UdpRr | Mode::UdpSendRr | Mode::Held(_) | Mode::Until(_) => {
                 &[Metric::Rate, Metric::WholeP50, Metric::WholeP99, Metric::Cpu]
             }
             Mode::Stream | Mode::Datagrams => &[Metric::Rate, Metric::Cpu],

@@ -68,9 +68,10 @@ impl Scene {
             matches!(contender.who, Who::Socket(Policies::Present(_)) | Who::Packet(Policies::Present(_)));
         let few = contender.services <= 10;
         match self.aim {
-            Aim::Last => {
-                self.mode == Mode::Crr && self.place == Place::Same || few || contender.services >= 10_000
+            Aim::Last if self.place == Place::Same && matches!(self.mode, Mode::Crr | Mode::Rr) => {
+                self.mode == Mode::Crr || few || contender.services >= 10_000
             }
+            Aim::Last => few || contender.services == 10_000,
             Aim::Random => contender.services == 0 || contender.services >= 10_000,
             Aim::Datagrams => few,
             // Nobody outside is let in.

@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 use sluice_lab::{AgentOptions, Lab, SocketLb, Topology, netns};
-use sluice_load::order::{Mode, Order, Report};
+use sluice_load::order::{Mode, Order, Report, Turn};
 
 use super::contender::{Contender, Policies, Who};
 use super::driver::{Driver, ELSEWHERE, MEASURED, Server};
@@ -152,6 +152,34 @@ impl Stage {
         let cpu = Some(MEASURED);
         let mode = Mode::Crr;
         self.client.ask(&Order { mode, targets, millis, limit, seed: 7, cpu, servers: Vec::new(), raw: None })
+    }
+
+    /// Lets the pod connect there again and again from now on, until it happens otherwise.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub fn watch(&mut self, target: SocketAddr, turn: Turn, patience: Duration) -> Result<()> {
+        let order = Order {
+            mode: Mode::Until(turn),
+            targets: vec![target],
+            millis: u64::try_from(patience.as_millis())?,
+            limit: u64::MAX,
+            seed: 1,
+            cpu: Some(MEASURED),
+            servers: Vec::new(),
+            raw: None,
+        };
+        self.client.begin(&order)
+    }
+
+    /// When what [`Stage::watch`] waits for has happened: nanoseconds of the monotonic clock.
+    ///
+    /// # Errors
+    /// It has not, or the client has ended.
+    pub fn watched(&mut self) -> Result<u64> {
+        let report = self.client.answer()?;
+        ensure!(report.transactions == 1, "nothing has changed for {} s", report.nanos / 1_000_000_000);
+        Ok(report.ended)
     }
 
     /// The client of a kind.

@@ -1,5 +1,6 @@
 //! What came of a scene, for eyes: lines on the terminal, curves, and all slices for who wants to compute with them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -60,17 +61,36 @@ pub fn goal(figure: &Figure) -> String {
     )
 }
 
-/// For each scene with connections: how the time until one stands is spread.
+/// What transactions cost over the number of Services; then, for each scene with connections, how the time until one stands is
+/// spread.
 #[must_use]
 pub fn plots(outcomes: &[Outcome]) -> Vec<Plot> {
     let connects = outcomes.iter().filter(|outcome| outcome.metrics().contains(&Metric::ConnectP50));
-    let plot = |outcome: &Outcome| Plot {
+    let spread = |outcome: &Outcome| Plot {
         title: format!("{}: connect", outcome.scene.name),
         x: Axis::log("1 of so many is slower"),
         y: Axis::log("µs"),
         series: outcome.slices.iter().map(|(who, slices)| curve(*who, slices)).collect(),
     };
-    connects.map(plot).collect()
+    let sweeps = outcomes.iter().filter(|outcome| matches!(outcome.scene.name, "crr" | "rr")).map(sweep);
+    sweeps.chain(connects.map(spread)).collect()
+}
+
+/// Rates over the number of Services, of nobody's.
+fn sweep(outcome: &Outcome) -> Plot {
+    let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for contender in outcome.slices.keys().filter(|contender| contender.services > 0) {
+        let Some(ratio) = outcome.ratio(*contender, Contender::direct(), Metric::Rate) else { continue };
+        let whole = contender.to_string();
+        let name = whole.split('@').next().unwrap_or_default().to_owned();
+        lines.entry(name).or_default().push((contender.services as f64, ratio.value));
+    }
+    Plot {
+        title: format!("{}: rate ÷ direct", outcome.scene.name),
+        x: Axis::log("Services"),
+        y: Axis::linear("×"),
+        series: lines.into_iter().map(|(name, points)| Series::new(name, points)).collect(),
+    }
 }
 
 fn curve(contender: Contender, slices: &[Report]) -> Series {

@@ -5,6 +5,7 @@ mod connect;
 mod converse;
 mod held;
 mod pour;
+mod turn;
 
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write};
@@ -77,6 +78,7 @@ fn carry_out(order: &Order) -> Result<Report> {
         Mode::Stream => pour::stream(order, &mut take)?,
         Mode::Datagrams => pour::datagrams(order, &mut take)?,
         Mode::Held(count) => held::run(order, count, &mut take)?,
+        Mode::Until(turn) => turn::run(order, turn, &mut take)?,
     }
     let nanos = take.end();
     let (client, server) = (clock::processor_time(own)?, servers()?);
