@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -205,17 +206,33 @@ fn first_ip(ips: &[IpAddr]) -> Result<IpAddr> {
     ips.first().copied().context("a place without address")
 }
 
-/// Writes the world as one file, and starts the agent of the node where all of it happens, as kube-proxy runs there only.
-fn start_agent(lab: &Lab, road: Road, policies: Policies, services: usize) -> Result<()> {
-    let topology: Topology = lab.topology();
-    let mut objects = world::surroundings(&topology);
-    objects.extend(world::services(&topology, services));
+/// The world that was written last, by how many Services and what policies it has: whoever comes next has often the same, and a
+/// hundred thousand Services take longer to be written than to be served.
+static WORLD: Mutex<Option<(usize, Policies, Arc<[u8]>)>> = Mutex::new(None);
+
+/// The world as one list.
+fn world_file(topology: &Topology, services: usize, policies: Policies) -> Result<Arc<[u8]>> {
+    let mut last = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, _, text)) = last.as_ref().filter(|(size, kind, _)| (*size, *kind) == (services, policies))
+    {
+        return Ok(Arc::clone(text));
+    }
+    let mut objects = world::surroundings(topology);
+    objects.extend(world::services(topology, services));
     if let Policies::Present(others) = policies {
         objects.extend(world::policies(others));
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let text: Arc<[u8]> = serde_json::to_vec(&list)?.into();
+    *last = Some((services, policies, Arc::clone(&text)));
+    Ok(text)
+}
+
+/// Writes the world as one file, and starts the agent of the node where all of it happens, as kube-proxy runs there only.
+fn start_agent(lab: &Lab, road: Road, policies: Policies, services: usize) -> Result<()> {
     let file = lab.manifests().path().join("world.json");
-    fs::write(&file, serde_json::to_vec(&list)?).with_context(|| format!("writing {}", file.display()))?;
+    fs::write(&file, world_file(&lab.topology(), services, policies)?)
+        .with_context(|| format!("writing {}", file.display()))?;
     let mut options = AgentOptions::new(match road {
         Road::Socket => SocketLb::On,
         Road::Packet => SocketLb::Host,
