@@ -14,6 +14,7 @@ mod family;
 mod ferry;
 mod forward;
 mod fragment;
+mod lent;
 mod live;
 mod parse;
 mod policy;

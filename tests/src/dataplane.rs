@@ -2,9 +2,9 @@
 //! `BPF_PROG_TEST_RUN`: what they make of a packet, and nothing is sent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
     process::Command,
     time::Duration,
@@ -16,14 +16,14 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use proxy_common::{
-    Addr4, Addr6, Address, Backend, BackendFlags, ClientRule, DatapathConfig, DeviceKind, Flow, FlowKey,
-    Frontend, FrontendFlags, FrontendKey, NodeConfig, Port, Proto, Reason, Segment, ServiceId, V4, V6,
-    maps::MapType,
+    Addr4, Addr6, Address, Backend, BackendFlags, ClientRule, DatapathConfig, DeviceKind, Frontend,
+    FrontendFlags, FrontendKey, NodeConfig, Proto, Reason, Segment, ServiceId, V4, V6, maps::MapType,
 };
 
 pub use crate::named::{Named, endpoint};
 use crate::named::{family_addr, range};
 use crate::object::{self, Cell};
+use crate::stock::Loan;
 
 /// Codes that a program may return.
 pub mod code {
@@ -58,8 +58,7 @@ impl fmt::Debug for Run {
 
 /// The programs and their maps.
 pub struct Dataplane {
-    object: Ebpf,
-    loaded: BTreeSet<String>,
+    object: Loan,
     next_slot: [u32; 2],
     next_service: u32,
 }
@@ -74,13 +73,24 @@ pub fn config() -> DatapathConfig {
 const ENTRIES: u32 = 1024;
 
 impl Dataplane {
-    /// Puts the thread into a network namespace of its own and creates the maps. The node is 192.168.0.1 and
-    /// fd00:168::1, pods are in 10.244.0.0/16 and fd00:244::/32, Services in 10.96.0.0/16 and fd00:96::/64.
+    /// Puts the thread into a network namespace of its own, with empty maps and programs that another test of the process
+    /// may have loaded. The node is 192.168.0.1 and fd00:168::1, pods are in 10.244.0.0/16 and fd00:244::/32, Services in
+    /// 10.96.0.0/16 and fd00:96::/64.
     ///
     /// # Panics
     /// Without privileges.
     #[must_use]
     pub fn new(config: DatapathConfig) -> Self {
+        Self::with(|| Loan::shared(config, ENTRIES))
+    }
+
+    /// The same, with programs and maps that no other test gets: for programs that are attached, whose packets may come
+    /// when the test is over.
+    ///
+    /// # Panics
+    /// Without privileges.
+    #[must_use]
+    pub fn alone(config: DatapathConfig) -> Self {
         Self::with_entries(config, ENTRIES)
     }
 
@@ -90,11 +100,14 @@ impl Dataplane {
     /// Without privileges.
     #[must_use]
     pub fn with_entries(config: DatapathConfig, entries: u32) -> Self {
+        Self::with(|| Loan::own(config, entries))
+    }
+
+    fn with(object: impl FnOnce() -> Loan) -> Self {
         // SAFETY: only the namespace of this thread changes, no descriptor is shared or closed by it.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
         ip("link set lo up");
-        let object = object::load(config, entries);
-        let mut dataplane = Self { object, loaded: BTreeSet::new(), next_slot: [1; 2], next_service: 1 };
+        let mut dataplane = Self { object: object(), next_slot: [1; 2], next_service: 1 };
         dataplane.set_node::<V4>("192.168.0.1", "10.244.0.0/16", "10.96.0.0/16");
         dataplane.set_node::<V6>("fd00:168::1", "fd00:244::/32", "fd00:96::/64");
         dataplane
@@ -219,7 +232,7 @@ impl Dataplane {
     pub fn program(&mut self, name: &str) -> &mut SchedClassifier {
         let program = self.object.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
         let program: &mut SchedClassifier = program.try_into().expect("a tc program");
-        if self.loaded.insert(name.to_owned()) {
+        if program.fd().is_err() {
             object::load_program(name, || program.load());
         }
         program
@@ -287,61 +300,6 @@ impl Dataplane {
         result.unwrap_or_else(|error| panic!("{program}: {error}")).duration
     }
 
-    /// Writes an entry of an answered connection.
-    ///
-    /// # Panics
-    /// If the table is full.
-    pub fn add_flow<F: Named>(&mut self, key: FlowKey<F::Addr>, flow: Flow<F::Addr>)
-    where
-        FlowKey<F::Addr>: MapType,
-        Flow<F::Addr>: MapType,
-    {
-        let mut flows = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(&mut self.object, F::FLOWS);
-        flows.insert(Cell(key), Cell(flow), 0).expect("a flow fits");
-    }
-
-    /// All entries of answered connections, as text, sorted.
-    pub fn flows(&mut self) -> Vec<String> {
-        [self.entries::<V4>(V4::FLOWS), self.entries::<V6>(V6::FLOWS)].concat()
-    }
-
-    /// All entries of connections without an answer, as text, sorted.
-    pub fn half_open(&mut self) -> Vec<String> {
-        [self.entries::<V4>(V4::HALF_OPEN), self.entries::<V6>(V6::HALF_OPEN)].concat()
-    }
-
-    fn entries<F: Named>(&mut self, map: &str) -> Vec<String>
-    where
-        FlowKey<F::Addr>: MapType,
-        Flow<F::Addr>: MapType,
-    {
-        let map = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(&mut self.object, map);
-        let mut lines: Vec<String> = map
-            .iter()
-            .map(|entry| entry.expect("flows can be listed"))
-            .map(|(Cell(key), Cell(flow))| describe(&key, &flow))
-            .collect();
-        lines.sort_unstable();
-        lines
-    }
-
-    /// Changes the entries of answered connections.
-    ///
-    /// # Panics
-    /// If the map cannot be written.
-    pub fn change_flows<F: Named>(&mut self, change: impl Fn(&FlowKey<F::Addr>, &mut Flow<F::Addr>))
-    where
-        FlowKey<F::Addr>: MapType,
-        Flow<F::Addr>: MapType,
-    {
-        let mut map = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(&mut self.object, F::FLOWS);
-        let entries: Vec<_> = map.iter().map(|entry| entry.expect("flows can be listed")).collect();
-        for (key, mut flow) in entries {
-            change(&key.0, &mut flow.0);
-            map.insert(key, flow, 0).expect("flows can be written");
-        }
-    }
-
     /// The maps and programs, for what has no method here.
     pub fn object(&mut self) -> &mut Ebpf {
         &mut self.object
@@ -352,23 +310,6 @@ impl Dataplane {
     pub fn counters(&self) -> BTreeMap<Reason, u64> {
         object::counters(&self.object)
     }
-}
-
-/// `10.0.0.1:1 > 10.96.0.1:80 TCP = 10.0.0.1:1 > 10.0.0.2:8080 {routed} stack service 1 generation 1`
-fn describe<A: Address>(key: &FlowKey<A>, flow: &Flow<A>) -> String {
-    let end = |addr: A, port: Port| SocketAddr::new(addr.to_ip(), port.number());
-    format!(
-        "{} > {} {} = {} > {} {:?} {:?} service {} generation {}",
-        end(key.src, key.sport),
-        end(key.dst, key.dport),
-        key.proto,
-        end(flow.src, flow.sport),
-        end(flow.dst, flow.dport),
-        flow.flags,
-        flow.route,
-        flow.service.0,
-        flow.generation
-    )
 }
 
 /// Where a frame is when a program sees it.

@@ -6,9 +6,11 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
     time::Duration,
 };
+
+use crate::bpf::{self, put_pointer};
 
 /// Packets of many flows that differ in a port, and beyond 32,768 of them in another half word.
 #[derive(Clone)]
@@ -221,25 +223,11 @@ const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
 
-/// `bpf(2)` with the words of its attribute; a program that runs gives the time of a run in one of them.
-fn bpf(command: libc::c_long, words: &mut [u32; 32]) -> io::Result<RawFd> {
-    // SAFETY: the attribute is as long as we say, and the pointers in it lead to memory of the callers, which lives on.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, words.as_mut_ptr(), size_of_val(words)) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
-}
-
-fn put_pointer<T>(words: &mut [u32; 32], at: usize, pointer: *const T) {
-    let address = pointer as u64;
-    (words[at], words[at + 1]) = (address as u32, (address >> 32) as u32);
-}
-
 fn create_program_array() -> io::Result<OwnedFd> {
     const PROG_ARRAY: u32 = 3;
     let mut words = [0; 32];
     words[..4].copy_from_slice(&[PROG_ARRAY, 4, 4, 1]);
-    let fd = bpf(MAP_CREATE, &mut words)?;
-    // SAFETY: the kernel has just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    bpf::make(MAP_CREATE, &mut words)
 }
 
 fn update(array: RawFd, program: RawFd) -> io::Result<()> {
@@ -248,7 +236,7 @@ fn update(array: RawFd, program: RawFd) -> io::Result<()> {
     words[0] = array.cast_unsigned();
     put_pointer(&mut words, 2, &raw const key);
     put_pointer(&mut words, 4, &raw const value);
-    bpf(MAP_UPDATE, &mut words).map(drop)
+    bpf::call(MAP_UPDATE, &mut words).map(drop)
 }
 
 fn load(code: &[Insn]) -> io::Result<OwnedFd> {
@@ -259,9 +247,7 @@ fn load(code: &[Insn]) -> io::Result<OwnedFd> {
     words[1] = u32::try_from(code.len()).expect("short");
     put_pointer(&mut words, 2, code.as_ptr());
     put_pointer(&mut words, 4, license.as_ptr());
-    let fd = bpf(PROG_LOAD, &mut words)?;
-    // SAFETY: the kernel has just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    bpf::make(PROG_LOAD, &mut words)
 }
 
 fn run(program: RawFd, packet: &[u8], (device, first): (u32, u32), repeat: u32) -> io::Result<Duration> {
@@ -276,7 +262,7 @@ fn run(program: RawFd, packet: &[u8], (device, first): (u32, u32), repeat: u32) 
     words[10] = u32::try_from(size_of_val(&context)).expect("short");
     put_pointer(&mut words, 12, context.as_ptr());
     loop {
-        match bpf(PROG_TEST_RUN, &mut words) {
+        match bpf::call(PROG_TEST_RUN, &mut words) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other.map(|_| Duration::from_nanos(u64::from(words[9]))),
         }

@@ -6,7 +6,13 @@ use std::{
     thread,
 };
 
-use aya::programs::{LinkOrder, TcAttachType, tc::TcAttachOptions};
+use aya::{
+    programs::{
+        LinkOrder, TcAttachType,
+        tc::{self, NlOptions, TcAttachOptions},
+    },
+    util::KernelVersion,
+};
 use proxy_common::{ClientRule, DeviceKind, Frontend, Proto, Reason};
 use tests::dataplane::{Dataplane, config, ip};
 
@@ -119,7 +125,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(names: &'static Names) -> Self {
-        let dataplane = Dataplane::new(config());
+        let dataplane = Dataplane::alone(config());
         for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             std::fs::write(format!("/proc/sys/net/{file}"), "1").expect("a namespace has its own switches");
         }
@@ -197,8 +203,15 @@ impl World {
 }
 
 fn attach(dataplane: &mut Dataplane, device: &str, ingress: &str, egress: &str) {
+    let has_tcx = KernelVersion::current().expect("the kernel has a version") >= KernelVersion::new(6, 6, 0);
+    if !has_tcx {
+        tc::qdisc_add_clsact(device).expect("the device takes the qdisc");
+    }
     for (name, kind) in [(ingress, TcAttachType::Ingress), (egress, TcAttachType::Egress)] {
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let options = match has_tcx {
+            true => TcAttachOptions::TcxOrder(LinkOrder::default()),
+            false => TcAttachOptions::Netlink(NlOptions::default()),
+        };
         dataplane
             .program(name)
             .attach_with_options(device, kind, options)

@@ -62,7 +62,7 @@ fn isolate(dataplane: &mut Dataplane, pod: &str, friend: &str) {
 }
 
 /// The packet leaves the policed pod.
-fn leave(dataplane: &mut Dataplane, bytes: &[u8]) -> Run {
+pub(crate) fn leave(dataplane: &mut Dataplane, bytes: &[u8]) -> Run {
     dataplane.run_at("from_pod", Hook { device: POD, arrived_by: POD }, bytes)
 }
 
@@ -94,7 +94,7 @@ fn plain_entries(client: &str, server: &str, proto: &str) -> Vec<String> {
 }
 
 /// The names of a case with the policed pod as the client of the backend, who is its friend.
-fn friends(n: &Names) -> Dataplane {
+pub(crate) fn friends(n: &Names) -> Dataplane {
     let mut dataplane = world();
     isolate(&mut dataplane, n.client, n.backend);
     dataplane

@@ -1,11 +1,15 @@
 //! What runs in each kernel: a table of steps, and what each of them printed. A step is a command of programs that the
 //! host has built; they see the repository at the same place.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::{Result, anyhow};
 
-use crate::{build::artefacts, child};
+use crate::{
+    build::artefacts,
+    child,
+    test::count::{Count, Counter},
+};
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +23,8 @@ pub(super) struct Step {
 pub(super) enum What {
     /// The program that loads all programs.
     Load,
-    /// The packet tests, but for those in [`SKIPS`].
-    Packets,
+    /// Tests of a target whose names contain one of these, or all; but for those in [`SKIPS`].
+    Tests(&'static str, &'static [&'static str]),
     /// Cases of the fixtures, by a pattern of their names.
     Cases(&'static str),
 }
@@ -30,10 +34,17 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "load", what: What::Load },
     Step { name: "smoke", what: What::Cases("^(sv-001|sv-015|sv-066|sv-153|sv-169|np-001)$") },
     Step { name: "sctp", what: What::Cases("^(sv-164|sv-165|np-173)$") },
-    Step { name: "packets", what: What::Packets },
+    Step {
+        name: "capture",
+        what: What::Tests(
+            "life",
+            &["capture::", "early::open_flows_to_a_remote_backend_are_carried_in_the_driver_alone"],
+        ),
+    },
+    Step { name: "packets", what: What::Tests("packets", &[]) },
 ];
 
-/// A packet test that a kernel cannot pass, and why.
+/// A test that a kernel cannot pass, and why.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Skip {
     /// First series that passes it.
@@ -48,26 +59,31 @@ pub(super) const SKIPS: &[Skip] = &[];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed(String),
+    /// Nothing failed, and not everything was tried.
+    Skipped(String),
     Failed(String),
 }
 
 /// The programs of the host that the steps start.
 #[derive(Debug)]
 pub(super) struct Programs {
-    packets: String,
+    /// By target.
+    tests: BTreeMap<&'static str, String>,
 }
 
 impl Programs {
-    /// Builds them.
-    pub(super) fn build() -> Result<Self> {
+    /// Builds those of these steps.
+    pub(super) fn build(steps: &[&Step]) -> Result<Self> {
         let bins = ["kernels-load", "sluice-lab", "lab-probe", "proxy-agent", "proxyctl"]
             .map(|name| ["--bin", name]);
         child::run(child::cargo(["build", "--workspace"]).args(bins.as_flattened()))?;
-        let mut tests = child::cargo(["test", "--workspace", "--no-run", "--test", "packets"]);
-        let output = tests.output().map_err(|error| anyhow!("cannot run cargo: {error}"))?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let packets = executable(&text).ok_or_else(|| anyhow!("the packet tests do not build:\n{text}"))?;
-        Ok(Self { packets: child::root().join(packets).display().to_string() })
+        let mut tests = BTreeMap::new();
+        for step in steps {
+            if let What::Tests(target, _) = step.what {
+                tests.insert(target, build_tests(target)?);
+            }
+        }
+        Ok(Self { tests })
     }
 
     /// The script of all steps: each leaves `NAME.out` and, when it is done, `NAME.code`.
@@ -77,6 +93,11 @@ impl Programs {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut job =
             format!("export RUST_BACKTRACE=0 TERM=dumb NO_COLOR=1 PATH='{path}'\ncd '{root}/tests'\n");
+        // Nothing is built in there.
+        for (variable, program) in [("SLUICE_AGENT", "proxy-agent"), ("SLUICE_LAB_PROBE", "lab-probe")] {
+            // Writing into a String cannot fail.
+            _ = writeln!(job, "export {variable}='{}'", artefacts("debug").join(program).display());
+        }
         for step in steps {
             let name = step.name;
             let command = self.command(step.what, series);
@@ -93,9 +114,10 @@ impl Programs {
         let bin = |name: &str| artefacts("debug").join(name).display().to_string();
         match what {
             What::Load => format!("'{}'", bin("kernels-load")),
-            What::Packets => {
-                let skips: Vec<String> = skips(series).map(|skip| format!("--skip {} ", skip.test)).collect();
-                format!("'{}' --test-threads=2 {}", self.packets, skips.concat())
+            What::Tests(target, names) => {
+                let skips: Vec<String> = skips(series).map(|skip| format!("--skip {}", skip.test)).collect();
+                // There is one processor.
+                format!("'{}' --test-threads=1 {} {}", self.tests[target], names.join(" "), skips.join(" "))
             }
             What::Cases(pattern) => {
                 format!("'{}' fixtures --jobs 1 --filter '{pattern}' fixtures", bin("sluice-lab"))
@@ -113,13 +135,21 @@ pub(super) fn skips(series: (u32, u32)) -> impl Iterator<Item = &'static Skip> {
 pub(super) fn outcome(step: &Step, out: &Path) -> Option<Outcome> {
     let code = fs::read_to_string(out.join(format!("{}.code", step.name))).ok()?;
     let text = printed(step, out);
-    let last = match step.what {
-        What::Load => format!("{} programs", loaded(&text).len()),
-        What::Packets | What::Cases(_) => closing(&text),
+    let done = match step.what {
+        What::Load => {
+            let loaded = loaded(&text).len();
+            Some((Count { passed: loaded as u64, ..Count::default() }, format!("{loaded} programs")))
+        }
+        What::Tests(..) | What::Cases(_) => closing(&text).map(|count| (count, count.to_string())),
+    };
+    let Some((count, told)) = done else {
+        return Some(Outcome::Failed("ended early".to_owned()));
     };
     Some(match code.trim() {
-        "0" => Outcome::Passed(last),
-        _ => Outcome::Failed(last),
+        "0" if count.passed == 0 && count.skipped == 0 => Outcome::Failed("tried nothing".to_owned()),
+        "0" if count.skipped > 0 => Outcome::Skipped(told),
+        "0" => Outcome::Passed(told),
+        _ => Outcome::Failed(told),
     })
 }
 
@@ -138,13 +168,20 @@ pub(super) fn loaded(text: &str) -> Vec<(String, u32)> {
     text.lines().filter_map(of).collect()
 }
 
-/// The line with which a runner sums up.
-fn closing(text: &str) -> String {
-    let line = text.lines().rev().find(|line| line.contains(" passed"));
-    line.map_or_else(
-        || "ended early".to_owned(),
-        |line| line.trim_start_matches("test result: ").trim().to_owned(),
-    )
+/// What a runner sums up, if it came so far.
+fn closing(text: &str) -> Option<Count> {
+    let mut counter = Counter::default();
+    text.lines().for_each(|line| counter.see(line));
+    Some(counter.total()).filter(|count| *count != Count::default())
+}
+
+/// Builds the tests of a target and gives their program.
+fn build_tests(target: &str) -> Result<String> {
+    let mut tests = child::cargo(["test", "--workspace", "--no-run", "--test", target]);
+    let output = tests.output().map_err(|error| anyhow!("cannot run cargo: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let program = executable(&text).ok_or_else(|| anyhow!("the tests {target} do not build:\n{text}"))?;
+    Ok(child::root().join(program).display().to_string())
 }
 
 /// From what `cargo test --no-run` prints.
@@ -172,9 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_is_known_by_its_last_sum() {
-        assert_eq!(closing("test result: ok. 3 passed; 0 failed\n"), "ok. 3 passed; 0 failed");
-        assert_eq!(closing("12 passed, 0 failed\nbye\n"), "12 passed, 0 failed");
-        assert_eq!(closing("panicked"), "ended early");
+    fn a_run_is_known_by_its_sum_and_by_those_who_say_that_they_tried_nothing() {
+        let count = |passed, failed, skipped| Some(Count { passed, failed, skipped });
+        assert_eq!(closing("test result: ok. 3 passed; 0 failed\n"), count(3, 0, 0));
+        assert_eq!(
+            closing("\nSKIPPED: no device\nok\ntest result: ok. 3 passed; 0 failed\n"),
+            count(2, 0, 1)
+        );
+        assert_eq!(closing("12 passed, 0 failed\nbye\n"), count(12, 0, 0));
+        assert_eq!(closing("panicked"), None);
     }
 }

@@ -6,6 +6,7 @@ use super::{
     package::Kernel,
     step::{self, Outcome, Step},
 };
+use crate::test::count::Count;
 
 /// Lines that a failure shows.
 const TAIL: usize = 60;
@@ -26,11 +27,17 @@ impl Column {
         Self { series, release, version, programs: Vec::new(), steps: Vec::new() }
     }
 
-    pub(super) fn failed(&self) -> usize {
-        self.steps.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_))).count()
+    /// Its steps.
+    pub(super) fn count(&self) -> Count {
+        let one = |(_, outcome): &(&str, Outcome)| match outcome {
+            Outcome::Passed(_) => Count { passed: 1, ..Count::default() },
+            Outcome::Skipped(_) => Count { skipped: 1, ..Count::default() },
+            Outcome::Failed(_) => Count { failed: 1, ..Count::default() },
+        };
+        self.steps.iter().map(one).sum()
     }
 
-    fn count(&self, program: &str) -> String {
+    fn instructions(&self, program: &str) -> String {
         let count = self.programs.iter().find(|(name, _)| name == program);
         count.map_or_else(|| "-".to_owned(), |(_, count)| count.to_string())
     }
@@ -40,6 +47,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed(what) => write!(f, "ok: {what}"),
+            Self::Skipped(what) => write!(f, "not all: {what}"),
             Self::Failed(what) => write!(f, "FAILED: {what}"),
         }
     }
@@ -53,7 +61,7 @@ pub(super) fn print(columns: &[Column], steps: &[&Step]) {
     let names: BTreeSet<&String> =
         columns.iter().flat_map(|column| &column.programs).map(|(name, _)| name).collect();
     for name in names {
-        println!("| `{name}` | {} |", cells(&|column| column.count(name)));
+        println!("| `{name}` | {} |", cells(&|column| column.instructions(name)));
     }
     println!("\n| step | {} |", cells(&|column| format!("Linux {}", column.release)));
     println!("|---|{}", "---|".repeat(columns.len()));

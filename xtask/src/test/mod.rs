@@ -3,7 +3,7 @@
 //! The last line is `N passed, N failed`: every test of every step, and each failed step that ran no test as one.
 
 mod ahead;
-mod count;
+pub(crate) mod count;
 mod kernel_lint;
 mod runner;
 mod steps;

@@ -9,7 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{count::Count, kernel_lint, steps::Action, told::Told};
+use super::{
+    count::{Count, Counter},
+    kernel_lint,
+    steps::Action,
+    told::Told,
+};
 use crate::{child, setup};
 
 /// What a step came to.
@@ -60,15 +65,13 @@ impl fmt::Display for Outcome {
 /// What a step has printed so far, as far as it matters at the end.
 #[derive(Default)]
 struct Heard {
-    count: Count,
+    counter: Counter,
     told: Told,
 }
 
 impl Heard {
     fn line(&mut self, text: &str) {
-        if let Some(more) = Count::of(text) {
-            self.count = [self.count, more].into_iter().sum();
-        }
+        self.counter.see(text);
         self.told.hear(text);
     }
 }
@@ -90,7 +93,7 @@ pub(super) fn run(action: Action) -> Outcome {
         }),
     };
     let verdict = done.map_or_else(|error| Verdict::Failed(format!("{error:#}")), |()| Verdict::Ok);
-    Outcome { count: heard.count, told: heard.told, verdict }
+    Outcome { count: heard.counter.total(), told: heard.told, verdict }
 }
 
 fn xtask(args: &[&str], heard: &mut Heard) -> Result<()> {
