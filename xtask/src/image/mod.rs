@@ -69,7 +69,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if !options.no_build {
             compile(target)?;
         }
-        println!("{name}: {}", version(target)?);
+        for program in PROGRAMS {
+            println!("{name}: {}", version(target, program)?);
+        }
         platforms.push(Platform { architecture: target.architecture, files: files(target)? });
     }
     let version = env!("CARGO_PKG_VERSION");
@@ -155,11 +157,11 @@ fn binary(target: &Target, name: &str) -> PathBuf {
     build::artefacts(target.triple).join("release").join(name)
 }
 
-/// What the agent says of itself: here if it can run here, else under emulation.
-fn version(target: &Target) -> Result<String> {
-    let agent = binary(target, PROGRAMS[0]);
-    ensure!(agent.is_file(), "there is no {}", agent.display());
-    let text = agent.display().to_string();
+/// What a program says of itself: here if it can run here, else under emulation.
+fn version(target: &Target, program: &str) -> Result<String> {
+    let path = binary(target, program);
+    ensure!(path.is_file(), "there is no {}", path.display());
+    let text = path.display().to_string();
     let emulated = |emulator: &str| child::ask(emulator, &[&text, "--version"]);
     let said = child::ask(&text, &["--version"])
         .or_else(|| emulated(target.emulator))
