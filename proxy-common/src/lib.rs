@@ -7,7 +7,7 @@
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
-//! policy, recent                                              what the rules say about whom, and have just said
+//! policy, recent, end                                         what the rules say about whom, and have just said
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -25,6 +25,7 @@ pub mod backend;
 pub mod checksum;
 pub mod crc32c;
 pub mod decide;
+pub mod end;
 pub mod ferry;
 pub mod flow;
 pub mod fragment;
@@ -46,6 +47,7 @@ pub use addr::{Addr4, Addr6, Address, Family, Port, Proto, V4, V6};
 pub use affinity::{AffinityKey, AffinityValue};
 pub use algorithm::{Algorithm, ForwardingMode, LoadKey, Tally, Weight};
 pub use backend::{Backend, BackendFlags};
+pub use end::End;
 pub use flow::{Flow, FlowFlags, FlowKey, Route};
 pub use fragment::{FragmentKey, FragmentPorts, HeldFrame};
 pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};

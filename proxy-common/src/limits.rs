@@ -125,6 +125,9 @@ pub const VERDICTS: u32 = 131_072;
 /// 48 KiB a processor for IPv6, so that what is asked for stays in its cache.
 pub const RECENT: u32 = 1_024;
 
+/// Size of the `ends` map, on each processor: addresses that connect, or are connected to, at one time. 56 KiB a processor.
+pub const ENDS: u32 = 1_024;
+
 /// Intervals of a page of verdicts: most rules name fewer ports, and a page is two cache lines.
 pub const PAGE_INTERVALS: usize = 7;
 

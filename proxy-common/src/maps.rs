@@ -10,6 +10,7 @@ use crate::addr::{Addr4, Addr6, Port, Proto};
 use crate::affinity::{AffinityKey, AffinityValue, ClientKind, PAD as AFFINITY_PAD};
 use crate::algorithm::{Algorithm, ForwardingMode, LoadKey, LoadKind, Tally, Weight};
 use crate::backend::{Backend, BackendFlags};
+use crate::end::{End, Facts};
 use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::fragment::{FragmentKey, FragmentPorts, HELD as HELD_BYTES, HeldFrame};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
@@ -34,7 +35,7 @@ pub use table::SPECS;
 ///
 /// A field keeps its name for as long as it keeps its meaning: what the pins of another version hold is carried over by
 /// the names of maps and fields.
-pub const LAYOUT_VERSION: u32 = 5 + NEXT as u32 * 1000;
+pub const LAYOUT_VERSION: u32 = 6 + NEXT as u32 * 1000;
 
 /// Kind of map, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -216,6 +217,10 @@ const VERDICT_PAGE: Layout = layout!(VerdictPage as "VerdictPage" {
     otherwise: RuleId, pages: u16, count: u8, effect: Effect, pad: [u8; 4],
     intervals: [Interval; limits::PAGE_INTERVALS],
 });
+const END: Layout = layout!(End as "End" {
+    addr: [u32; 4], writes: u32, facts: Facts, device: u32, pad: u32, egress: RuleSetId, ingress: RuleSetId,
+    class: PeerClass,
+});
 const POLICY_STATE: Layout = layout!(PolicyState as "PolicyState" { epoch: u32, flags: PolicyFlags });
 const DENIAL_KEY: Layout = layout!(DenialKey as "DenialKey" { rules: RuleSetId, by: RuleId });
 const NOTICE: Layout = layout!(Notice as "Notice" {
@@ -238,6 +243,7 @@ map_types! {
     PolicyState = POLICY_STATE;
     Recent<Addr4> = recent!(Addr4, "Recent<Addr4>");
     Recent<Addr6> = recent!(Addr6, "Recent<Addr6>");
+    End = END;
     DenialKey = DENIAL_KEY;
     Notice = NOTICE;
     Frontend = FRONTEND;

@@ -256,6 +256,7 @@ mod tests {
             "portsfull4",
             "recent4",
             "recent6",
+            "ends",
             "scratch",
             "connected",
         ] {

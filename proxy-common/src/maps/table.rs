@@ -1,7 +1,7 @@
 //! The table of all maps.
 
 use super::{
-    AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, FRAGMENT_PORTS, FRONTEND, HELD_FRAME, LOAD_KEY,
+    AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, END, FRAGMENT_PORTS, FRONTEND, HELD_FRAME, LOAD_KEY,
     MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, TALLY, VERDICT_KEY,
     VERDICT_PAGE,
 };
@@ -142,6 +142,8 @@ specs! {
         "kernel" => "kernel", "what was judged since the last of those writes";
     "recent6" PerCpuArray Ipv6 plain!(u32) => Recent::<Addr6>::LAYOUT, limits::RECENT,
         "kernel" => "kernel", "the same for IPv6";
+    "ends" PerCpuArray Both plain!(u32) => END, limits::ENDS,
+        "kernel" => "kernel", "what was found about addresses since the last of those writes";
     "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
         "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
     "notices" Ring Both NONE => NOTICE, limits::NOTICES,

@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use proxy_common::{
-    Addr4, Addr6, Family, PeerClass, Policed, PolicyState, Recent, V4, V6, VerdictKey, VerdictPage, limits,
+    Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Recent, V4, V6, VerdictKey, VerdictPage,
+    limits,
     policy::{DenialKey, PolicyFlags},
 };
 
@@ -50,6 +51,10 @@ static RECENT4: PerCpuArray<Recent<Addr4>> = PerCpuArray::with_max_entries(limit
 
 #[map(name = "recent6")]
 static RECENT6: PerCpuArray<Recent<Addr6>> = PerCpuArray::with_max_entries(limits::RECENT, 0);
+
+/// What was found about addresses.
+#[map(name = "ends")]
+pub static ENDS: PerCpuArray<End> = PerCpuArray::with_max_entries(limits::ENDS, 0);
 
 /// Packets denied by each rule.
 #[map(name = "denials")]

@@ -4,7 +4,7 @@ use proxy_common::{FlowFlags, FlowKey, Reason, decide::Ownership};
 
 use super::{
     case::{self, deny, tell},
-    source,
+    source::Role,
 };
 use crate::flow;
 use crate::lookup::owner;
@@ -22,29 +22,35 @@ use crate::verified::police::Judging;
 pub fn judge_again<F: Judging>(frame: &Frame, key: &FlowKey<F::Addr>, hook: Hook) -> Option<Reason> {
     let flow = flow::known::<F>(key)?;
     let case = case::take::<F>()?;
-    case.key = if flow.flags.has(FlowFlags::REPLY) {
-        FlowKey::new(flow.dst, flow.dport, key.src, key.sport, key.proto)
+    // Field by field: a tuple made for the assignment would take room on the stack.
+    (case.key.proto, case.key.pad) = (key.proto, [0; 3]);
+    let role = if flow.flags.has(FlowFlags::REPLY) {
+        (case.key.src, case.key.sport) = (flow.dst, flow.dport);
+        (case.key.dst, case.key.dport) = (key.src, key.sport);
+        Role::Server
     } else {
-        FlowKey::new(key.src, key.sport, flow.dst, flow.dport, key.proto)
+        (case.key.src, case.key.sport) = (key.src, key.sport);
+        (case.key.dst, case.key.dport) = (flow.dst, flow.dport);
+        Role::Client
     };
     let epoch = super::epoch();
-    if epoch != 0 {
-        if hook.is_from_pod() && source::is_forged(source::policed::<F>(&key.src), frame.device()) {
+    case::begin(case);
+    if hook.is_from_pod() {
+        if epoch != 0 && F::is_forged(case, frame.device(), role) {
             // Whoever's connection it is keeps it.
             tell::<F>(frame, case, Reason::ForgedSource);
             return Some(Reason::ForgedSource);
         }
-        // The node's own connections pass everywhere (policy item 34).
-        if flow.epoch != epoch && owner::ownership::<F>(case.key.src) == Ownership::Other {
-            match F::judge(case) {
-                Reason::Judged | Reason::NotAService => {}
-                reason => return Some(deny::<F>(frame, case, reason)),
-            }
+        // If the rules deny it, its old epoch still says that it is due.
+        flow.origin = frame.device();
+    }
+    // The node's own connections pass everywhere (policy item 34).
+    if epoch != 0 && flow.epoch != epoch && owner::ownership::<F>(case.key.src) == Ownership::Other {
+        match F::judge(case) {
+            Reason::Judged | Reason::NotAService => {}
+            reason => return Some(deny::<F>(frame, case, reason)),
         }
     }
     flow.epoch = epoch;
-    if hook.is_from_pod() {
-        flow.origin = frame.device();
-    }
     None
 }

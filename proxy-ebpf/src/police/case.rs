@@ -1,14 +1,15 @@
 //! What is judged, and who decided: outside of the stack, because it passes several functions.
 
 use proxy_common::{
-    Address, FlowKey, Policed, Reason, RuleId, RuleSetId,
+    Address, End, FlowKey, Reason, RuleId, RuleSetId,
+    end::Facts,
     policy::{DenialKey, Notice},
 };
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 
-use super::is_watched;
-use crate::count::add;
+use super::{is_watched, recent};
+use crate::count::{add, barrier};
 use crate::family::Wired;
 use crate::maps::policy::{DENIALS, NOTICES};
 use crate::packet::cursor::{Access as _, Frame};
@@ -27,8 +28,8 @@ pub struct Case<A> {
     pub egress: RuleSetId,
     /// What is known of the sender already.
     pub sender: Sender,
-    /// Fills the last word.
-    pub pad: u32,
+    /// Writes to the maps of policies before anything was looked up for this case; see [`begin`].
+    pub writes: u32,
 }
 
 /// Whether the sender's rules were looked up. A number, because it lies in memory that holds anything.
@@ -55,10 +56,11 @@ impl<A> Case<A> {
 
     /// Keeps what was found of the sender, so that it is not looked up again.
     #[inline(always)]
-    pub fn note_sender(&mut self, policed: Option<&Policed>) {
-        match policed {
-            Some(policed) => (self.sender, self.egress) = (Sender::POLICED, policed.egress),
-            None => self.sender = Sender::FREE,
+    pub fn note_sender(&mut self, end: &End) {
+        if end.facts.has(Facts::POLICED) {
+            (self.sender, self.egress) = (Sender::POLICED, end.egress);
+        } else {
+            self.sender = Sender::FREE;
         }
     }
 }
@@ -72,6 +74,15 @@ pub fn take<F: Wired>() -> Option<&'static mut Case<F::Addr>> {
     let case = scratch::take::<Case<F::Addr>>(Area::Case)?;
     (case.rules, case.by, case.sender) = (RuleSetId::OPEN, RuleId::NONE, Sender::UNKNOWN);
     Some(case)
+}
+
+/// To be called before anything is looked up for the case. What is found while the agent writes then counts as found before.
+#[inline(always)]
+pub fn begin<A>(case: &mut Case<A>) {
+    // SAFETY: a case lies in the scratch map, which nobody else on this processor uses meanwhile; it is longer than eight
+    // bytes and aligned to them.
+    unsafe { barrier(core::ptr::from_mut(case).cast()) };
+    case.writes = recent::writes().unwrap_or_default();
 }
 
 /// Counts a denial under its rule, and tells whoever listens. Gives the reason back.

@@ -6,7 +6,7 @@ use super::{
     Case,
     case::{self, deny, tell},
     recent::Place,
-    source,
+    source::{self, Role},
 };
 use crate::flow::{self, Begin, Found, Plan, Table};
 use crate::packet::Packet;
@@ -37,15 +37,6 @@ pub fn police<F: Judging>(
     }
 }
 
-/// Who has begun the connection of a packet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    /// Its sender.
-    Here,
-    /// Its receiver: it is an answer.
-    There,
-}
-
 /// What the rules of both ends say about the case, which is about the packet's connection by whoever has begun it; or that
 /// the packet's source is forged. What was found a moment ago is not looked for again, unless somebody listens, who wants
 /// to know the rule.
@@ -55,34 +46,26 @@ fn ask<F: Judging>(
     packet: &Packet<F::Addr>,
     hook: Hook,
     case: &mut Case<F::Addr>,
-    begun: Begun,
+    sender: Role,
 ) -> Reason {
-    let judge = match begun {
+    let judge = match sender {
         _ if !hook.is_from_pod() => Judge::ELSEWHERE,
-        Begun::Here => Judge::of_client(frame.device()),
-        Begun::There => Judge::of_server(frame.device()),
+        Role::Client => Judge::of_client(frame.device()),
+        Role::Server => Judge::of_server(frame.device()),
     };
-    let mut place = if super::is_watched() { None } else { Place::of::<F>(&case.key, judge) };
+    let place = if super::is_watched() { None } else { Place::of::<F>(&case.key, judge) };
     if let Some(reason) = place.as_ref().and_then(|place| place.recall(&case.key)) {
         return reason;
     }
-    if let Some(place) = &mut place {
-        place.begin();
-    }
-    if hook.is_from_pod() {
-        let policed = source::policed::<F>(&packet.key.src);
-        if source::is_forged(policed, frame.device()) {
-            case.key = packet.key;
-            tell::<F>(frame, case, Reason::ForgedSource);
-            return Reason::ForgedSource;
-        }
-        if begun == Begun::Here {
-            case.note_sender(policed);
-        }
+    case::begin(case);
+    if hook.is_from_pod() && F::is_forged(case, frame.device(), sender) {
+        case.key = packet.key;
+        tell::<F>(frame, case, Reason::ForgedSource);
+        return Reason::ForgedSource;
     }
     let reason = F::judge(case);
     if let Some(place) = place {
-        place.note(&case.key, reason);
+        place.note(&case.key, case.writes, reason);
     }
     reason
 }
@@ -102,7 +85,7 @@ fn planned<F: Judging>(
         return Ok(found);
     }
     (case.key.dst, case.key.dport) = (plan.backend.addr, plan.backend.port);
-    match ask::<F>(frame, packet, hook, case, Begun::Here) {
+    match ask::<F>(frame, packet, hook, case, Role::Client) {
         Reason::Judged => {
             tell::<F>(frame, case, found.reason);
             Ok(found)
@@ -139,11 +122,11 @@ fn plain<F: Judging>(
     // An answer says who began. In the middle of a connection that is older than what we remember, any other packet may be
     // one, too.
     let answers = why == Reason::MidStream && packet.tcp.any(TcpFlags::SYN);
-    let begun = if answers { Begun::There } else { Begun::Here };
+    let sender = if answers { Role::Server } else { Role::Client };
     if answers {
         case.turn_to(packet.key.reversed());
     }
-    let reason = ask::<F>(frame, packet, hook, case, begun);
+    let reason = ask::<F>(frame, packet, hook, case, sender);
     match reason {
         Reason::NotAService => return Err(why),
         Reason::ForgedSource => return Err(reason),

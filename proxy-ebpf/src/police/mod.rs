@@ -7,6 +7,7 @@
 mod again;
 mod case;
 mod connection;
+mod end;
 mod portless;
 mod recent;
 mod rule;
@@ -17,6 +18,7 @@ pub use case::Case;
 pub use connection::police;
 pub use portless::judge_portless;
 pub use rule::{judge, weigh};
+pub use source::{Role, is_forged};
 
 use proxy_common::{Flow, FlowKey, PolicyState, Reason, policy::PolicyFlags, reason::Outcome};
 

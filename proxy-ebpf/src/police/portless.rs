@@ -8,7 +8,7 @@ use super::{
     Case,
     case::{self, deny, tell},
     connection::is_translated,
-    source,
+    source::Role,
 };
 use crate::family::related::Unusual;
 use crate::flow::{self, Begin};
@@ -40,7 +40,8 @@ pub fn judge_portless<F: Judging>(
     }
     let Some(case) = case::take::<F>() else { return Reason::FlowTableFull };
     case.key = packet.key;
-    if hook.is_from_pod() && source::is_forged(source::policed::<F>(&packet.key.src), frame.device()) {
+    case::begin(case);
+    if hook.is_from_pod() && F::is_forged(case, frame.device(), Role::Client) {
         tell::<F>(frame, case, Reason::ForgedSource);
         return Reason::ForgedSource;
     }

@@ -8,7 +8,6 @@ use proxy_common::{
     recent::{Finding, Judge, slot},
 };
 
-use crate::count::barrier;
 use crate::maps::policy::{POLICY_WRITES, PolicyTables};
 
 /// Where the judgement about a connection stands, and how many writes there were when this was asked.
@@ -38,30 +37,21 @@ impl<A: Address> Place<A> {
         }
     }
 
-    /// To be called before anything is looked up that will be noted: what is found while the agent writes then counts as
-    /// found before.
+    /// Notes what passes, by maps that had so many writes before they were asked.
     #[inline(always)]
-    pub fn begin(&mut self) {
-        // SAFETY: an element of an array is longer than eight bytes and aligned to them; it is ours for now.
-        unsafe { barrier(core::ptr::from_mut(self.recent).cast()) };
-        self.writes = writes().unwrap_or_default();
-    }
-
-    /// Notes what passes.
-    #[inline(always)]
-    pub fn note(self, key: &FlowKey<A>, reason: Reason) {
+    pub fn note(self, key: &FlowKey<A>, writes: u32, reason: Reason) {
         let finding = match reason {
             Reason::Judged => Finding::ALLOWED,
             Reason::NotAService => Finding::FREE,
             _ => return,
         };
-        self.recent.note(key, self.judge, self.writes, finding);
+        self.recent.note(key, self.judge, writes, finding);
     }
 }
 
 /// Counted by the agent in its memory.
 #[inline(always)]
-fn writes() -> Option<u32> {
+pub fn writes() -> Option<u32> {
     let writes = POLICY_WRITES.get_ptr(0)?;
     // SAFETY: the array's only element, which lives as long as the map. Volatile, because others write it; a word is read in
     // one piece.

@@ -1,30 +1,48 @@
 //! Whose address a pod may send with: its own. Otherwise it would be judged as another, or not at all.
 
-use proxy_common::{DeviceKind, Policed};
+use proxy_common::{DeviceKind, end::Facts};
 
+use super::{Case, end};
 use crate::maps::{DEVICES, policy::PolicyTables};
 
-/// The address is a policed pod's, and that is behind another device; or the device is a policed pod's, and the address
-/// is not. `policed` is what was found under the address.
-#[inline(always)]
-pub fn is_forged(policed: Option<&Policed>, device: u32) -> bool {
-    match policed {
-        Some(policed) => policed.device != 0 && policed.device != device,
-        None => is_policed(device),
-    }
+/// Which end of a case's connection has sent the packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Its client.
+    Client,
+    /// Its server: the packet is an answer.
+    Server,
 }
 
-/// The entry of an address: one lookup.
+/// The sender's address is a policed pod's, and that is behind another device; or the device is a policed pod's, and the
+/// address is not. What is known of a client stands in the case.
 #[inline(always)]
-pub fn policed<F: PolicyTables>(addr: &F::Addr) -> Option<&'static Policed> {
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    unsafe { F::policed().get(addr) }
+pub fn is_forged<F: PolicyTables>(case: &mut Case<F::Addr>, device: u32, role: Role) -> bool {
+    let addr = match role {
+        Role::Client => &case.key.src,
+        Role::Server => &case.key.dst,
+    };
+    let Some(end) = end::of::<F>(addr, case.writes) else { return true };
+    if role == Role::Client {
+        case.note_sender(end);
+    }
+    if end.facts.has(Facts::POLICED) {
+        return end.device != 0 && end.device != device;
+    }
+    if end.facts.has(Facts::FREE_BEHIND) && end.device == device {
+        return false;
+    }
+    if is_policed(device) {
+        return true;
+    }
+    end.note_free_behind(device);
+    false
 }
 
 /// The pod behind the device is under a policy.
 #[inline(always)]
 pub fn is_policed(device: u32) -> bool {
-    // SAFETY: as in `policed`.
+    // SAFETY: an element without preallocation is freed only after the program is done.
     match unsafe { DEVICES.get(device) } {
         Some(kind) => kind.has(DeviceKind::POLICED),
         None => false,
@@ -34,6 +52,6 @@ pub fn is_policed(device: u32) -> bool {
 /// A pod is behind the device.
 #[inline(always)]
 pub fn is_pod(device: u32) -> bool {
-    // SAFETY: as in `policed`.
+    // SAFETY: as above.
     unsafe { DEVICES.get(device) }.is_some_and(|kind| kind.role() == DeviceKind::POD)
 }

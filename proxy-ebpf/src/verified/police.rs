@@ -8,7 +8,7 @@ use crate::family::related::Unusual;
 use crate::flow::{Found, Plan};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
-use crate::police::{self, Case};
+use crate::police::{self, Case, Role};
 use crate::road::Hook;
 use crate::scratch::{self, Area};
 
@@ -28,6 +28,8 @@ pub trait Judging: Unusual {
     fn judge_portless(frame: &mut Frame, packet: &mut Packet<Self::Addr>, hook: Hook, why: Reason) -> Reason;
     /// [`police::end`].
     fn tell_end(frame: &mut Frame, packet: &Packet<Self::Addr>, reason: Reason);
+    /// [`police::is_forged`].
+    fn is_forged(case: &mut Case<Self::Addr>, device: u32, sender: Role) -> bool;
     /// [`police::judge`].
     fn judge(case: &mut Case<Self::Addr>) -> Reason;
     /// [`police::weigh`]: what the rules say about the case's port, if its other end is of this class. They are noted in
@@ -44,7 +46,7 @@ pub trait Judging: Unusual {
 const NONE: u32 = u32::MAX;
 
 macro_rules! judging {
-    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $judge:ident) => {
+    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $forged:ident, $judge:ident) => {
         impl Judging for $family {
             #[inline(always)]
             fn police(
@@ -75,6 +77,10 @@ macro_rules! judging {
             #[inline(always)]
             fn tell_end(frame: &mut Frame, packet: &Packet<$addr>, reason: Reason) {
                 $end(frame.skb(), packet, reason.index());
+            }
+            #[inline(always)]
+            fn is_forged(case: &mut Case<$addr>, device: u32, sender: Role) -> bool {
+                opaque($forged(case, device, (sender == Role::Client) as u32)) != 0
             }
             #[inline(always)]
             fn judge(case: &mut Case<$addr>) -> Reason {
@@ -140,6 +146,16 @@ macro_rules! judging {
         }
 
         #[unsafe(no_mangle)]
+        extern "C" fn $forged(case: *mut Case<$addr>, device: u32, is_client: u32) -> u32 {
+            let sender = if is_client != 0 { Role::Client } else { Role::Server };
+            // As in the function below.
+            match scratch::take::<Case<$addr>>(Area::Case) {
+                Some(place) if !case.is_null() => police::is_forged::<$family>(place, device, sender) as u32,
+                Some(_) | None => 1,
+            }
+        }
+
+        #[unsafe(no_mangle)]
         extern "C" fn $judge(case: *mut Case<$addr>) -> u32 {
             // All cases are made in one place. It is looked up again, because its addresses are keys: see `own`.
             match scratch::take::<Case<$addr>>(Area::Case) {
@@ -150,8 +166,8 @@ macro_rules! judging {
     };
 }
 
-judging!(V4, Addr4, police4, again4, portless4, end4, judge4);
-judging!(V6, Addr6, police6, again6, portless6, end6, judge6);
+judging!(V4, Addr4, police4, again4, portless4, end4, forged4, judge4);
+judging!(V6, Addr6, police6, again6, portless6, end6, forged6, judge6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
