@@ -2,7 +2,7 @@
 //!
 //! A function of the Service, its slices and the node; knows no other Service, no id, no segment, no kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proxy_common::{
@@ -74,8 +74,8 @@ pub struct PortIntent<F: Family> {
     pub internal: Rules,
     /// Rules of all other frontends.
     pub external: Rules,
-    /// Where clients find it.
-    pub frontends: BTreeMap<FrontendKey<F::Addr>, Exposure>,
+    /// Where clients find it: each key once, sorted.
+    pub frontends: Box<[(FrontendKey<F::Addr>, Exposure)]>,
     /// Whom the frontends of [`Exposure::LoadBalancer`] serve: network address and length; empty is everybody (item 81).
     pub ranges: BTreeSet<(F::Addr, u8)>,
 }
@@ -339,12 +339,11 @@ fn frontends<F: Served>(
     service: &Service,
     port: &ServicePort,
     cluster_ip: F::Addr,
-) -> BTreeMap<FrontendKey<F::Addr>, Exposure> {
-    let mut frontends = BTreeMap::new();
+) -> Box<[(FrontendKey<F::Addr>, Exposure)]> {
+    let mut frontends = Vec::new();
     let mut expose = |addr: F::Addr, number, exposure| {
         if addr != F::Addr::default() {
-            // The first exposure of a key is the strongest: they come in that order.
-            frontends.entry(FrontendKey::new(addr, number, port.proto)).or_insert(exposure);
+            frontends.push((FrontendKey::new(addr, number, port.proto), exposure));
         }
     };
     expose(cluster_ip, port.port, Exposure::ClusterIp);
@@ -364,7 +363,10 @@ fn frontends<F: Served>(
             expose(loopback, number, Exposure::Localhost);
         }
     }
-    frontends
+    // The first exposure of a key is the strongest.
+    frontends.sort_unstable();
+    frontends.dedup_by_key(|(key, _)| *key);
+    frontends.into()
 }
 
 /// External addresses, unless the operator has them left aside.

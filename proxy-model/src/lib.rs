@@ -24,6 +24,7 @@ pub mod roster;
 pub mod rule;
 pub mod servers;
 pub mod settings;
+mod sorted;
 pub mod view;
 pub mod weight;
 pub mod world;

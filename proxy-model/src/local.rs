@@ -128,5 +128,5 @@ fn drops(rules: &Rules) -> bool {
 }
 
 fn is_exposed<F: Family>(port: &PortIntent<F>) -> bool {
-    port.frontends.values().any(|exposure| *exposure != Exposure::ClusterIp)
+    port.frontends.iter().any(|(_, exposure)| *exposure != Exposure::ClusterIp)
 }

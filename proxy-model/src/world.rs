@@ -3,17 +3,17 @@
 //! Events in, "may a plan differ" out. Objects may refer to objects that are not there yet. Knows nothing of
 //! maps; the planner takes the set of changed Services from here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::ops::Bound;
 
 use proxy_common::Address;
 
 use crate::fact::{
-    EndpointSlice, Event, Kind, Label, Namespace, Node, Object, ObjectKey, Pod, Prefix, Service,
+    EndpointSlice, Event, Kind, Label, Name, Namespace, Node, Object, ObjectKey, Pod, Prefix, Service,
 };
 use crate::family::Served;
 use crate::settings::{NodePortAddresses, Settings};
+use crate::sorted::Sorted;
 use change::{One, each, owner, store};
 use guarded::Guarded;
 use names::Names;
@@ -57,14 +57,14 @@ pub(crate) enum Dirty {
 #[derive(Debug)]
 pub struct World {
     settings: Settings,
-    services: BTreeMap<ObjectKey, Service>,
-    slices: BTreeMap<ObjectKey, EndpointSlice>,
-    /// Service → its slices in their order, whatever came first.
-    slices_of: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    services: Sorted<ObjectKey, Service>,
+    slices: Sorted<ObjectKey, EndpointSlice>,
+    /// Each Service with the name of one of its slices, whatever came first.
+    slices_of: Sorted<(ObjectKey, Name), ()>,
     names: Names,
-    nodes: BTreeMap<ObjectKey, Node>,
-    pods: BTreeMap<ObjectKey, Pod>,
-    namespaces: BTreeMap<ObjectKey, Namespace>,
+    nodes: Sorted<ObjectKey, Node>,
+    pods: Sorted<ObjectKey, Pod>,
+    namespaces: Sorted<ObjectKey, Namespace>,
     guarded: Guarded,
     local_addresses: Vec<IpAddr>,
     /// Services with source ranges.
@@ -78,13 +78,13 @@ impl World {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            services: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            slices_of: BTreeMap::new(),
+            services: Sorted::new(),
+            slices: Sorted::new(),
+            slices_of: Sorted::new(),
             names: Names::default(),
-            nodes: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            namespaces: BTreeMap::new(),
+            nodes: Sorted::new(),
+            pods: Sorted::new(),
+            namespaces: Sorted::new(),
             guarded: Guarded::default(),
             local_addresses: Vec::new(),
             ranged: BTreeSet::new(),
@@ -141,8 +141,8 @@ impl World {
 
     /// The Services that come after one in the order of their keys, or all.
     pub fn services_after(&self, key: Option<&ObjectKey>) -> impl Iterator<Item = &Service> {
-        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.services.range::<ObjectKey, _>((from, Bound::Unbounded)).map(|(_, service)| service)
+        let later = self.services.skip_while(move |known| key.is_some_and(|key| known <= key));
+        later.map(|(_, service)| service)
     }
 
     /// One Service.
@@ -153,10 +153,12 @@ impl World {
     /// The slices of a Service in the order of their names, without those labelled headless (item 2).
     pub fn slices_at(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
         self.slices_of
-            .get(service)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| self.slices.get(key))
+            .skip_while(|(owner, _)| owner < service)
+            .map(|(pair, ())| pair)
+            .take_while(move |(owner, _)| owner == service)
+            .filter_map(|(owner, name)| {
+                self.slices.get(&ObjectKey { namespace: owner.namespace.clone(), name: name.clone() })
+            })
             .filter(|slice| slice.headless_label == Label::Absent)
     }
 
@@ -268,21 +270,11 @@ impl World {
         }
         let after = self.slices.get(&key).and_then(owner);
         if before != after {
-            if let Some(old) = &before
-                && let Some(slices) = self.slices_of.get_mut(old)
-            {
-                slices.retain(|slice| *slice != key);
-                if slices.is_empty() {
-                    self.slices_of.remove(old);
-                }
+            if let Some(old) = &before {
+                self.slices_of.remove(&(old.clone(), key.name.clone()));
             }
             if let Some(new) = &after {
-                let slices = self.slices_of.entry(new.clone()).or_default();
-                if let Err(place) = slices.binary_search(&key) {
-                    // Nearly every Service has one slice of a family.
-                    slices.reserve_exact(1);
-                    slices.insert(place, key);
-                }
+                self.slices_of.insert((new.clone(), key.name), ());
             }
         }
         // Without an owner on either side the slice is of nobody, and no plan differs (item 10).

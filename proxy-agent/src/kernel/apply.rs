@@ -68,6 +68,7 @@ impl Outcome {
         }
         each::<proxy_common::V4>(&self.v4, plan, planner);
         each::<proxy_common::V6>(&self.v6, plan, planner);
+        planner.written();
     }
 }
 

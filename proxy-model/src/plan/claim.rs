@@ -1,13 +1,12 @@
 //! Who claims which frontend, and who gets it.
 
-use std::collections::BTreeMap;
-
 use proxy_common::{Family, FrontendKey, Proto};
 
 use super::name::ServiceName;
 use crate::fact::{Name, ObjectKey};
 use crate::family::Served;
 use crate::intent::{Exposure, Intent, PortIntent};
+use crate::sorted::Sorted;
 
 /// A claim to a key. The order is the precedence: a cluster address before an external one before a node port
 /// (item 69), then the older Service, then the lower name.
@@ -42,41 +41,31 @@ pub(crate) fn name_of<F: Served>(service: &ObjectKey, port: &PortIntent<F>) -> S
     ServiceName { service: service.clone(), port: port.name.clone(), proto: port.proto, family: F::FAMILY }
 }
 
-/// Claims by key, each list sorted. Nearly every key has one claim, and a list of one is as small as it can be.
+/// Each key with one of the claims to it, the strongest first.
 #[derive(Debug)]
-pub(crate) struct Claims<F: Family>(BTreeMap<FrontendKey<F::Addr>, Vec<Claim>>);
+pub(crate) struct Claims<F: Family>(Sorted<(FrontendKey<F::Addr>, Claim), ()>);
 
 impl<F: Family> Claims<F> {
     pub(crate) fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(Sorted::new())
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &FrontendKey<F::Addr>> {
-        self.0.keys()
+        self.0.keys().map(|(key, _)| key)
     }
 
     /// The claims to a key, the strongest first.
     pub(crate) fn to(&self, key: &FrontendKey<F::Addr>) -> impl Iterator<Item = &Claim> {
-        self.0.get(key).into_iter().flatten()
+        let claims = self.0.skip_while(move |(known, _)| known < key).map(|(pair, ())| pair);
+        claims.take_while(move |(known, _)| known == key).map(|(_, claim)| claim)
     }
 
     pub(crate) fn insert(&mut self, key: FrontendKey<F::Addr>, claim: Claim) {
-        let claims = self.0.entry(key).or_default();
-        if let Err(place) = claims.binary_search(&claim) {
-            claims.reserve_exact(1);
-            claims.insert(place, claim);
-        }
+        self.0.insert((key, claim), ());
     }
 
-    pub(crate) fn remove(&mut self, key: &FrontendKey<F::Addr>, claim: &Claim) {
-        if let Some(claims) = self.0.get_mut(key) {
-            if let Ok(place) = claims.binary_search(claim) {
-                claims.remove(place);
-            }
-            if claims.is_empty() {
-                self.0.remove(key);
-            }
-        }
+    pub(crate) fn remove(&mut self, key: FrontendKey<F::Addr>, claim: Claim) {
+        self.0.remove(&(key, claim));
     }
 }
 

@@ -10,12 +10,13 @@ use proxy_common::ServiceId;
 use super::name::ServiceName;
 use super::space::Space;
 use super::{GRACE_MILLIS, Tick};
+use crate::sorted::Sorted;
 
 /// Who has which number.
 #[derive(Debug)]
 pub(crate) struct Ids {
-    by_name: BTreeMap<ServiceName, ServiceId>,
-    by_id: BTreeMap<ServiceId, ServiceName>,
+    by_name: Sorted<ServiceName, ServiceId>,
+    by_id: Sorted<ServiceId, ServiceName>,
     space: Space,
     resting: BTreeSet<(Tick, u32)>,
     /// Found in the kernel, and nobody knows whose they are.
@@ -28,8 +29,8 @@ pub(crate) struct Ids {
 impl Default for Ids {
     fn default() -> Self {
         Self {
-            by_name: BTreeMap::new(),
-            by_id: BTreeMap::new(),
+            by_name: Sorted::new(),
+            by_id: Sorted::new(),
             // Zero is nobody.
             space: Space::new((1, u32::MAX - 1)),
             resting: BTreeSet::new(),

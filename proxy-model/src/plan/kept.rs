@@ -1,12 +1,13 @@
 //! Entries that a start found, kept while the source cannot tell all that there was. Nothing here is deleted because
 //! of a fact that is missing; whatever a fact explains is planned as always.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proxy_common::{Family, Frontend, FrontendFlags, FrontendKey, ServiceId};
 
 use crate::fact::ObjectKey;
 use crate::plan::ledger::Wanted;
+use crate::sorted::Sorted;
 use crate::world::World;
 
 /// The entries that no fact has explained yet.
@@ -21,7 +22,7 @@ impl<F: Family> Kept<F> {
     pub(crate) const NOTHING: Self = Self { unclaimed: BTreeSet::new(), awaiting: BTreeSet::new() };
 
     /// From now on these stay.
-    pub(crate) fn all(found: &BTreeMap<FrontendKey<F::Addr>, Frontend>) -> Self {
+    pub(crate) fn all(found: &Sorted<FrontendKey<F::Addr>, Frontend>) -> Self {
         Self { unclaimed: found.keys().copied().collect(), awaiting: BTreeSet::new() }
     }
 
@@ -60,7 +61,7 @@ impl<F: Family> Kept<F> {
     /// The ids of these entries: still in use.
     pub(crate) fn ids(
         &self,
-        actual: &BTreeMap<FrontendKey<F::Addr>, Frontend>,
+        actual: &Sorted<FrontendKey<F::Addr>, Frontend>,
     ) -> impl Iterator<Item = ServiceId> {
         self.unclaimed
             .iter()

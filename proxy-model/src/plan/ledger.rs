@@ -31,6 +31,7 @@ use crate::fact::ObjectKey;
 use crate::family::Served;
 use crate::intent::{self, Backends, Intent, PortIntent, Surroundings};
 use crate::servers::{self, Moved};
+use crate::sorted::Sorted;
 use crate::world::{Dirty, World};
 
 type Key<F> = FrontendKey<<F as Family>::Addr>;
@@ -39,12 +40,12 @@ type Key<F> = FrontendKey<<F as Family>::Addr>;
 #[derive(Debug)]
 pub struct Ledger<F: Family> {
     capacity: Capacity,
-    planned: BTreeMap<ObjectKey, Planned<F>>,
+    planned: Sorted<ObjectKey, Planned<F>>,
     claims: Claims<F>,
     /// Keys whose wanted and actual entry may differ.
     pending: BTreeSet<Key<F>>,
     /// What the kernel holds once the last plan is written.
-    actual: BTreeMap<Key<F>, Frontend>,
+    actual: Sorted<Key<F>, Frontend>,
     /// Entries found in the kernel whose segments are not what they should be: never equal to what is wanted.
     broken: BTreeSet<Key<F>>,
     /// What the last plan replaced and deleted.
@@ -66,9 +67,14 @@ pub struct Ledger<F: Family> {
 struct Planned<F: Family> {
     intent: Intent<F>,
     /// In the order of the ports.
-    ids: Vec<ServiceId>,
-    /// Also.
-    slots: Vec<Slots<F>>,
+    numbered: Box<[Numbered<F>]>,
+}
+
+/// What the books add to a port.
+#[derive(Debug)]
+struct Numbered<F: Family> {
+    id: ServiceId,
+    slots: Slots<F>,
 }
 
 /// An entry as it is wanted, before its segments have a place.
@@ -83,10 +89,10 @@ impl<F: Served> Ledger<F> {
     pub(crate) fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
-            planned: BTreeMap::new(),
+            planned: Sorted::new(),
             claims: Claims::new(),
             pending: BTreeSet::new(),
-            actual: BTreeMap::new(),
+            actual: Sorted::new(),
             broken: BTreeSet::new(),
             undo: Undo::NOTHING,
             segments: Segments::new(capacity.backends),
@@ -103,7 +109,7 @@ impl<F: Served> Ledger<F> {
     /// Takes what the kernel holds; returns the ids in use.
     pub(crate) fn adopt(&mut self, table: Table<'_, F>, adoption: &mut Adoption) -> Vec<ServiceId> {
         let old = std::mem::replace(&mut self.segments, Segments::new(self.capacity.backends));
-        self.actual.clear();
+        self.actual = Sorted::new();
         self.broken.clear();
         self.undo = Undo::NOTHING;
         let mut found = BTreeSet::new();
@@ -174,6 +180,11 @@ impl<F: Served> Ledger<F> {
         self.pending.insert(key);
     }
 
+    /// The last plan is over. What it deleted still says whether there is room.
+    pub(crate) fn written(&mut self) {
+        self.undo.put = Vec::new();
+    }
+
     /// When to plan again; only if something waits for room.
     pub(crate) fn next_release(&mut self, now: Tick) -> Option<Tick> {
         if self.ranges.may_enter() {
@@ -211,13 +222,13 @@ impl<F: Served> Ledger<F> {
         if self.planned.get(service).map(|planned| &planned.intent) == new.as_ref() {
             return;
         }
-        let old = self.planned.remove(service).map(|Planned { intent, ids, slots: _ }| {
-            ids.into_iter().for_each(|id| self.ranges.want(id, BTreeSet::new()));
+        let old = self.planned.remove(service).map(|Planned { intent, numbered }| {
+            numbered.iter().for_each(|port| self.ranges.want(port.id, BTreeSet::new()));
             intent
         });
         self.here.turn(service, old.as_ref(), new.as_ref());
         for (key, claim) in old.iter().flat_map(|old| claim::claims(service, old)) {
-            self.claims.remove(&key, &claim);
+            self.claims.remove(key, claim);
             self.pending.insert(key);
         }
         let names = |intent: &Option<Intent<F>>| -> Vec<ServiceName> {
@@ -232,7 +243,7 @@ impl<F: Served> Ledger<F> {
             self.pending.insert(key);
         }
         let assign = |(port, name): (&PortIntent<F>, &ServiceName)| {
-            ids.assign(name, port.frontends.keys().filter_map(|key| Some(self.actual.get(key)?.service)))
+            ids.assign(name, port.frontends.iter().filter_map(|(key, _)| Some(self.actual.get(key)?.service)))
         };
         let ids: Vec<ServiceId> = intent.ports.iter().zip(&kept).map(assign).collect();
         self.moved.extend(servers::moved(old.as_ref(), &intent, &ids));
@@ -241,8 +252,9 @@ impl<F: Served> Ledger<F> {
                 .want(*id, port.ranges.iter().map(|(net, len)| RangeKey::new(*id, *net, *len)).collect());
         }
         let size = world.settings().table_size;
-        let slots = intent.ports.iter().map(|port| Slots::of(port, size)).collect();
-        self.planned.insert(service.clone(), Planned { intent, ids, slots });
+        let ports = intent.ports.iter().zip(ids);
+        let numbered = ports.map(|(port, id)| Numbered { id, slots: Slots::of(port, size) }).collect();
+        self.planned.insert(service.clone(), Planned { intent, numbered });
     }
 
     /// Turns what is pending into writes.
@@ -312,15 +324,15 @@ impl<F: Served> Ledger<F> {
                 }
             }
             Claimed::Frontend(exposure) => {
-                let Planned { intent, ids, slots } = self.planned.get(&claim.service)?;
+                let Planned { intent, numbered } = self.planned.get(&claim.service)?;
                 let is_claimed = |p: &PortIntent<F>| (&p.name, p.proto) == (&claim.port, claim.proto);
                 let index = intent.ports.iter().position(is_claimed)?;
-                let (port, id, slots) = (intent.ports.get(index)?, ids.get(index)?, slots.get(index)?);
+                let (port, Numbered { id, slots }) = (intent.ports.get(index)?, numbered.get(index)?);
                 let rules = port.rules(exposure);
                 // Only lists that a rule asks for: a change of the other one is no change of this entry.
                 let uses = |wanted: bool| rules.iter().any(|rule| rule.has(ClientRule::LOCAL) == wanted);
                 let mode = port.mode(exposure);
-                let local = if mode == ForwardingMode::TUNNEL { &slots.ends } else { &slots.local };
+                let local = if mode == ForwardingMode::TUNNEL { &port.ends } else { &slots.local };
                 Wanted {
                     cluster: if uses(false) { slots.cluster.clone() } else { none.clone() },
                     local: if uses(true) || mode == ForwardingMode::TUNNEL { local.clone() } else { none },

@@ -206,6 +206,13 @@ impl Planner {
         F::ledger_mut(self).failed(write);
     }
 
+    /// The last plan is over: whatever was not made of it has been told. What it replaced is forgotten, and after a first plan
+    /// that is a tenth of everything.
+    pub fn written(&mut self) {
+        self.v4.written();
+        self.v6.written();
+    }
+
     /// Whose each id is; to be written down for [`Actual::names`] and for people.
     pub fn names(&self) -> impl Iterator<Item = (ServiceId, &ServiceName)> {
         self.ids.names()

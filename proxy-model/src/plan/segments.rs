@@ -7,7 +7,7 @@
 //!             └──── hold: wanted again ────┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proxy_common::{Backend, Family, Segment};
@@ -15,6 +15,7 @@ use proxy_common::{Backend, Family, Segment};
 use super::space::{Run, Space};
 use super::{GRACE_MILLIS, Tick};
 use crate::intent::Backends;
+use crate::sorted::Sorted;
 
 /// The array.
 #[derive(Debug)]
@@ -22,8 +23,8 @@ pub(crate) struct Segments<F: Family> {
     size: u32,
     space: Space,
     /// First slot → what is there.
-    held: BTreeMap<u32, Held<F>>,
-    by_content: BTreeMap<Backends<F>, u32>,
+    held: Sorted<u32, Held<F>>,
+    by_content: Sorted<Backends<F>, u32>,
     /// Let go since the last plan: the grace period begins when the next plan is asked for, because only then
     /// the writes of the last one are done for sure.
     fresh: Vec<Run>,
@@ -44,8 +45,8 @@ impl<F: Family> Segments<F> {
         Self {
             size,
             space: Space::new((0, size)),
-            held: BTreeMap::new(),
-            by_content: BTreeMap::new(),
+            held: Sorted::new(),
+            by_content: Sorted::new(),
             fresh: Vec::new(),
             resting: BTreeSet::new(),
         }
@@ -91,7 +92,9 @@ impl<F: Family> Segments<F> {
         if taken != [run] {
             return false;
         }
-        self.by_content.entry(content.clone()).or_insert(segment.start);
+        if !self.by_content.contains_key(&content) {
+            self.by_content.insert(content.clone(), segment.start);
+        }
         self.held.insert(segment.start, Held { content, refs: 0, rests_until: None });
         true
     }

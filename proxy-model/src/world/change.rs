@@ -1,9 +1,10 @@
 //! Changes of single objects, and whether they are any.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Changed;
 use crate::fact::{Change, EndpointSlice, Object, ObjectKey};
+use crate::sorted::Sorted;
 
 /// A change of one object.
 pub(super) enum One<T> {
@@ -21,7 +22,7 @@ impl<T: Object> One<T> {
 }
 
 /// A change as changes of single objects; a whole list deletes what it does not name.
-pub(super) fn each<T: Object>(change: Change<T>, known: &BTreeMap<ObjectKey, T>) -> Vec<One<T>> {
+pub(super) fn each<T: Object>(change: Change<T>, known: &Sorted<ObjectKey, T>) -> Vec<One<T>> {
     match change {
         Change::Put(object) => vec![One::Put(object)],
         Change::Delete(key) => vec![One::Delete(key)],
@@ -33,7 +34,7 @@ pub(super) fn each<T: Object>(change: Change<T>, known: &BTreeMap<ObjectKey, T>)
     }
 }
 
-pub(super) fn store<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: One<T>) -> Changed {
+pub(super) fn store<T: Object>(known: &mut Sorted<ObjectKey, T>, change: One<T>) -> Changed {
     let changed = match change {
         One::Put(object) => {
             let key = object.key();

@@ -8,12 +8,13 @@ use super::{Changed, World};
 use crate::fact::{
     Change, ClusterPolicy, Kind, Name, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod,
 };
+use crate::sorted::Sorted;
 
 /// Facts that only policies are made of, and which of all facts that they depend on were touched.
 #[derive(Debug, Default)]
 pub(super) struct Guarded {
-    network: BTreeMap<ObjectKey, NetworkPolicy>,
-    cluster: BTreeMap<ObjectKey, ClusterPolicy>,
+    network: Sorted<ObjectKey, NetworkPolicy>,
+    cluster: Sorted<ObjectKey, ClusterPolicy>,
     devices: BTreeMap<IpAddr, u32>,
     touched: Touched,
 }
@@ -140,10 +141,10 @@ impl World {
         self.synced.remove(&kind);
         self.guarded.touched.whole = true;
         match kind {
-            Kind::Pod => self.pods.clear(),
-            Kind::Namespace => self.namespaces.clear(),
-            Kind::NetworkPolicy => self.guarded.network.clear(),
-            Kind::ClusterPolicy => self.guarded.cluster.clear(),
+            Kind::Pod => self.pods = Sorted::new(),
+            Kind::Namespace => self.namespaces = Sorted::new(),
+            Kind::NetworkPolicy => self.guarded.network = Sorted::new(),
+            Kind::ClusterPolicy => self.guarded.cluster = Sorted::new(),
             // Services cannot be planned without them; what is known stays.
             Kind::Service | Kind::Slice | Kind::Node => {}
         }
@@ -160,16 +161,16 @@ impl World {
 }
 
 /// Objects of a namespace: they are neighbours.
-fn within<'a, T>(objects: &'a BTreeMap<ObjectKey, T>, namespace: &Name) -> impl Iterator<Item = &'a T> {
-    let namespace = namespace.clone();
+fn within<'a, T>(objects: &'a Sorted<ObjectKey, T>, namespace: &Name) -> impl Iterator<Item = &'a T> {
+    let (first, namespace) = (namespace.clone(), namespace.clone());
     objects
-        .range(ObjectKey::new(namespace.clone(), "")..)
+        .skip_while(move |key| key.namespace < first)
         .take_while(move |(key, _)| key.namespace == namespace)
         .map(|(_, object)| object)
 }
 
 /// Takes a change in, and names the objects that are others now.
-fn changed_keys<T: Object>(known: &mut BTreeMap<ObjectKey, T>, change: Change<T>) -> Vec<ObjectKey> {
+fn changed_keys<T: Object>(known: &mut Sorted<ObjectKey, T>, change: Change<T>) -> Vec<ObjectKey> {
     let mut keys = Vec::new();
     for one in each(change, known) {
         let key = One::key(&one);

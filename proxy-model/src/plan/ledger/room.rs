@@ -16,8 +16,10 @@ impl<F: Served> Ledger<F> {
         if ids.is_empty() {
             return;
         }
-        let planned = self.planned.values().flat_map(|p| p.intent.ports.iter().zip(&p.ids));
-        let keys = planned.filter(|(_, id)| ids.contains(id)).flat_map(|(port, _)| port.frontends.keys());
+        let planned = self.planned.values().flat_map(|p| p.intent.ports.iter().zip(&p.numbered));
+        let keys = planned
+            .filter(|(_, numbered)| ids.contains(&numbered.id))
+            .flat_map(|(port, _)| port.frontends.iter().map(|(key, _)| key));
         self.pending.extend(keys);
     }
 

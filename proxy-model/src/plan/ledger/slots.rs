@@ -14,8 +14,6 @@ use crate::roster::{self, TableSize};
 pub(super) struct Slots<F: Family> {
     pub(super) cluster: Backends<F>,
     pub(super) local: Backends<F>,
-    /// Each backend once, whatever the algorithm: nobody chooses among them.
-    pub(super) ends: Backends<F>,
 }
 
 impl<F: Served> Slots<F> {
@@ -26,6 +24,6 @@ impl<F: Served> Slots<F> {
         } else {
             roster::slots(&port.local, port.algorithm, size)
         };
-        Self { cluster, local, ends: port.ends.clone() }
+        Self { cluster, local }
     }
 }
