@@ -14,7 +14,7 @@ use proxy_model::policy::PolicyName;
 use tokio::sync::mpsc;
 
 use super::causes;
-use crate::source::Kind;
+use crate::source::{Key, Kind};
 
 /// Notices that may wait; more are dropped.
 const WAITING: usize = 64;
@@ -33,12 +33,17 @@ pub enum Regarding {
     Service(ObjectKey),
     /// A policy.
     Policy(PolicyName),
+    /// Any other object, or one of which only the name is known.
+    Object(Key),
 }
 
 impl Regarding {
     fn reference(&self) -> (ObjectKey, Kind) {
         match self {
             Self::Service(key) => (key.clone(), Kind::Service),
+            Self::Object(Key { kind, namespace, name }) => {
+                (ObjectKey { namespace: namespace.clone(), name: name.clone() }, *kind)
+            }
             Self::Policy(PolicyName::Network(key)) => (key.clone(), Kind::NetworkPolicy),
             Self::Policy(PolicyName::Cluster(name)) => {
                 (ObjectKey::cluster_wide(name.clone()), Kind::ClusterNetworkPolicy)

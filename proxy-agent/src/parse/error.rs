@@ -90,6 +90,12 @@ pub enum Fault {
         /// What follows from it.
         follows: Closed,
     },
+    /// The object does not have the shape of its kind.
+    #[error("{error}; the object is left as it was told last")]
+    Misshapen {
+        /// What stands there, and what should.
+        error: String,
+    },
     /// A slice port without a name (item 9; the name of a single port is the empty string).
     #[error("missing (not empty): the port is ignored")]
     NoPortName,
@@ -112,6 +118,7 @@ impl Fault {
             | Self::Timeout { .. }
             | Self::NamesNoService
             | Self::AddressType(_)
+            | Self::Misshapen { .. }
             | Self::NoPortName => self.to_string(),
         }
     }

@@ -120,7 +120,7 @@ fn created(metadata: &ObjectMeta) -> u64 {
 }
 
 fn object_key(key: &Key) -> ObjectKey {
-    ObjectKey::new(key.namespace.as_str(), key.name.as_str())
+    ObjectKey::new(key.namespace.clone(), key.name.clone())
 }
 
 /// Collects the problems of one object.

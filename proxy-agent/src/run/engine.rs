@@ -182,6 +182,10 @@ impl<D: Dataplane> Engine<D> {
                 self.progress.triggered(&fact, triggered);
                 self.learn(key, fact)
             }
+            Update::Misshapen(problem) => {
+                self.misshapen(*problem);
+                Changed::No
+            }
             Update::Delete(key) => {
                 self.problems.forget(&key);
                 let fact = parse::gone(&key);

@@ -12,7 +12,7 @@ pub(super) fn follow(planner: &mut Planner, extent: Extent) -> Changed {
             Changed::No
         }
         Extent::Whole => {
-            tracing::info!("every manifest has been read: what none of them explains is not kept any more");
+            tracing::info!("every object has been read: what none of them explains is not kept any more");
             planner.let_go();
             Changed::Yes
         }
@@ -24,7 +24,7 @@ pub(super) fn say(planner: &Planner) {
     if let frontends @ 1.. = planner.kept() {
         tracing::warn!(
             frontends,
-            "not every manifest can be read: frontends of an earlier run that the others do not explain are kept \
+            "not every object can be read: frontends of an earlier run that the others do not explain are kept \
              until it can be, or is removed"
         );
     }

@@ -14,17 +14,24 @@ pub(super) struct Problems {
     of: BTreeMap<Key, Vec<Problem>>,
 }
 
+/// Whether something was said that had not been said before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum News {
+    None,
+    Said,
+}
+
 impl Problems {
-    /// Takes in what an object's new version has; logs it if it is news.
-    pub(super) fn note(&mut self, key: &Key, problems: Vec<Problem>) {
+    /// Takes in what an object's new version has; logs it if it is news, and says whether it is.
+    pub(super) fn note(&mut self, key: &Key, problems: Vec<Problem>) -> News {
         if problems.is_empty() {
             if self.of.remove(key).is_some() {
                 tracing::info!("{key}: readable in full again");
             }
-            return;
+            return News::None;
         }
         if self.of.get(key) == Some(&problems) {
-            return;
+            return News::None;
         }
         for problem in problems.iter().take(SHOWN) {
             tracing::error!("{problem}");
@@ -33,6 +40,7 @@ impl Problems {
             tracing::error!("{key}: and {more} more problems");
         }
         self.of.insert(key.clone(), problems);
+        News::Said
     }
 
     /// The object is gone, and its problems with it.

@@ -44,7 +44,7 @@ impl ServiceRanges {
         for (object, range) in self.of.iter().flat_map(|(key, ranges)| ranges.iter().map(move |r| (key, r))) {
             let prefix = Prefix { addr: range.network(), len: range.prefix_len() };
             if let Err(error) = facts.add(NetKind::SERVICES, prefix) {
-                tracing::error!(%error, object = object.name, %range, "a range of a ServiceCIDR is left out");
+                tracing::error!(%error, object = &*object.name, %range, "a range of a ServiceCIDR is left out");
             }
         }
     }

@@ -21,9 +21,10 @@ use ::kube::api::DynamicObject;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
+use proxy_model::Name;
 use tokio::sync::mpsc;
 
-use crate::parse::{self, Parsed};
+use crate::parse::{self, Parsed, Problem};
 
 /// Updates that may wait for the planner before a source is held back.
 const CHANNEL: usize = 16_384;
@@ -101,9 +102,9 @@ pub struct Key {
     /// Its kind.
     pub kind: Kind,
     /// Its namespace, empty for kinds without.
-    pub namespace: String,
+    pub namespace: Name,
     /// Its name.
-    pub name: String,
+    pub name: Name,
 }
 
 impl fmt::Display for Key {
@@ -155,11 +156,11 @@ impl Object {
         };
         let name = metadata.name.clone().filter(|name| !name.is_empty())?;
         let namespace = match (kind.is_namespaced(), &metadata.namespace) {
-            (false, _) => String::new(),
-            (true, Some(namespace)) if !namespace.is_empty() => namespace.clone(),
-            (true, _) => "default".to_owned(),
+            (false, _) => "",
+            (true, Some(namespace)) if !namespace.is_empty() => namespace,
+            (true, _) => "default",
         };
-        Some(Key { kind, namespace, name })
+        Some(Key { kind, namespace: namespace.into(), name: name.into() })
     }
 }
 
@@ -168,6 +169,8 @@ impl Object {
 pub enum Update {
     /// The object exists, and this is what it says now.
     Put(Key, Box<Parsed>),
+    /// The object has not the shape of its kind: what was told of it last stays in force.
+    Misshapen(Box<Problem>),
     /// The object is gone.
     Delete(Key),
     /// Every object of the kind has been told at least once.

@@ -1,4 +1,4 @@
-//! What a Service asks for and does not get: said in the log, and on the Service.
+//! What a Service asks for and does not get, and what cannot be read: said in the log, and on the object.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,28 @@ use proxy_model::plan::{Refusal, Refused};
 
 use super::Engine;
 use crate::observe::event::{Notice, Regarding};
+use crate::parse::Problem;
 use crate::run::dataplane::Dataplane;
+use crate::run::problems::News;
 
 /// Services that Events are written on after one plan: a full table concerns many at once, and the log names them all.
 const EVENTS: usize = 16;
 
 impl<D: Dataplane> Engine<D> {
+    /// Says that an object could not be decoded, once.
+    pub(super) fn misshapen(&mut self, problem: Problem) {
+        let node = &self.world.settings().node_name;
+        let notice = Notice {
+            regarding: Regarding::Object(problem.object.clone()),
+            reason: "NotDecoded",
+            action: "Read",
+            note: format!("node {node}: {problem}"),
+        };
+        if self.problems.note(&problem.object.clone(), vec![problem]) == News::Said {
+            self.events.say(notice);
+        }
+    }
+
     /// Says what is refused and was not before.
     pub(super) fn refuse(&self, refused: &[Refusal]) {
         let node = &self.world.settings().node_name;

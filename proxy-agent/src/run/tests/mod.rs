@@ -309,7 +309,7 @@ fn item_53_ranges_of_cluster_addresses_reach_the_programs() {
     let four = Addr4::from_ip("10.96.200.1".parse().unwrap()).unwrap();
     assert!(v4.service_cidrs[0].contains(four));
     assert!(v6.service_cidrs[0].contains(Addr6::from_ip("fd00::5".parse().unwrap()).unwrap()));
-    let key = Key { kind: Kind::ServiceCidr, namespace: String::new(), name: "kubernetes".into() };
+    let key = Key { kind: Kind::ServiceCidr, namespace: "".into(), name: "kubernetes".into() };
     bench.take([Update::Delete(key)]);
     let (v4, _) = bench.engine.dataplane().node.unwrap();
     assert!(!v4.service_cidrs[0].contains(four));
@@ -335,7 +335,7 @@ fn items_121_and_123_a_node_that_was_deleted_is_not_eligible_and_one_that_never_
     let mut bench = Bench::synced();
     assert!(bench.status.snapshot().is_eligible());
     bench.take([node(json!({}))]);
-    let key = Key { kind: Kind::Node, namespace: String::new(), name: "n1".into() };
+    let key = Key { kind: Kind::Node, namespace: "".into(), name: "n1".into() };
     bench.take([Update::Delete(key)]);
     assert!(!bench.status.snapshot().is_eligible());
     bench.take([node(json!({}))]);

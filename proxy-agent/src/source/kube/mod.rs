@@ -6,10 +6,13 @@
 //! policy.
 
 mod contact;
+mod known;
+mod lenient;
 mod servers;
 mod strategy;
 #[cfg(test)]
 mod tests;
+mod untold;
 mod wants;
 mod watch;
 
@@ -20,14 +23,15 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Client, Config};
 use tokio::task::JoinSet;
 
 use self::contact::Contacts;
 pub use self::servers::Known;
 use self::servers::Servers;
+use self::untold::Untold;
 use self::wants::Wants;
-use self::watch::Watch;
+use self::watch::{Apis, Watch};
 use crate::source::{Closed, Feed, Kind, Object};
 
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -143,26 +147,25 @@ impl Cluster {
         let Self { servers, client, watching } = self;
         let contacts = Contacts::new(client.clone(), feed.clone());
         let mut tasks = JoinSet::new();
-        let watch = |kind: Kind| Watch::new(kind, feed.clone(), contacts.clone());
+        let untold = Untold::default();
+        let watch = |kind: Kind| Watch::new(kind, feed.clone(), contacts.clone()).accounting(&untold);
         let services = watch(Kind::Service).labels(&watching.services());
-        tasks.spawn(
-            services.run(Api::<Service>::all(client.clone()), |object| Object::Service(object.into())),
-        );
+        tasks
+            .spawn(services.run(Apis::<Service>::all(&client, &()), |object| Object::Service(object.into())));
         let slices = watch(Kind::EndpointSlice).labels(SLICES).teaching(&servers);
-        tasks.spawn(
-            slices.run(Api::<EndpointSlice>::all(client.clone()), |object| {
+        tasks
+            .spawn(slices.run(Apis::<EndpointSlice>::all(&client, &()), |object| {
                 Object::EndpointSlice(object.into())
-            }),
-        );
+            }));
         let wants = Wants::new();
         let nodes = match watching.nodes {
             Nodes::Own => watch(Kind::Node).fields(&format!("metadata.name={}", watching.node_name)),
             Nodes::All => watch(Kind::Node).bringing_nodes(&wants),
         };
-        tasks.spawn(nodes.run(Api::<Node>::all(client.clone()), |object| Object::Node(object.into())));
+        tasks.spawn(nodes.run(Apis::<Node>::all(&client, &()), |object| Object::Node(object.into())));
         let ranges = watch(Kind::ServiceCidr).optional();
         tasks.spawn(
-            ranges.run(Api::<ServiceCIDR>::all(client.clone()), |object| Object::ServiceCidr(object.into())),
+            ranges.run(Apis::<ServiceCIDR>::all(&client, &()), |object| Object::ServiceCidr(object.into())),
         );
         if watching.policies == Policies::Read {
             follow_policies(&mut tasks, &client, &watching, wants, &watch);
@@ -188,13 +191,12 @@ fn follow_policies(
 ) {
     let policies = watch(Kind::NetworkPolicy).wanting(&wants);
     tasks.spawn(
-        policies
-            .run(Api::<NetworkPolicy>::all(client.clone()), |object| Object::NetworkPolicy(object.into())),
+        policies.run(Apis::<NetworkPolicy>::all(&client, &()), |object| Object::NetworkPolicy(object.into())),
     );
     let kind = GroupVersionKind::gvk("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy");
     let resource = ApiResource::from_gvk_with_plural(&kind, "clusternetworkpolicies");
     let policies = watch(Kind::ClusterNetworkPolicy).optional().wanting(&wants);
-    tasks.spawn(policies.run(Api::<DynamicObject>::all_with(client.clone(), &resource), |object| {
+    tasks.spawn(policies.run(Apis::<DynamicObject>::all(&client, &resource), |object| {
         Object::ClusterNetworkPolicy(object.into())
     }));
     let namespaces = watch(Kind::Namespace);
@@ -203,7 +205,7 @@ fn follow_policies(
         // Those that the other watch of nodes does not bring.
         let others = format!("metadata.name!={}", watching.node_name);
         let nodes = watch(Kind::Node).fields(&others).bringing_nodes(&wants);
-        let (api, wanted) = (Api::<Node>::all(client.clone()), wants.clone());
+        let (api, wanted) = (Apis::<Node>::all(&client, &()), wants.clone());
         tasks.spawn(async move {
             wanted.nodes().await;
             tracing::info!("a policy speaks of nodes: asking for all of them");
@@ -215,8 +217,8 @@ fn follow_policies(
         wants.pods().await;
         tracing::info!("there are policies: asking for pods and namespaces");
         tokio::try_join!(
-            namespaces.run(Api::<Namespace>::all(client.clone()), |object| Object::Namespace(object.into())),
-            pods.run(Api::<Pod>::all(client), |object| Object::Pod(object.into())),
+            namespaces.run(Apis::<Namespace>::all(&client, &()), |object| Object::Namespace(object.into())),
+            pods.run(Apis::<Pod>::all(&client, &()), |object| Object::Pod(object.into())),
         )
         .map(drop)
     });

@@ -22,6 +22,8 @@ use crate::source::{Contact, Update, channel};
 struct Script {
     services: Vec<&'static str>,
     streaming: Streaming,
+    /// Those of the Services that do not have the shape of one.
+    misshapen: Vec<&'static str>,
     /// Bodies of the watches that follow a list, one each; a watch without a body stays silent.
     watches: VecDeque<Value>,
     /// Requests for Services so far.
@@ -47,6 +49,12 @@ fn service(name: &str) -> Value {
            "metadata": {"name": name, "namespace": "default", "resourceVersion": "5"}})
 }
 
+fn misshapen(name: &str) -> Value {
+    let mut service = service(name);
+    service["spec"] = json!({"ports": [{"port": "eighty"}]});
+    service
+}
+
 async fn answer(
     State(server): State<Arc<Server>>,
     Path(resource): Path<String>,
@@ -69,6 +77,10 @@ async fn answer(
         });
     }
     let names = if is_services { script.services.clone() } else { Vec::new() };
+    let service = |name: &str| match script.misshapen.contains(&name) {
+        true => misshapen(name),
+        false => service(name),
+    };
     match (watch, streaming) {
         (true, true) if script.streaming == Streaming::Unknown => {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422,
@@ -172,7 +184,9 @@ async fn next(updates: &mut mpsc::Receiver<Update>) -> String {
             Update::Synced(kind) => format!("synced {}", kind.name()),
             Update::Contact(Contact::Current) => "current".into(),
             Update::Contact(Contact::LostSince(_)) => "lost".into(),
-            Update::UnreadableFiles(_) | Update::Extent(_) => unreachable!("no files here"),
+            Update::Misshapen(problem) => problem.to_string(),
+            Update::Extent(extent) => format!("Service {extent:?}"),
+            Update::UnreadableFiles(_) => unreachable!("no files here"),
         };
         if text.contains("Service ") || text.ends_with(" Service") || text == "current" || text == "lost" {
             return text;
@@ -238,4 +252,48 @@ async fn a_server_that_is_away_is_noticed_and_nothing_is_deleted() {
     assert_eq!(next(&mut updates).await, "lost");
     server.away.send_replace(false);
     assert_eq!(next(&mut updates).await, "current");
+}
+
+const WRONG: &str = "spec.ports[0].port: invalid type: string \"eighty\", expected i32; the object is left as it was told last";
+
+async fn says(updates: &mut mpsc::Receiver<Update>, expected: &[&str]) {
+    for expected in expected {
+        assert_eq!(next(updates).await, *expected);
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_a_list_that_cannot_be_decoded_is_named_and_all_others_are_told() {
+    let repaired = json!([{"type": "MODIFIED", "object": service("a")}]);
+    // Of a streamed list, a watch is the end: that of the list which could not be decoded says nothing more.
+    let cases =
+        [(Streaming::Offered, vec![json!([]), repaired.clone()]), (Streaming::Unknown, vec![repaired])];
+    for (streaming, watches) in cases {
+        let script = Script {
+            services: vec!["a", "b", "c"],
+            misshapen: vec!["a"],
+            watches: watches.into(),
+            streaming,
+            ..Script::default()
+        };
+        let (server, mut updates) = start(script).await;
+        let wrong = format!("Service default/a {WRONG}");
+        let before = ["Service Part", &wrong, "Service default/b", "Service default/c", "synced Service"];
+        says(&mut updates, &before).await;
+        says(&mut updates, &["Service default/a", "Service Whole"]).await;
+        drop(server);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_decoded_leaves_the_object_as_it_was_and_the_watch_goes_on() {
+    let bad = json!([{"type": "MODIFIED", "object": misshapen("a")}]);
+    let good = json!([{"type": "ADDED", "object": service("c")}]);
+    let script = Script { services: vec!["a", "b"], watches: [bad, good].into(), ..Script::default() };
+    let (server, mut updates) = start(script).await;
+    says(&mut updates, &["Service default/a", "Service default/b", "synced Service"]).await;
+    server.script.lock().unwrap().misshapen = vec!["a"];
+    let wrong = format!("Service default/a {WRONG}");
+    // Nothing is deleted, and nothing is kept of an earlier run: all had been told.
+    says(&mut updates, &[&wrong, "Service default/b", "synced Service", "Service default/c"]).await;
 }

@@ -1,19 +1,23 @@
 //! The watch of one kind: list, follow, begin anew; a list that lacks an object deletes it.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 
 use futures_util::{StreamExt, pin_mut};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use super::contact::{Contacts, Waited};
+use super::known::{Known, Step, Told};
+use super::lenient::{self, Lenient, Misshapen};
 use super::servers::Servers;
 use super::strategy::{Backoff, Listing, status};
+use super::untold::Untold;
 use super::wants::Wants;
 use crate::observe::causes;
-use crate::source::{Closed, Feed, Key, Kind, Object, Update};
+use crate::parse::{Fault, Problem};
+use crate::source::{Closed, Extent, Feed, Key, Kind, Object, Update};
 
 /// How many more of the same failure pass before it is logged again.
 const QUIET: u32 = 20;
@@ -37,6 +41,35 @@ enum Tie {
     Servers(Servers),
 }
 
+/// A kind's resource, decoded as a whole or object by object.
+pub(super) struct Apis<K> {
+    whole: Api<K>,
+    single: Api<Lenient<K>>,
+}
+
+impl<K: Resource> Apis<K> {
+    /// All objects of the kind.
+    pub(super) fn all(client: &Client, kind: &K::DynamicType) -> Self {
+        Self { whole: Api::all_with(client.clone(), kind), single: Api::all_with(client.clone(), kind) }
+    }
+}
+
+/// How objects are decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Whole,
+    Single,
+}
+
+/// Why a watch is not gone on with as it was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Lists are asked for in another way.
+    Listing,
+    /// Something has not the shape of the kind.
+    Misshapen,
+}
+
 /// The watch of one kind.
 pub(super) struct Watch {
     kind: Kind,
@@ -46,24 +79,8 @@ pub(super) struct Watch {
     need: Need,
     tie: Tie,
     known: Known,
-}
-
-/// Names of the objects that were told, each with the list that brought it last: one copy of each name, however many lists
-/// there were.
-#[derive(Default)]
-struct Known {
-    told: HashMap<Key, u32>,
-    /// The number of the last list.
-    list: u32,
-    listing: Listed,
-}
-
-/// Whether a list is under way.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Listed {
-    #[default]
-    No,
-    UnderWay,
+    untold: Untold,
+    has_synced: bool,
 }
 
 /// Failures of one sort in a row: a server that refuses after it was away says something new.
@@ -74,54 +91,20 @@ struct Failures {
     count: u32,
 }
 
-/// What follows from an event of the watch.
-#[derive(Debug, PartialEq)]
-enum Step {
-    Nothing,
-    Put(Key),
-    Delete(Key),
-    /// The list is complete, and lacks these.
-    Complete(Vec<Key>),
-}
-
-impl Known {
-    fn step(&mut self, event: &Event<Key>) -> Step {
-        match event {
-            Event::Init => {
-                self.list = self.list.wrapping_add(1);
-                self.listing = Listed::UnderWay;
-                Step::Nothing
-            }
-            Event::InitApply(key) => {
-                self.told.insert(key.clone(), self.list);
-                Step::Put(key.clone())
-            }
-            Event::InitDone => {
-                if std::mem::take(&mut self.listing) == Listed::No {
-                    return Step::Complete(Vec::new());
-                }
-                let list = self.list;
-                let lacking = self.told.extract_if(|_, brought| *brought != list);
-                let mut lacking: Vec<Key> = lacking.map(|(key, _)| key).collect();
-                lacking.sort();
-                Step::Complete(lacking)
-            }
-            Event::Apply(key) => {
-                self.told.insert(key.clone(), self.list);
-                Step::Put(key.clone())
-            }
-            Event::Delete(key) => {
-                self.told.remove(key);
-                Step::Delete(key.clone())
-            }
-        }
-    }
-}
-
 impl Watch {
     pub(super) fn new(kind: Kind, feed: Feed, contacts: Contacts) -> Self {
         let config = watcher::Config::default();
-        Self { kind, feed, contacts, config, need: Need::Required, tie: Tie::None, known: Known::default() }
+        Self {
+            kind,
+            feed,
+            contacts,
+            config,
+            need: Need::Required,
+            tie: Tie::None,
+            known: Known::default(),
+            untold: Untold::default(),
+            has_synced: false,
+        }
     }
 
     pub(super) fn labels(mut self, selector: &str) -> Self {
@@ -157,87 +140,164 @@ impl Watch {
         self
     }
 
+    /// Whose objects could not be told is one account for all kinds.
+    pub(super) fn accounting(mut self, untold: &Untold) -> Self {
+        self.untold = untold.clone();
+        self
+    }
+
     /// Watches until the agent stops.
-    pub(super) async fn run<K>(mut self, api: Api<K>, object: fn(K) -> Object) -> Result<(), Closed>
+    pub(super) async fn run<K>(mut self, apis: Apis<K>, object: fn(K) -> Object) -> Result<(), Closed>
     where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut listing = Listing::Streaming;
-        let mut backoff = Backoff::new();
-        let mut failures = Failures::default();
+        // As a whole, until something has not the shape that it should have.
+        let whole = |value| Ok(object(value));
+        while self.follow(&apis.whole, Care::Whole, &mut listing, whole).await? != Ended::Misshapen {}
         loop {
-            let stream = watcher::watcher(api.clone(), listing.apply(self.config.clone()));
-            pin_mut!(stream);
-            while let Some(event) = stream.next().await {
-                match event {
-                    Ok(event) => {
-                        // `Init` comes before the first page is asked for: it is nobody's answer.
-                        if !matches!(event, Event::Init) {
-                            backoff.reset();
-                            failures = Failures::default();
-                            self.contacts.answered().await?;
-                        }
-                        self.take(event, object).await?;
-                    }
-                    Err(error) => {
-                        let wait = backoff.step();
-                        self.failed(&error, &mut failures).await?;
-                        if self.contacts.wait(wait).await == Waited::UntilBack {
-                            backoff.reset();
-                        }
-                        let next = listing.after(&error);
-                        if next != listing {
-                            tracing::info!(
-                                kind = self.kind.name(),
-                                "the API server offers no streaming lists; listing in pages"
-                            );
-                            listing = next;
-                            break;
-                        }
-                    }
-                }
-            }
+            let single = |value: Lenient<K>| value.object.map(object);
+            self.follow(&apis.single, Care::Single, &mut listing, single).await?;
         }
     }
 
-    async fn take<K>(&mut self, event: Event<K>, object: fn(K) -> Object) -> Result<(), Closed>
+    /// Watches until it has to be done in another way.
+    async fn follow<T>(
+        &mut self,
+        api: &Api<T>,
+        care: Care,
+        listing: &mut Listing,
+        object: impl Fn(T) -> Result<Object, Misshapen>,
+    ) -> Result<Ended, Closed>
     where
-        K: Resource,
+        T: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let mut backoff = Backoff::new();
+        let mut failures = Failures::default();
+        let stream = watcher::watcher(api.clone(), listing.apply(self.config.clone()));
+        pin_mut!(stream);
+        while let Some(event) = stream.next().await {
+            let error = match event {
+                Ok(event) => {
+                    // `Init` comes before the first page is asked for: it is nobody's answer.
+                    if !matches!(event, Event::Init) {
+                        backoff.reset();
+                        failures = Failures::default();
+                        self.contacts.answered().await?;
+                    }
+                    self.take(event, &object).await?;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if care == Care::Whole && lenient::is_misshapen(&error) {
+                let kind = self.kind.name();
+                tracing::warn!(
+                    kind,
+                    error = causes(&error),
+                    "an object cannot be decoded: decoding them one by one"
+                );
+                self.contacts.answered().await?;
+                return Ok(Ended::Misshapen);
+            }
+            let wait = backoff.step();
+            self.failed(&error, &mut failures).await?;
+            if self.contacts.wait(wait).await == Waited::UntilBack {
+                backoff.reset();
+            }
+            let next = listing.after(&error);
+            if next != *listing {
+                let kind = self.kind.name();
+                tracing::info!(kind, "the API server offers no streaming lists; listing in pages");
+                *listing = next;
+                break;
+            }
+        }
+        Ok(Ended::Listing)
+    }
+
+    async fn take<T>(
+        &mut self,
+        event: Event<T>,
+        object: &impl Fn(T) -> Result<Object, Misshapen>,
+    ) -> Result<(), Closed>
+    where
+        T: Resource,
     {
         let (event, value) = self.named(event);
-        match (self.known.step(&event), value) {
-            (Step::Put(key), Some(value)) => {
-                let object = object(value);
-                match (&self.tie, &object) {
-                    (Tie::Wants(wants), _) => wants.look_at(&object),
-                    (Tie::Servers(servers), Object::EndpointSlice(slice)) => servers.look_at(slice),
-                    (Tie::None | Tie::Nodes(_) | Tie::Servers(_), _) => {}
-                }
-                self.feed.put(key, &object).await
-            }
-            (Step::Delete(key), _) => self.feed.send(Update::Delete(key)).await,
+        if let Event::Apply(key) | Event::InitApply(key) = &event
+            && key.name.is_empty()
+        {
+            tracing::warn!(kind = self.kind.name(), "an object without a name is left out");
+            return Ok(());
+        }
+        match (self.known.step(self.kind, event), value) {
+            (Step::Put(key, told), Some(value)) => match object(value) {
+                Ok(object) => self.put(key, object).await,
+                Err(misshapen) => self.leave(key, told, misshapen).await,
+            },
+            (Step::Delete(key), _) => self.delete(key).await,
             (Step::Complete(lacking), _) => {
                 for key in lacking {
-                    self.feed.send(Update::Delete(key)).await?;
+                    self.delete(key).await?;
                 }
-                tracing::debug!(kind = self.kind.name(), objects = self.known.told.len(), "listed");
+                tracing::debug!(kind = self.kind.name(), objects = self.known.len(), "listed");
                 match &self.tie {
                     Tie::None | Tie::Servers(_) => {}
                     Tie::Wants(wants) => wants.complete().await,
                     Tie::Nodes(wants) => wants.nodes_listed(),
                 }
+                self.has_synced = true;
                 self.feed.send(Update::Synced(self.kind)).await
             }
-            (Step::Nothing | Step::Put(_), _) => Ok(()),
+            (Step::Nothing | Step::Put(..), _) => Ok(()),
         }
     }
 
+    async fn put(&self, key: Key, object: Object) -> Result<(), Closed> {
+        match (&self.tie, &object) {
+            (Tie::Wants(wants), _) => wants.look_at(&object),
+            (Tie::Servers(servers), Object::EndpointSlice(slice)) => servers.look_at(slice),
+            (Tie::None | Tie::Nodes(_) | Tie::Servers(_), _) => {}
+        }
+        let extent = self.untold.remove(&key);
+        self.feed.put(key, &object).await?;
+        self.extend(extent).await
+    }
+
+    async fn delete(&self, key: Key) -> Result<(), Closed> {
+        let extent = self.untold.remove(&key);
+        self.feed.send(Update::Delete(key)).await?;
+        self.extend(extent).await
+    }
+
+    async fn extend(&self, extent: Option<Extent>) -> Result<(), Closed> {
+        match extent {
+            Some(extent) => self.feed.send(Update::Extent(extent)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was told of the object last stays in force. If nothing was, what an earlier run made of it does, and a policy that
+    /// nobody understands allows nothing (policy item 58).
+    async fn leave(&self, key: Key, told: Told, misshapen: Misshapen) -> Result<(), Closed> {
+        if told == Told::First && !self.has_synced {
+            self.extend(self.untold.add(&key)).await?;
+        }
+        if told == Told::First && self.kind == Kind::NetworkPolicy {
+            self.feed.put(key.clone(), &Object::NetworkPolicy(Box::new(closed()))).await?;
+        }
+        let Misshapen { field, error } = misshapen;
+        let problem = Problem { object: key, field, fault: Fault::Misshapen { error } };
+        self.feed.send(Update::Misshapen(Box::new(problem))).await
+    }
+
     /// The event by name, and the object that it carries.
-    fn named<K: Resource>(&self, event: Event<K>) -> (Event<Key>, Option<K>) {
-        let key = |value: &K| Key {
+    fn named<T: Resource>(&self, event: Event<T>) -> (Event<Key>, Option<T>) {
+        let key = |value: &T| Key {
             kind: self.kind,
-            namespace: value.namespace().unwrap_or_default(),
-            name: value.name_any(),
+            namespace: value.namespace().unwrap_or_default().into(),
+            name: value.name_any().into(),
         };
         match event {
             Event::Init => (Event::Init, None),
@@ -275,43 +335,9 @@ impl Watch {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        Key { kind: Kind::Service, namespace: "default".into(), name: name.into() }
-    }
-
-    fn steps(known: &mut Known, events: &[Event<Key>]) -> Vec<Step> {
-        events.iter().map(|event| known.step(event)).collect()
-    }
-
-    #[test]
-    fn what_a_relist_lacks_is_deleted_once_the_list_is_complete() {
-        let mut known = Known::default();
-        let first = [Event::Init, Event::InitApply(key("a")), Event::InitApply(key("b")), Event::InitDone];
-        assert_eq!(
-            steps(&mut known, &first),
-            [Step::Nothing, Step::Put(key("a")), Step::Put(key("b")), Step::Complete(vec![])]
-        );
-        assert_eq!(
-            steps(&mut known, &[Event::Apply(key("c")), Event::Delete(key("a"))]),
-            [Step::Put(key("c")), Step::Delete(key("a"))]
-        );
-        let second = [Event::Init, Event::InitApply(key("d")), Event::InitDone];
-        assert_eq!(
-            steps(&mut known, &second),
-            [Step::Nothing, Step::Put(key("d")), Step::Complete(vec![key("b"), key("c")])]
-        );
-    }
-
-    #[test]
-    fn a_list_that_breaks_off_deletes_nothing_and_forgets_nothing() {
-        let mut known = Known::default();
-        steps(&mut known, &[Event::Init, Event::InitApply(key("a")), Event::InitDone]);
-        let broken = [Event::Init, Event::InitApply(key("b")), Event::Init, Event::InitApply(key("c"))];
-        steps(&mut known, &broken);
-        assert_eq!(steps(&mut known, &[Event::InitDone]), [Step::Complete(vec![key("a"), key("b")])]);
-    }
+/// Isolates every pod of its namespace, and allows nothing.
+fn closed() -> NetworkPolicy {
+    let types = ["Ingress", "Egress"].map(str::to_owned);
+    let spec = NetworkPolicySpec { policy_types: Some(types.into()), ..NetworkPolicySpec::default() };
+    NetworkPolicy { spec: Some(spec), ..NetworkPolicy::default() }
 }

@@ -29,6 +29,7 @@ fn told(update: &Update) -> String {
         }
         Update::Delete(key) => format!("-{key}"),
         Update::Synced(kind) => format!("synced {}", kind.name()),
+        Update::Misshapen(problem) => problem.to_string(),
         Update::UnreadableFiles(count) => format!("unreadable {count}"),
         Update::Extent(extent) => format!("told {extent:?}"),
         Update::Contact(Contact::Current) => "current".into(),
