@@ -176,9 +176,10 @@ fn questions() -> Vec<Question> {
 }
 
 /// Row, case, rules, how many Services they are for, and how many Sluice has: as many, or more.
-const PEERS: [(u8, &str, Rules, usize, usize); 11] = [
+const PEERS: [(u8, &str, Rules, usize, usize); 12] = [
     (3, "10", Rules::Legacy, 10, 10),
     (3, "1k", Rules::Legacy, 1_000, 1_000),
+    (3, "1k", Rules::Legacy, 1_000, 10_000),
     (3, "10k", Rules::Legacy, 10_000, 10_000),
     (4, "nft", Rules::Nftables, 10, 10),
     (4, "nft", Rules::Nftables, 1_000, 1_000),

@@ -126,7 +126,7 @@ pub fn field(size: Size) -> Vec<Contender> {
         peer(Rules::Nftables, 10),
         peer(Rules::NftablesFlowtable, 10),
     ];
-    let thousand = [peer(Rules::IptablesNft, 1_000)];
+    let some = [peer(Rules::Legacy, 1_000), peer(Rules::IptablesNft, 1_000), peer(Rules::IptablesNft, 5_000)];
     let many = [
         of(Who::Socket(Absent), 10_000),
         of(Who::Packet(Absent), 10_000),
@@ -137,16 +137,14 @@ pub fn field(size: Size) -> Vec<Contender> {
     let rest = [
         of(Who::Socket(Absent), 1_000),
         of(Who::Packet(Absent), 1_000),
-        peer(Rules::Legacy, 1_000),
         peer(Rules::Nftables, 1_000),
-        peer(Rules::IptablesNft, 5_000),
         of(Who::Packet(Present(100_000)), 10),
     ];
     match size {
         Size::Smoke => [&twins[..], &few[..2]].concat(),
         Size::Own => [&twins[..], &few[..3], &many[..2]].concat(),
-        Size::Quick => [&twins[..], &few, &thousand, &many, &most].concat(),
-        Size::Full => [&twins[..], &few, &thousand, &many, &most, &rest].concat(),
+        Size::Quick => [&twins[..], &few, &some, &many, &most].concat(),
+        Size::Full => [&twins[..], &few, &some, &many, &most, &rest].concat(),
     }
 }
 
