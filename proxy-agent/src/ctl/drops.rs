@@ -65,8 +65,8 @@ pub(super) struct DropRow {
     /// Absent on the first page.
     pub(super) per_second: Option<f64>,
     /// How many of them ended in a driver (XDP).
-    in_driver: u64,
-    meaning: &'static str,
+    pub(super) in_driver: u64,
+    pub(super) meaning: &'static str,
 }
 
 /// One rule of a policy, or the isolation by several.

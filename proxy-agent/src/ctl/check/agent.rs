@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use crate::ctl::reader::Reader;
-use crate::ctl::status;
+use crate::ctl::status::Life;
 use crate::kernel::State;
 use crate::observe::report::Report;
 
@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything about the agent.
 pub(super) fn findings(reader: &Reader, healthz: SocketAddr) -> Vec<Finding> {
-    let is_alive = status::is_alive(reader);
-    let mut findings = vec![alive(is_alive)];
+    let life = Life::of(reader);
+    let mut findings = vec![runs(life)];
     match reader.record.report() {
         Some(report) => findings.extend(of_report(&report)),
         None => {
@@ -25,14 +25,14 @@ pub(super) fn findings(reader: &Reader, healthz: SocketAddr) -> Vec<Finding> {
         }
     }
     findings.extend(reader.record.state().map(|state| repairs(&state)));
-    if is_alive {
+    if life == Life::Runs {
         findings.push(health(healthz, ask(healthz)));
     }
     findings
 }
 
-fn alive(is_alive: bool) -> Finding {
-    if is_alive {
+fn runs(life: Life) -> Finding {
+    if life == Life::Runs {
         return Finding::ok(AREA, "it runs");
     }
     let next = "see why it ended (kubectl -n kube-system logs daemonset/sluice --previous); what was served last still is";

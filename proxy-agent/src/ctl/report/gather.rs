@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use proxy_common::{Reason, V4, V6, maps};
 
+use super::course::Course;
 use super::matrix::matrix;
 use super::memory::Remembered;
 use super::page::{
@@ -27,8 +28,8 @@ use crate::observe::report::Report;
 /// Most Services of a page: with ten endpoints each, about as much as a browser shows without a pause.
 const SERVICES: usize = 1_000;
 
-/// Reads everything.
-pub(super) fn read(reader: &Reader, now: SystemTime) -> anyhow::Result<ReportPage> {
+/// Reads everything but what was lost while somebody watched.
+pub(super) fn read(reader: &Reader, now: SystemTime, course: Option<Course>) -> anyhow::Result<ReportPage> {
     let written = reader.record.policy_names();
     let state = reader.record.state();
     Ok(ReportPage {
@@ -38,6 +39,7 @@ pub(super) fn read(reader: &Reader, now: SystemTime) -> anyhow::Result<ReportPag
         denials: denials(reader, written.as_ref().unwrap_or(&PolicyNames::default()))?,
         matrix: matrix(&Remembered::new(&reader.pinned), &Names::of(written))?,
         drops: drops(reader.pinned.counters()?),
+        course,
         maps: occupancy(reader)?,
         repairs: repairs(state.as_ref()),
         node: node(reader, state.as_ref())?,
@@ -46,15 +48,15 @@ pub(super) fn read(reader: &Reader, now: SystemTime) -> anyhow::Result<ReportPag
 
 fn node(reader: &Reader, state: Option<&State>) -> anyhow::Result<NodePart> {
     let report = reader.record.report();
-    let alive = status::is_alive(reader);
+    let alive = status::Life::of(reader);
     let mut facts = Vec::new();
     let mut fact = |name, value: String| facts.push(Fact { name, value });
     let pid = state.map(|state| format!(", process {}", state.pid)).unwrap_or_default();
     fact(
         "Agent",
         match alive {
-            true => format!("running{pid}"),
-            false => "not running; the programs serve what it was told last".into(),
+            status::Life::Runs => format!("running{pid}"),
+            status::Life::Ended => "not running; the programs serve what it was told last".into(),
         },
     );
     if let Some(report) = &report {

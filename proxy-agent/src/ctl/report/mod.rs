@@ -2,6 +2,7 @@
 //! somebody who has no shell on the node. What is read is in `gather`, who may talk to whom in `matrix`; how it looks
 //! is a function of the values alone, in `render`.
 
+mod course;
 mod gather;
 mod html;
 mod matrix;
@@ -15,7 +16,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -30,6 +31,9 @@ pub struct ReportArgs {
     /// Where to; without it, and for `-`, the standard output
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Watch for so long what is lost, and draw it, from one second to an hour
+    #[arg(long = "for", value_name = "DURATION", value_parser = course::length)]
+    length: Option<Duration>,
 }
 
 impl Page for ReportPage {
@@ -40,7 +44,11 @@ impl Page for ReportPage {
 
 /// Makes a report and writes it where it was asked for; gives what remains to be printed.
 pub(super) fn run(reader: &Reader, args: &ReportArgs, format: Format) -> anyhow::Result<String> {
-    let page = gather::read(reader, SystemTime::now())?;
+    let course = args.length.map(|length| {
+        eprintln!("proxyctl: watching for {}", humantime::format_duration(length));
+        course::watch(length, || Ok(reader.pinned.counters()?))
+    });
+    let page = gather::read(reader, SystemTime::now(), course.transpose()?)?;
     let text = format.one(&page)?;
     match args.file.as_deref().filter(|file| *file != Path::new("-")) {
         None => Ok(text),

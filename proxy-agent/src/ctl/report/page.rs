@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+use super::course::Course;
 use super::matrix::Matrix;
+use crate::ctl::status::Life;
 
 /// Everything that a report says of one node at one moment.
 #[derive(Serialize, Debug, Clone, Default)]
@@ -21,6 +23,8 @@ pub(in crate::ctl) struct ReportPage {
     pub(super) denials: Vec<Denial>,
     /// What ended without an answer or with a refusal, most first.
     pub(super) drops: Vec<Drop>,
+    /// What was lost while the report was made; absent if nobody asked to watch.
+    pub(super) course: Option<Course>,
     pub(super) maps: Vec<MapLine>,
     /// What audits have put right since the agent started, by the name of a map.
     pub(super) repairs: Vec<Repair>,
@@ -32,7 +36,7 @@ pub(in crate::ctl) struct ReportPage {
 pub(super) struct NodePart {
     /// Absent if no agent has written it down.
     pub(super) name: Option<String>,
-    pub(super) alive: bool,
+    pub(super) alive: Life,
     /// What is known of the agent, in the order in which people ask.
     pub(super) facts: Vec<Fact>,
     /// What is not as it should be, each as a sentence.

@@ -28,7 +28,7 @@ pub(in crate::ctl) fn get(reader: &Reader, text: &str) -> anyhow::Result<Service
         None => (None, None),
     };
     let mut page = ServicePage::new(service, line.as_ref());
-    page.reasons = header.map(|header| reasons(header, line.is_some()));
+    page.reasons = header.map(|header| reasons(header, line.as_ref()));
     add::<V4>(reader, &reader.pinned.v4, &wanted, line.as_ref(), &mut page)?;
     add::<V6>(reader, &reader.pinned.v6, &wanted, line.as_ref(), &mut page)?;
     if let Some(line) = &line {
@@ -41,7 +41,7 @@ pub(in crate::ctl) fn get(reader: &Reader, text: &str) -> anyhow::Result<Service
     Ok(page)
 }
 
-fn reasons(header: Header, known: bool) -> Reasons {
+fn reasons(header: Header, line: Option<&ServiceLine>) -> Reasons {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let at = UNIX_EPOCH + std::time::Duration::from_secs(header.at);
     Reasons {
@@ -49,7 +49,7 @@ fn reasons(header: Header, known: bool) -> Reasons {
         age_seconds: now.saturating_sub(header.at),
         node: header.node,
         zone: header.zone,
-        known,
+        known: line.is_some(),
     }
 }
 

@@ -67,7 +67,7 @@ struct Enforced {
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Agent {
-    alive: bool,
+    alive: Life,
     /// Process that runs, or ran last.
     pid: Option<u32>,
 }
@@ -93,7 +93,7 @@ pub(super) fn read(reader: &Reader) -> anyhow::Result<StatusPage> {
     Ok(StatusPage {
         bpf_root: reader.pinned.pins.root().display().to_string(),
         layout_version: LAYOUT_VERSION,
-        agent: Agent { alive: is_alive(reader), pid: start.as_ref().map(|state| state.pid) },
+        agent: Agent { alive: Life::of(reader), pid: start.as_ref().map(|state| state.pid) },
         hooks: hooks(reader)?,
         services: services.len(),
         frontends: frontends.len(),
@@ -128,9 +128,24 @@ pub(super) fn node_address<F: MapFamily>(maps: &Maps<F>) -> Option<std::net::IpA
     Some(node.address.to_ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// Whether an agent runs on the root.
-pub(super) fn is_alive(reader: &Reader) -> bool {
-    is_locked(&reader.record.dir().join("lock"))
+/// Whether an agent runs on the root; in JSON, whether it is alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Life {
+    Runs,
+    #[default]
+    Ended,
+}
+
+impl Life {
+    pub(super) fn of(reader: &Reader) -> Self {
+        if is_locked(&reader.record.dir().join("lock")) { Self::Runs } else { Self::Ended }
+    }
+}
+
+impl Serialize for Life {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(*self == Self::Runs)
+    }
 }
 
 /// Whether somebody holds the lock file. Asked of the kernel's list of locks: trying to take the lock would get in

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{ATTACHED, Agent, Enforced, HookRow, StatusPage};
+use super::{ATTACHED, Agent, Enforced, HookRow, Life, StatusPage};
 use crate::ctl::drops::DropRow;
 use crate::ctl::map;
 use crate::ctl::output::{Page, Tone, columns, printable};
@@ -111,10 +111,10 @@ fn drops_in_short(drops: &[DropRow]) -> String {
 fn agent(agent: &Agent) -> String {
     let serves = "the dataplane serves what it was told last";
     match (agent.alive, agent.pid) {
-        (true, Some(pid)) => Tone::Good.paint(&format!("alive, pid {pid}")),
-        (true, None) => Tone::Good.paint("alive"),
-        (false, Some(pid)) => format!("{} (last pid {pid}); {serves}", Tone::Bad.paint("not running")),
-        (false, None) => format!("{}; {serves}", Tone::Bad.paint("not running")),
+        (Life::Runs, Some(pid)) => Tone::Good.paint(&format!("alive, pid {pid}")),
+        (Life::Runs, None) => Tone::Good.paint("alive"),
+        (Life::Ended, Some(pid)) => format!("{} (last pid {pid}); {serves}", Tone::Bad.paint("not running")),
+        (Life::Ended, None) => format!("{}; {serves}", Tone::Bad.paint("not running")),
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) enum Start {
 }
 
 /// The agent's own words: where it is, how far it is, and what is wrong.
-pub(super) fn summary(report: &Report, alive: bool, start: Start, line: &mut impl FnMut(&str, String)) {
+pub(super) fn summary(report: &Report, life: Life, start: Start, line: &mut impl FnMut(&str, String)) {
     let Report { at, about, zone, node_eligible, source_lost_since, families, degraded } = report;
     let zone = zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
     let leaving = if *node_eligible { "" } else { "; load balancers are told to leave it" };
@@ -146,7 +146,7 @@ pub(super) fn summary(report: &Report, alive: bool, start: Start, line: &mut imp
     for reason in degraded {
         line("degraded", Tone::Doubtful.paint(&printable(reason)));
     }
-    if !alive {
+    if life == Life::Ended {
         line("as of", time(*at));
     }
 }

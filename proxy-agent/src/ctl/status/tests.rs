@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Enforced;
 use super::page::{Start, policies, summary, synced};
+use super::{Enforced, Life};
 use crate::ctl::output::plain;
 use crate::observe::report::{About, FamilyReport, Report};
 
@@ -29,7 +29,7 @@ fn the_agents_own_words_are_lines() {
         degraded: vec!["one thing".into(), "another".into()],
     };
     let mut lines = Vec::new();
-    summary(&report, false, Start::WithMaps, &mut |name, value| {
+    summary(&report, Life::Ended, Start::WithMaps, &mut |name, value| {
         lines.push(format!("{name}: {}", plain(&value)));
     });
     assert_eq!(

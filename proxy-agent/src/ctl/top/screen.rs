@@ -172,7 +172,14 @@ mod tests {
         };
         Screen {
             services: vec![service("b/web:http", Some(5.0)), service("a/\x1b[2Jred:http", None)],
-            drops: Vec::new(),
+            drops: vec![DropRow {
+                reason: "no-endpoints",
+                outcome: "reject",
+                count: 12,
+                per_second: Some(2.5),
+                in_driver: 0,
+                meaning: "",
+            }],
             flows: vec![flow],
         }
     }
@@ -186,17 +193,25 @@ mod tests {
             .buffer()
             .content()
             .chunks(90)
-            .map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned())
+            .map(|line| line.iter().map(|cell| cell.symbol()).collect())
             .collect();
-        let all = lines.join("\n");
-        println!("{all}");
-        assert!(all.contains("2 Service ports, 1 connections on the packet road · q quits"), "{all}");
-        for wanted in
-            ["SERVICE", "LOST FOR", "CONNECTION OF", "b/web:http", "\\u{1b}[2Jred:http", "10.244.0.5:8080"]
-        {
-            assert!(all.contains(wanted), "{wanted} in\n{all}");
-        }
-        assert!(!all.contains('\x1b'));
+        let title = " 2 Service ports, 1 connections on the packet road · q quits ";
+        assert_eq!(lines[0], format!("┌{title:─<88}┐"));
+        assert_eq!(lines[15], format!("└{}┘", "─".repeat(88)));
+        let inside =
+            lines[1..15].iter().map(|line| line.trim_matches('│').split_whitespace().collect::<Vec<_>>());
+        assert_eq!(
+            inside.map(|words| words.join(" ")).filter(|line| !line.is_empty()).collect::<Vec<_>>(),
+            [
+                "SERVICE FLOWS OPENED PER SECOND REFUSED DROPPED",
+                "b/web:http 2 30 5.0 1 0",
+                r"a/\u{1b}[2Jred:http 2 30 - 1 0",
+                "LOST FOR OUTCOME COUNT PER SECOND",
+                "no-endpoints reject 12 2.5",
+                "CONNECTION OF PROTOCOL CLIENT FRONTEND BACKEND",
+                "b/web:http TCP 192.0.2.9:4000 10.96.0.1:80 10.244.0.5:8080",
+            ]
+        );
     }
 
     #[test]
@@ -206,7 +221,8 @@ SERVICE                FLOWS  OPENED  PER SECOND  REFUSED  DROPPED
 b/web:http             2      30      5.0         1        0
 a/\\u{1b}[2Jred:http  2      30      -           1        0
 
-LOST FOR  OUTCOME  COUNT  PER SECOND
+LOST FOR      OUTCOME  COUNT  PER SECOND
+no-endpoints  reject   12     2.5
 
 CONNECTION OF  PROTOCOL  CLIENT          FRONTEND      BACKEND
 b/web:http     TCP       192.0.2.9:4000  10.96.0.1:80  10.244.0.5:8080

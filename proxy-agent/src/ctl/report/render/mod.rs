@@ -1,6 +1,7 @@
 //! How a report looks: one HTML document with its style and its search in it. Structure first, for readers who hear it:
 //! landmarks, headings, captions, and no meaning that is in a colour alone. Knows values, and nothing of where they are from.
 
+mod course;
 mod node;
 mod policy;
 mod service;
@@ -42,7 +43,7 @@ pub(super) fn page(page: &ReportPage) -> String {
     node::section(&mut html, &page.node);
     service::section(&mut html, &page.services);
     policy::section(&mut html, page);
-    node::drops(&mut html, &page.drops);
+    node::drops(&mut html, &page.drops, page.course.as_ref());
     node::maps(&mut html, &page.maps);
     node::repairs(&mut html, &page.repairs);
     html.close("main");

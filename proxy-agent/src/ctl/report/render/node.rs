@@ -1,10 +1,11 @@
 //! The node, its agent, and what is counted: cards at the top, programs, drops, maps, repairs.
 
-use super::begin;
+use super::{begin, course};
 use crate::ctl::map::bytes;
+use crate::ctl::report::course::Course;
 use crate::ctl::report::html::Html;
 use crate::ctl::report::page::{Drop, MapLine, NodePart, Repair, ReportPage};
-use crate::ctl::status::ATTACHED;
+use crate::ctl::status::{ATTACHED, Life};
 
 /// What is seen first.
 pub(super) fn cards(html: &mut Html, page: &ReportPage) {
@@ -17,11 +18,12 @@ pub(super) fn cards(html: &mut Html, page: &ReportPage) {
     let hooks = &page.node.hooks;
     let attached = hooks.iter().filter(|hook| hook.state == ATTACHED).count();
     let fullest = page.maps.iter().filter_map(MapLine::percent).max().unwrap_or(0);
-    let agent = if page.node.alive { "running" } else { "not running" };
+    let runs = page.node.alive == Life::Runs;
+    let agent = if runs { "running" } else { "not running" };
     let judge = |is_good: bool| if is_good { "good" } else { "bad" };
     html.open("ul", &[("class", "cards"), ("aria-label", "At a glance")]);
     for (class, number, what) in [
-        (judge(page.node.alive), agent.to_owned(), "agent".to_owned()),
+        (judge(runs), agent.to_owned(), "agent".to_owned()),
         (
             judge(attached == hooks.len()),
             format!("{attached} of {}", hooks.len()),
@@ -61,7 +63,7 @@ pub(super) fn section(html: &mut Html, node: &NodePart) {
 }
 
 /// Why packets and calls ended.
-pub(super) fn drops(html: &mut Html, drops: &[Drop]) {
+pub(super) fn drops(html: &mut Html, drops: &[Drop], course: Option<&Course>) {
     begin(html, "drops");
     html.table(
         "Packets and socket calls that ended, by reason, since the maps were made",
@@ -70,7 +72,11 @@ pub(super) fn drops(html: &mut Html, drops: &[Drop]) {
     for drop in drops {
         html.row(&[drop.reason, drop.outcome, &drop.count.to_string(), drop.meaning]);
     }
-    html.end_table().close("section");
+    html.end_table();
+    if let Some(watched) = course {
+        course::show(html, watched);
+    }
+    html.close("section");
 }
 
 impl MapLine {

@@ -3,8 +3,10 @@
 use proxy_common::Reason;
 
 use super::made;
+use crate::ctl::report::course::{Course, CourseLine};
 use crate::ctl::report::gather;
 use crate::ctl::report::page::*;
+use crate::ctl::status::Life;
 
 /// Gives the texts.
 struct Texts<'a> {
@@ -49,6 +51,15 @@ pub(super) fn page(name: &str) -> ReportPage {
             (Reason::NoEndpoints, 2),
             (Reason::DeniedIngress, 5),
         ]),
+        course: Some(Course {
+            ends: vec![1.0, 2.0],
+            reasons: vec![CourseLine {
+                reason: "no-endpoints",
+                outcome: "reject",
+                count: 3,
+                per_second: vec![1.0, 2.0],
+            }],
+        }),
         maps: vec![MapLine {
             name: "frontends4",
             used: Some(3),
@@ -63,7 +74,7 @@ pub(super) fn page(name: &str) -> ReportPage {
 fn node(texts: &mut Texts<'_>) -> NodePart {
     NodePart {
         name: Some(texts.next()),
-        alive: true,
+        alive: Life::Runs,
         facts: vec![Fact { name: "Agent", value: texts.next() }],
         degraded: vec![texts.next()],
         hooks: vec![HookLine { hook: "from-pod".into(), target: texts.next(), state: "attached".into() }],
