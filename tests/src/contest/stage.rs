@@ -208,7 +208,10 @@ fn first_ip(ips: &[IpAddr]) -> Result<IpAddr> {
 
 /// The world that was written last, by how many Services and what policies it has: whoever comes next has often the same, and a
 /// hundred thousand Services take longer to be written than to be served.
-static WORLD: Mutex<Option<(usize, Policies, Arc<[u8]>)>> = Mutex::new(None);
+static WORLD: Mutex<Option<Written>> = Mutex::new(None);
+
+/// How many Services, what policies, and the file's text.
+type Written = (usize, Policies, Arc<[u8]>);
 
 /// The world as one list.
 fn world_file(topology: &Topology, services: usize, policies: Policies) -> Result<Arc<[u8]>> {
