@@ -5,7 +5,8 @@
 //! other direction is the translated tuple turned round ([`Flow::other`]).
 //!
 //! A new connection lives in the small LRU `halfopen`; the first reply moves both entries to the hash
-//! `flows`, which the kernel never evicts. So a SYN flood cannot push out an established connection.
+//! `flows`, which the kernel never evicts. So a SYN flood cannot push out an established connection; and what its
+//! backends answer is collected soon, because no client acknowledges it ([`FlowFlags::BRIEF`]).
 
 use core::fmt;
 
@@ -94,9 +95,10 @@ impl FlowFlags {
     pub const MASQUERADED: Self = Self(8);
     /// `route`, `ifindex` and the Ethernet addresses are filled in; without it the next packet looks them up.
     pub const ROUTED: Self = Self(16);
-    /// Of the answers of a UDP backend that the client was taken away from: what it still says is translated, and makes
-    /// no connection.
-    pub const LEFT: Self = Self(32);
+    /// Lives briefly. Of the answers of a UDP backend that the client was taken away from: what it still says is translated,
+    /// and makes no connection. Of the packets of a TCP client that was answered: until it acknowledges anything, because
+    /// whoever opens under somebody else's address never does.
+    pub const BRIEF: Self = Self(32);
     /// Only judged: the packets stay as they are and go on through the stack. The tuple "after the rewrite" is the same.
     pub const PLAIN: Self = Self(64);
     /// In a `tunnels` map: packets go to the backend's node inside of another IP header, from `src` to `dst`, and the
@@ -114,7 +116,7 @@ impl fmt::Debug for FlowFlags {
             (Self::RST, "rst"),
             (Self::MASQUERADED, "masqueraded"),
             (Self::ROUTED, "routed"),
-            (Self::LEFT, "left"),
+            (Self::BRIEF, "brief"),
             (Self::PLAIN, "plain"),
             (Self::TUNNEL, "tunnel"),
         ];

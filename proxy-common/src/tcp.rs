@@ -49,6 +49,10 @@ impl TcpFlags {
 #[inline(always)]
 pub const fn advance(flags: FlowFlags, tcp: TcpFlags) -> FlowFlags {
     let mut next = flags;
+    // Not what opens, be it with data or once more; in a simultaneous opening the client's answer does.
+    if tcp.any(TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN) {
+        next = next.without(FlowFlags::BRIEF);
+    }
     if tcp.any(TcpFlags::FIN) {
         next = next.with(FlowFlags::FIN);
     }
@@ -93,6 +97,22 @@ mod tests {
         assert!(TcpFlags(TcpFlags::ACK).only_acknowledges() && !TcpFlags(0).only_acknowledges());
         assert!(!others.iter().any(|other| TcpFlags(TcpFlags::ACK | other).only_acknowledges()));
         assert!(!others.iter().any(|other| TcpFlags(*other).only_acknowledges()));
+    }
+
+    #[test]
+    fn a_client_that_acknowledges_has_a_connection_and_one_that_opens_again_has_none() {
+        let brief = FlowFlags::BRIEF.with(FlowFlags::ROUTED);
+        let cases = [
+            (TcpFlags::SYN, brief),
+            (TcpFlags::SYN | TcpFlags::PSH, brief), // data in the SYN, RFC 7413
+            (TcpFlags::SYN | TcpFlags::ACK, FlowFlags::ROUTED), // simultaneous open, RFC 9293 section 3.5
+            (TcpFlags::ACK, FlowFlags::ROUTED),
+            (TcpFlags::ACK | TcpFlags::PSH, FlowFlags::ROUTED),
+            (TcpFlags::RST, FlowFlags::ROUTED.with(FlowFlags::RST)),
+        ];
+        for (byte, next) in cases {
+            assert_eq!(advance(brief, TcpFlags(byte)), next, "{byte:#x}");
+        }
     }
 
     #[test]

@@ -34,6 +34,13 @@ macro_rules! bits {
                 self.0 & other.0 == other.0
             }
 
+            /// These bits but those of `other`.
+            #[inline(always)]
+            #[must_use]
+            pub const fn without(self, other: Self) -> Self {
+                Self(self.0 & !other.0)
+            }
+
             /// Both sets of bits.
             #[inline(always)]
             #[must_use]

@@ -68,9 +68,10 @@ fn count(stage: &Stage, reason: &str) -> u64 {
     row.and_then(|row| row["count"].as_u64()).unwrap()
 }
 
-/// Connections that were answered keep their entries, whoever opens however many others.
+/// Connections that were answered keep their entries, whoever opens however many others; and what a flood's backends have
+/// answered leaves room soon, because nobody acknowledges it.
 #[test]
-fn established_connections_outlive_floods_of_openings_and_datagrams() {
+fn established_connections_outlive_floods_of_openings_and_datagrams_and_new_ones_come_back() {
     let stage = Stage::begin(&["--flow-table-size=65536"]);
     let flows = Flows::open(&stage);
     let opened = count(&stage, "service-new");
@@ -87,7 +88,8 @@ fn established_connections_outlive_floods_of_openings_and_datagrams() {
     assert!(seen > room / 2, "{seen} of {sent} arrived, room for {room}");
     let [full, ports] = ["flow-table-full", "no-source-port"].map(|reason| count(&stage, reason));
     println!("{full} found the tables full, {ports} no source port");
-    assert!(full > 0, "the tables had room for all of it");
+    flows.still_stand();
+    stage.reaches(&WEB, &SERVERS);
     flows.still_stand();
 }
 

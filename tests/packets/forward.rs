@@ -46,7 +46,7 @@ fn a_tcp_connection_is_translated_both_ways_and_promoted_by_its_answer() {
             next(Reason::FlowReply, &answered.between(n.vip, n.client))
         );
         assert_eq!(dataplane.half_open(), [""; 0]);
-        assert_eq!(dataplane.flows(), entries(n, "TCP", "{} stack", "{reply, routed} stack"));
+        assert_eq!(dataplane.flows(), entries(n, "TCP", "{brief} stack", "{reply, routed} stack"));
 
         let data = from(flags::ACK, b"an odd number of bytes!");
         assert_eq!(
@@ -59,6 +59,42 @@ fn a_tcp_connection_is_translated_both_ways_and_promoted_by_its_answer() {
             next(Reason::FlowReply, &data.between(n.vip, n.client))
         );
         assert_eq!(dataplane.flows(), entries(n, "TCP", "{routed} stack", "{reply, routed} stack"));
+    }
+}
+
+/// Whoever opens under an address that is not its own never hears the answer, and never acknowledges it.
+#[test]
+fn a_connection_is_brief_until_its_client_acknowledges_whatever_else_comes() {
+    for n in &FAMILIES {
+        let from = |flags| Packet::tcp(flags, n.client, n.vip);
+        let answer = |flags| Packet::tcp(flags, n.backend, n.client);
+        for end in [flags::ACK, flags::FIN, flags::SYN_ACK] {
+            let mut dataplane = Dataplane::new(config());
+            dataplane.serve(Proto::TCP, n.vip, &[n.backend], |_| {});
+            let brief = entries(n, "TCP", "{routed, brief} stack", "{reply, routed} stack");
+            establish(&mut dataplane, n);
+            for packet in [
+                // Sent again, with data, and answered again; and what the backend has to say before it hears more.
+                from(flags::SYN),
+                from(flags::SYN).with_payload(b"data"),
+                from(flags::SYN),
+            ] {
+                let run = dataplane.run("from_pod", &packet.bytes());
+                assert_eq!(run, next(Reason::FlowForward, &packet.between(n.client, n.backend)));
+                assert_eq!(dataplane.flows(), brief);
+            }
+            for packet in [answer(flags::SYN_ACK), answer(flags::ACK).with_payload(b"data")] {
+                let run = dataplane.run("from_wire", &packet.bytes());
+                assert_eq!(run, next(Reason::FlowReply, &packet.between(n.vip, n.client)));
+                assert_eq!(dataplane.flows(), brief);
+            }
+            let packet = from(end);
+            let run = dataplane.run("from_pod", &packet.bytes());
+            assert_eq!(run, next(Reason::FlowForward, &packet.between(n.client, n.backend)));
+            let forward =
+                if end & flags::FIN == flags::FIN { "{fin, routed} stack" } else { "{routed} stack" };
+            assert_eq!(dataplane.flows(), entries(n, "TCP", forward, "{reply, routed} stack"));
+        }
     }
 }
 

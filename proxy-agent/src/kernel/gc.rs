@@ -1,11 +1,12 @@
-//! Which flows and affinities are over, and their removal. Judging is pure, time is an argument; removing reads
+//! Which flows are over, and their removal; that of affinities is set off here, too. Judging is pure, time is an argument; removing reads
 //! the maps in batches. The kernel never removes an answered flow itself.
 
-use std::{collections::BTreeMap, io, time::Instant};
+use std::{io, time::Instant};
 
-use proxy_common::{AffinityKey, AffinityValue, Flow, FlowFlags, FlowKey, Frontend, Proto, ServiceId, tcp};
+use proxy_common::{Flow, FlowFlags, FlowKey, Proto, tcp};
 
 use super::{
+    affinities,
     clock::{Clock, Jiffies},
     counts,
     error::Error,
@@ -30,7 +31,10 @@ mod timeout {
     pub(super) const DATAGRAMS: u32 = 120;
     /// `nf_conntrack_sctp_timeout_established`.
     pub(super) const SCTP: u32 = 210;
-    /// Not answered: netfilter's `udp_timeout`, and more than a client's first SYN retransmissions.
+    /// Answered, and not acknowledged, while the table is more than half full: longer than an answer and its acknowledgement
+    /// take, and each answer that is sent again begins it anew.
+    pub(super) const UNACKNOWLEDGED_UNDER_PRESSURE: u32 = 5;
+    /// Not answered, or nobody has acknowledged the answer: netfilter's `udp_timeout`, and more than a client's first SYN retransmissions.
     pub(super) const UNANSWERED: u32 = 60;
     /// The two entries of a flow are not written in one step; a single one that is older has lost its other half.
     pub(super) const SINGLE: u32 = 10;
@@ -69,6 +73,12 @@ pub(super) fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFla
         (Stage::HalfOpen, _) => timeout::UNANSWERED,
         (Stage::Answered, Proto::TCP) if tcp::is_over(one, other) => timeout::OVER,
         (Stage::Crowded, Proto::TCP) if tcp::is_over(one, other) => timeout::OVER_UNDER_PRESSURE,
+        (Stage::Answered, Proto::TCP) if one.has(FlowFlags::BRIEF) || other.has(FlowFlags::BRIEF) => {
+            timeout::UNANSWERED
+        }
+        (Stage::Crowded, Proto::TCP) if one.has(FlowFlags::BRIEF) || other.has(FlowFlags::BRIEF) => {
+            timeout::UNACKNOWLEDGED_UNDER_PRESSURE
+        }
         (_, Proto::TCP) if one.has(FlowFlags::FIN) || other.has(FlowFlags::FIN) => timeout::HALF_CLOSED,
         (_, Proto::TCP) => timeout::ESTABLISHED,
         (_, Proto::SCTP) => timeout::SCTP,
@@ -80,7 +90,7 @@ pub(super) fn timeout(proto: Proto, stage: Stage, one: FlowFlags, other: FlowFla
 #[must_use]
 pub fn is_doubtful<A>(proto: Proto, stage: Stage, flow: &Flow<A>, now: Jiffies) -> bool {
     let age = now.since(flow.seen);
-    if flow.flags.has(FlowFlags::LEFT) {
+    if is_left(proto, flow) {
         return age >= timeout::LAST_WORDS;
     }
     // A direction that has closed cannot tell whether the other one has: the least time-out that may apply.
@@ -93,7 +103,7 @@ pub fn is_over<A>(proto: Proto, stage: Stage, flow: &Flow<A>, other: Option<&Flo
     let age = now.since(flow.seen);
     match other {
         // What its client sends goes elsewhere, under the same key as before perhaps, so that says nothing.
-        _ if flow.flags.has(FlowFlags::LEFT) => age >= timeout::LAST_WORDS,
+        _ if is_left(proto, flow) => age >= timeout::LAST_WORDS,
         // The answers pass elsewhere: nobody knows whether the other side has closed, too.
         None if is_tunnelled(flow) => age >= timeout(proto, stage, flow.flags, FlowFlags::default()),
         None => age >= timeout::SINGLE,
@@ -101,16 +111,14 @@ pub fn is_over<A>(proto: Proto, stage: Stage, flow: &Flow<A>, other: Option<&Flo
     }
 }
 
+/// A backend's from which the client was taken away; see [`super::moved`].
+fn is_left<A>(proto: Proto, flow: &Flow<A>) -> bool {
+    proto != Proto::TCP && flow.flags.has(FlowFlags::BRIEF)
+}
+
 /// The entry stands alone, in a `tunnels` map.
 fn is_tunnelled<A>(flow: &Flow<A>) -> bool {
     flow.flags.has(FlowFlags::TUNNEL) && !flow.flags.has(FlowFlags::REPLY)
-}
-
-/// Whether an affinity is over: its Service has no affinity any more, or its time-out (item 97) has passed.
-#[must_use]
-pub fn is_forgotten(value: &AffinityValue, timeout: Option<u32>, now_seconds: u32) -> bool {
-    let age = now_seconds.wrapping_sub(value.seen);
-    timeout.is_none_or(|timeout| age <= u32::MAX / 2 && age > timeout)
 }
 
 pub(super) fn collect(maps: &Pinned, clock: &mut Clock, now: Instant) -> Result<Collected, Error> {
@@ -120,11 +128,8 @@ pub(super) fn collect(maps: &Pinned, clock: &mut Clock, now: Instant) -> Result<
         collect_family(&maps.v6, now, &mut collected)?;
     }
     counts::recount(maps)?;
-    collected.affinity = collect_affinity(maps, boot_seconds()).map_err(|source| Error::Map {
-        verb: "clean",
-        map: "affinity",
-        source,
-    })?;
+    collected.affinity =
+        affinities::collect(maps).map_err(|source| Error::Map { verb: "clean", map: "affinity", source })?;
     Ok(collected)
 }
 
@@ -203,7 +208,7 @@ fn remove_if_over<F: MapFamily>(
         return Ok(0);
     }
     let Some(flow) = table.take(key)? else { return Ok(0) };
-    if flow.flags.has(FlowFlags::LEFT) {
+    if is_left(key.proto, &flow) {
         // It stands alone: its client's key may lead elsewhere by now.
         return Ok(1);
     }
@@ -220,41 +225,12 @@ fn remove_if_over<F: MapFamily>(
     Ok(0)
 }
 
-fn collect_affinity(maps: &Pinned, now_seconds: u32) -> io::Result<usize> {
-    let mut known = Vec::new();
-    maps.affinity.scan(|keys, values| known.extend(keys.iter().copied().zip(values.iter().copied())))?;
-    if known.is_empty() {
-        return Ok(0);
-    }
-    let mut timeouts = BTreeMap::new();
-    maps.v4.frontends.scan(|_, frontends| note_timeouts(&mut timeouts, frontends))?;
-    maps.v6.frontends.scan(|_, frontends| note_timeouts(&mut timeouts, frontends))?;
-    let over = |(key, value): &(AffinityKey, AffinityValue)| {
-        is_forgotten(value, timeouts.get(&key.service).copied(), now_seconds)
-    };
-    let mut removed = 0;
-    for (key, _) in known.iter().filter(|entry| over(entry)) {
-        removed += usize::from(maps.affinity.remove(key)?);
-    }
-    Ok(removed)
-}
-
-fn note_timeouts(timeouts: &mut BTreeMap<ServiceId, u32>, frontends: &[Frontend]) {
-    for frontend in frontends.iter().filter(|frontend| frontend.affinity > 0) {
-        timeouts.insert(frontend.service, frontend.affinity);
-    }
-}
-
-/// `CLOCK_BOOTTIME` in seconds, as [`AffinityValue::seen`] has it.
-fn boot_seconds() -> u32 {
-    rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::sys::RawMap;
     use proxy_common::{Addr4, Port, V4};
+    use std::collections::BTreeMap;
 
     const NOW: Jiffies = Jiffies { now: 40_000_000, rate: 250 };
 
@@ -266,6 +242,7 @@ mod tests {
     fn each_state_has_its_own_time_and_the_younger_direction_counts() {
         use Stage::{Answered, Crowded, HalfOpen};
         let (none, fin, rst) = (FlowFlags::default(), FlowFlags::FIN, FlowFlags::RST);
+        let brief = FlowFlags::BRIEF;
         let cases = [
             (Proto::TCP, Answered, none, none, 86_400),
             (Proto::TCP, Answered, fin, none, 3_600),
@@ -274,6 +251,12 @@ mod tests {
             (Proto::TCP, Answered, none, rst, 10),
             (Proto::TCP, Crowded, fin, fin, 1),
             (Proto::TCP, Crowded, none, none, 86_400),
+            (Proto::TCP, Answered, brief, none, 60),
+            (Proto::TCP, Answered, none, brief, 60),
+            (Proto::TCP, Answered, brief, fin, 60),
+            (Proto::TCP, Answered, brief, rst, 10),
+            (Proto::TCP, Crowded, brief, none, 5),
+            (Proto::TCP, Crowded, none, brief.with(FlowFlags::PLAIN), 5),
             (Proto::TCP, HalfOpen, none, none, 60),
             (Proto::UDP, Answered, none, none, 120),
             (Proto::UDP, HalfOpen, none, none, 60),
@@ -293,9 +276,9 @@ mod tests {
     #[test]
     fn whatever_is_over_raises_a_doubt_in_one_of_its_directions() {
         use Stage::{Answered, Crowded, HalfOpen};
-        let flags =
-            [0, FlowFlags::FIN.0, FlowFlags::RST.0, FlowFlags::FIN.0 | FlowFlags::RST.0].map(FlowFlags);
-        let ages = [0, 1, 9, 10, 60, 120, 210, 3_600, 86_400, 100_000];
+        let (fin, rst, brief) = (FlowFlags::FIN, FlowFlags::RST, FlowFlags::BRIEF);
+        let flags = [FlowFlags::default(), fin, rst, fin.with(rst), brief, brief.with(fin)];
+        let ages = [0, 1, 4, 5, 9, 10, 60, 120, 210, 3_600, 86_400, 100_000];
         for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
             for stage in [Answered, Crowded, HalfOpen] {
                 for (one, other) in flags.into_iter().flat_map(|one| flags.map(|other| (one, other))) {
@@ -373,20 +356,11 @@ mod tests {
     fn a_backend_that_was_left_is_heard_out_for_a_few_seconds() {
         for other in [None, Some(seen(0, FlowFlags::default()))] {
             let over = |age| {
-                let left = seen(age, FlowFlags::REPLY.with(FlowFlags::LEFT));
+                let left = seen(age, FlowFlags::REPLY.with(FlowFlags::BRIEF));
                 is_doubtful(Proto::UDP, Stage::Answered, &left, NOW)
                     && is_over(Proto::UDP, Stage::Answered, &left, other.as_ref(), NOW)
             };
             assert!(over(5) && !over(4), "{other:?}");
         }
-    }
-
-    #[test]
-    fn an_affinity_ends_with_its_time_or_its_service() {
-        let value = AffinityValue { seen: 1_000, ..AffinityValue::default() };
-        assert!(!is_forgotten(&value, Some(10), 1_010));
-        assert!(is_forgotten(&value, Some(10), 1_011));
-        assert!(is_forgotten(&value, None, 1_000));
-        assert!(!is_forgotten(&value, Some(10), 999), "written after the clock was read");
     }
 }

@@ -14,6 +14,7 @@
 //! ```
 //! A restart never leaves a gap: maps and links are pinned, and each link gets its new program in one step.
 
+mod affinities;
 pub mod apply;
 pub mod audit;
 pub mod caretaker;

@@ -37,7 +37,7 @@ pub enum Fate {
     Stays,
     /// It goes: the client's next datagram finds another backend.
     Ends,
-    /// It is marked [`FlowFlags::LEFT`]: an answer that is on its way still arrives, under the frontend's name. Without it
+    /// It is marked [`FlowFlags::BRIEF`]: an answer that is on its way still arrives, under the frontend's name. Without it
     /// each change of the endpoints would cost the requests of that moment.
     HeardOut,
 }
@@ -47,7 +47,7 @@ pub enum Fate {
 pub fn fate<F: Family>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>, moved: &Moved<F>) -> Fate {
     match (is_stranded::<F>(key, flow, moved), flow.flags) {
         (false, _) => Fate::Stays,
-        (true, flags) if flags.has(FlowFlags::LEFT) => Fate::Stays,
+        (true, flags) if flags.has(FlowFlags::BRIEF) => Fate::Stays,
         (true, flags) if flags.has(FlowFlags::REPLY) => Fate::HeardOut,
         (true, _) => Fate::Ends,
     }
@@ -136,7 +136,7 @@ fn end<F: Family>(table: &Table<FlowKey<F::Addr>, Flow<F::Addr>>, moved: &Moved<
     })?;
     // Marked before the other half goes: no answer may make the connection whole again.
     for (key, flow) in &heard_out {
-        table.put(key, &Flow { flags: flow.flags.with(FlowFlags::LEFT), ..*flow })?;
+        table.put(key, &Flow { flags: flow.flags.with(FlowFlags::BRIEF), ..*flow })?;
     }
     ending.iter().try_fold(0, |removed, key| Ok(removed + usize::from(table.remove(key)?)))
 }

@@ -229,7 +229,7 @@ fn udp_flows_end_at_once_with_their_backend_and_no_others_but_late_answers_are_h
         // Answers that are on their way are still translated: their entries stay, and are marked.
         let entries = cases.into_iter().flat_map(|(client, proto, service, backend, gone)| {
             let [forward, (key, reply)] = flow(client, proto, service, backend);
-            let marked = Flow { flags: reply.flags.with(FlowFlags::LEFT), ..reply };
+            let marked = Flow { flags: reply.flags.with(FlowFlags::BRIEF), ..reply };
             if gone { vec![(key, marked)] } else { vec![forward, (key, reply)] }
         });
         let mut expected: Vec<_> = entries.collect();
@@ -240,7 +240,7 @@ fn udp_flows_end_at_once_with_their_backend_and_no_others_but_late_answers_are_h
             left
         };
         assert_eq!(left(&maps.half_open), expected);
-        expected.push((half, Flow { flags: value.flags.with(FlowFlags::LEFT), ..value }));
+        expected.push((half, Flow { flags: value.flags.with(FlowFlags::BRIEF), ..value }));
         expected.sort_by_key(|(key, _)| *key);
         assert_eq!(left(&maps.flows), expected);
         // Once is enough.

@@ -274,7 +274,7 @@ fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Resul
         table::abort_unanswered::<F>(&packet.key, flow);
         return Ok(Found { table: Table::Unanswered, reason });
     }
-    if flow.flags.has(FlowFlags::LEFT) {
+    if flow.flags.has(FlowFlags::BRIEF) {
         // The client has been taken elsewhere; this is the answer to what it asked before.
         return Ok(Found { table: Table::Unanswered, reason });
     }

@@ -17,6 +17,8 @@ pub enum Begin {
     Answered,
     /// It is older, and the packet is an answer.
     Answer,
+    /// The packet is the answer to what has opened it.
+    FirstAnswer,
 }
 
 /// Makes both entries of the connection of a packet `key`, which was judged at `epoch` and comes in by the device
@@ -26,8 +28,11 @@ pub fn remember<F: Wired>(key: &FlowKey<F::Addr>, begin: Begin, epoch: u32, orig
     let Some(Draft { key: other, flow }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else { return false };
     *other = key.reversed();
     *flow = Flow { epoch, seen: jiffies(), ..Flow::plain(other) };
-    if begin != Begin::Answer {
-        flow.flags = flow.flags.with(FlowFlags::REPLY);
+    match begin {
+        Begin::Unanswered | Begin::Answered => flow.flags = flow.flags.with(FlowFlags::REPLY),
+        Begin::Answer => {}
+        // Its client has not been heard since.
+        Begin::FirstAnswer => flow.flags = flow.flags.with(FlowFlags::BRIEF),
     }
     if begin == Begin::Unanswered {
         if !table::is_free::<F>(key, other) || !table::enter_reply::<F>(key, other, flow) {
@@ -51,6 +56,6 @@ pub fn remember<F: Wired>(key: &FlowKey<F::Addr>, begin: Begin, epoch: u32, orig
 #[inline(always)]
 fn turn<A: Copy>(key: &FlowKey<A>, flow: &mut Flow<A>, origin: u32) {
     (flow.src, flow.sport, flow.dst, flow.dport) = (key.src, key.sport, key.dst, key.dport);
-    flow.flags = FlowFlags(flow.flags.0 ^ FlowFlags::REPLY.0);
+    flow.flags = FlowFlags(flow.flags.0 ^ FlowFlags::REPLY.0).without(FlowFlags::BRIEF);
     flow.origin = origin;
 }

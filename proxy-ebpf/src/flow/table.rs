@@ -9,7 +9,7 @@
 //!
 //! Functions with keys of their own have a stack frame of their own: 512 bytes must do for the whole chain.
 
-use proxy_common::{Address, Flow, FlowFlags, FlowKey, tcp};
+use proxy_common::{Address, Flow, FlowFlags, FlowKey, Proto, tcp};
 
 use crate::family::Wired;
 use crate::maps::constant;
@@ -121,7 +121,8 @@ pub fn is_refused<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> boo
 }
 
 /// Moves both entries to the table that is never evicted; `reply` is the one of `key`. The forward entry is
-/// made anew from it: the LRU may have dropped it. False: there is no room, and nothing has changed.
+/// made anew from it: the LRU may have dropped it. One of TCP is brief until its client acknowledges the answer. False: there
+/// is no room, and nothing has changed.
 #[inline(never)]
 pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool {
     let Some(Draft { key: forward_key, flow: forward }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else {
@@ -129,6 +130,9 @@ pub fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool 
     };
     *forward_key = reply.other(key.proto);
     *forward = reply.twin(key);
+    if key.proto == Proto::TCP {
+        forward.flags = forward.flags.with(FlowFlags::BRIEF);
+    }
     let (forward_key, forward) = (&*forward_key, &*forward);
     if F::flows().insert(forward_key, forward, ANY).is_err() {
         return false;

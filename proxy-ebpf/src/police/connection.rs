@@ -130,7 +130,7 @@ fn plain<F: Judging>(
     match reason {
         Reason::NotAService => return Err(why),
         Reason::ForgedSource => return Err(reason),
-        Reason::Judged if answers => return remember::<F>(frame, &packet.key, hook, Begin::Answer),
+        Reason::Judged if answers => return remember::<F>(frame, &packet.key, hook, Begin::FirstAnswer),
         Reason::Judged => {
             if !is_told(frame, hook) {
                 tell::<F>(frame, case, reason);
@@ -194,7 +194,7 @@ fn remember<F: Judging>(
 ) -> Result<Found, Reason> {
     let table = match begin {
         Begin::Unanswered => Table::Unanswered,
-        Begin::Answered | Begin::Answer => Table::Answered,
+        Begin::Answered | Begin::Answer | Begin::FirstAnswer => Table::Answered,
     };
     if flow::remember::<F>(key, begin, super::epoch(), hook.origin(frame.device())) {
         Ok(Found { table, reason: Reason::Judged })
