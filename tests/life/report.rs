@@ -1,16 +1,19 @@
 //! `proxyctl report` of a real node in a real browser: it is found in, followed and heard, in both colours, it says what
 //! `proxyctl explain` says, and it asks nobody for anything.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sluice_lab::{Load, Probe, Protocol};
 
 use crate::browser::Browser;
 use crate::explained::{json_of, strict};
 use crate::objects;
-use crate::stage::Stage;
+use crate::stage::{PATIENCE, Stage};
 
 /// A name that no API server takes, but a file may have.
 const HOSTILE: &str = "<img src=x onerror=\"document.title='taken'\">\u{1b}[31m";
@@ -44,7 +47,7 @@ fn report(stage: &Stage) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.html");
     let Output { status, stdout, stderr } =
-        stage.proxyctl("node-1", &["report", &file.display().to_string()]);
+        stage.proxyctl("node-1", &["report", "--for", "2s", &file.display().to_string()]);
     let said = String::from_utf8_lossy(&stdout).into_owned();
     assert!(status.success(), "{said}{}", String::from_utf8_lossy(&stderr));
     assert!(said.contains(": 2 Services, "), "{said}");
@@ -61,17 +64,20 @@ fn a_report_is_searched_followed_and_heard_in_a_browser_without_a_network() {
     let (stage, _) = strict();
     stage.put(&objects::service(HOSTILE, &["10.96.0.66", "fd00:96::66"]));
     let log = "the Service with a strange name";
-    let deadline = std::time::Instant::now() + crate::stage::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while json_of(&stage, "node-1", &["status"])["services"] != 2 {
-        assert!(std::time::Instant::now() < deadline, "not served: {log}");
+        assert!(Instant::now() < deadline, "not served: {log}");
     }
+    let refused = refusals(&stage);
     let (_folder, file) = report(&stage);
+    refused.stop().unwrap();
     let mut browser = Browser::start();
     browser.show(&file, "");
     assert_eq!(browser.value("document.title"), "Sluice on node-1");
     assert_eq!(browser.value("document.images.length + document.scripts.length"), 1);
 
     finds(&mut browser);
+    draws_what_was_lost(&mut browser);
     says_what_explain_says(&mut browser, &stage);
     is_heard(&mut browser);
     for scheme in ["light", "dark"] {
@@ -93,6 +99,18 @@ fn a_report_is_searched_followed_and_heard_in_a_browser_without_a_network() {
     asks_nobody(&browser, &file, "");
 }
 
+/// A pod that asks the Service without endpoints again and again, and was refused already.
+fn refusals(stage: &Stage) -> Load {
+    let nobody = SocketAddr::new("10.96.0.66".parse().unwrap(), objects::HTTP);
+    let probe = Probe { pause: Duration::from_millis(5), ..Probe::new(Protocol::Tcp, nobody) };
+    let load = stage.lab.pod("web-1").unwrap().load("refused", &probe).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while load.read().unwrap().tally.failures() == 0 {
+        assert!(Instant::now() < deadline, "nobody was refused");
+    }
+    load
+}
+
 /// What is typed is what is shown, and a link can carry it.
 fn finds(browser: &mut Browser) {
     let all = browser.value("document.querySelectorAll('[data-row]').length").as_u64().unwrap();
@@ -108,6 +126,19 @@ fn finds(browser: &mut Browser) {
     assert!(found.as_str().unwrap().ends_with(&format!(" of {all} entries")), "{found}");
     browser.value("document.getElementById('search').value = ''; document.getElementById('search').dispatchEvent(new Event('input'))");
     assert_eq!(browser.value("document.querySelectorAll('[data-row][hidden]').length"), 0);
+}
+
+/// Connections were refused all the while: the line is drawn in the width of its picture, and in no other row is one.
+fn draws_what_was_lost(browser: &mut Browser) {
+    let rows = "[...document.querySelectorAll('tr:has(svg.course)')].map((row) => row.cells[0].textContent)";
+    let rows = strings(&browser.value(rows));
+    assert!(rows.iter().any(|reason| reason == "no-endpoints"), "{rows:?}");
+    let drawn = "[...document.querySelectorAll('svg.course')].every((one) => {
+        const [picture, line] = [one, one.firstElementChild].map((part) => part.getBoundingClientRect());
+        return line.width > 0.9 * picture.width && line.height > 0.5 * picture.height
+            && picture.width > 200 && getComputedStyle(one.firstElementChild).stroke !== 'none';
+    })";
+    assert_eq!(browser.value(drawn), true);
 }
 
 /// Each cell of the matrix leads to what `proxyctl explain` says of the same connection.
@@ -142,7 +173,7 @@ fn is_heard(browser: &mut Browser) {
         assert_eq!(nodes.iter().filter(|(role, _)| *role == landmark).count(), 1, "{landmark}");
     }
     let nameless = |(role, name): &&(&str, &str)| {
-        ["table", "link", "searchbox", "region", "meter", "columnheader", "rowheader"].contains(role)
+        ["table", "link", "searchbox", "region", "meter", "image", "columnheader", "rowheader"].contains(role)
             && name.trim().is_empty()
     };
     assert_eq!(nodes.iter().find(nameless), None);
