@@ -64,6 +64,8 @@ struct Bench {
     needs: &'static [&'static str],
     /// What a quick run may take: all together stay below 25 minutes.
     limit: Duration,
+    /// What a quick run is told besides.
+    quick: &'static [&'static str],
 }
 
 const LOADED: &[&str] = &["sluice-load", "lab-probe"];
@@ -73,6 +75,8 @@ const CONNECT: Bench = Bench {
     others: LOADED,
     needs: &["rule tools", "Go"],
     limit: Duration::from_secs(840),
+    // Its last scene may take the rest.
+    quick: &["--until=760"],
 };
 const PACKETS: Bench = Bench {
     what: "packets",
@@ -80,6 +84,7 @@ const PACKETS: Bench = Bench {
     others: &[],
     needs: &[],
     limit: Duration::from_secs(210),
+    quick: &[],
 };
 const SYNC: Bench = Bench {
     what: "sync",
@@ -87,6 +92,7 @@ const SYNC: Bench = Bench {
     others: LOADED,
     needs: &["rule tools", "Go"],
     limit: Duration::from_secs(240),
+    quick: &[],
 };
 const CHURN: Bench = Bench {
     what: "churn",
@@ -94,8 +100,10 @@ const CHURN: Bench = Bench {
     others: LOADED,
     needs: &[],
     limit: Duration::from_secs(210),
+    quick: &[],
 };
-const CROSS: Bench = Bench { what: "cross", binary: "bench-cross", others: LOADED, needs: &[], limit: LONG };
+const CROSS: Bench =
+    Bench { what: "cross", binary: "bench-cross", others: LOADED, needs: &[], limit: LONG, quick: &[] };
 const BENCHES: [Bench; 4] = [CONNECT, PACKETS, SYNC, CHURN];
 
 /// Names the agent that the lab starts.
@@ -123,7 +131,6 @@ fn folder() -> PathBuf {
 
 fn all(quick: bool) -> Result<()> {
     fs::create_dir_all(folder())?;
-    let args: &[String] = if quick { &["--quick".to_owned()] } else { &[] };
     let mut failed = Vec::new();
     for bench in &BENCHES {
         // An old part must not pass for what this run has measured.
@@ -133,7 +140,12 @@ fn all(quick: bool) -> Result<()> {
         }
         println!("==> {}", bench.what);
         let limit = if quick { bench.limit } else { LONG };
-        if let Err(error) = bench.build(args).and_then(|()| bench.measure(args, limit)) {
+        let args: Vec<String> = if quick {
+            std::iter::once(&"--quick").chain(bench.quick).map(ToString::to_string).collect()
+        } else {
+            Vec::new()
+        };
+        if let Err(error) = bench.build(&args).and_then(|()| bench.measure(&args, limit)) {
             println!("{}: {error:#}", bench.what);
             failed.push((bench.what, format!("{error:#}")));
         }

@@ -38,6 +38,9 @@ struct Options {
     /// Rounds of each scene
     #[arg(long)]
     rounds: Option<usize>,
+    /// No scene begins after so many seconds, but for the first
+    #[arg(long, value_name = "SECONDS")]
+    until: Option<u64>,
     /// Where the report is put together
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
@@ -99,7 +102,12 @@ fn main() -> Result<ExitCode> {
         notes: Vec::new(),
     };
     let mut outcomes = Vec::new();
-    for scene in &scenes {
+    for (index, scene) in scenes.iter().enumerate() {
+        if index > 0 && options.until.is_some_and(|until| began.elapsed().as_secs() > until) {
+            part.notes.push(left_out(&scenes[index..]));
+            part.write(&options.folder)?;
+            break;
+        }
         let outcome = round::play(scene, field.stages(), &go_on)?;
         table::print(&outcome);
         outcomes.push(outcome);
@@ -124,6 +132,11 @@ fn main() -> Result<ExitCode> {
     );
     let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn left_out(scenes: &[Scene]) -> String {
+    let names: Vec<&str> = scenes.iter().map(|scene| scene.name).collect();
+    format!("Left out, because the time was up: {}.", names.join(", "))
 }
 
 /// What has to be said of a scene besides its figures.

@@ -126,7 +126,7 @@ pub fn field(size: Size) -> Vec<Contender> {
         peer(Rules::Nftables, 10),
         peer(Rules::NftablesFlowtable, 10),
     ];
-    let some = [peer(Rules::Legacy, 1_000), peer(Rules::IptablesNft, 1_000), peer(Rules::IptablesNft, 5_000)];
+    let some = [peer(Rules::Legacy, 1_000), peer(Rules::IptablesNft, 1_000)];
     let many = [
         of(Who::Socket(Absent), 10_000),
         of(Who::Packet(Absent), 10_000),
@@ -138,6 +138,7 @@ pub fn field(size: Size) -> Vec<Contender> {
         of(Who::Socket(Absent), 1_000),
         of(Who::Packet(Absent), 1_000),
         peer(Rules::Nftables, 1_000),
+        peer(Rules::IptablesNft, 5_000),
         of(Who::Packet(Present(100_000)), 10),
     ];
     match size {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use serde_json::json;
 use sluice_lab::{AgentOptions, Lab, SocketLb, Topology, netns};
 use sluice_load::order::{Mode, Order, Report, Turn};
 
@@ -206,35 +205,37 @@ fn first_ip(ips: &[IpAddr]) -> Result<IpAddr> {
     ips.first().copied().context("a place without address")
 }
 
-/// The world that was written last, by how many Services and what policies it has: whoever comes next has often the same, and a
-/// hundred thousand Services take longer to be written than to be served.
-static WORLD: Mutex<Option<Written>> = Mutex::new(None);
+/// A world as text.
+struct Written {
+    services: usize,
+    policies: Policies,
+    text: Arc<[u8]>,
+}
 
-/// How many Services, what policies, and the file's text.
-type Written = (usize, Policies, Arc<[u8]>);
+/// The one that was written last: whoever comes next has often the same, and a hundred thousand Services take longer to be written
+/// than to be served.
+static LAST: Mutex<Option<Written>> = Mutex::new(None);
 
 /// The world as one list.
-fn world_file(topology: &Topology, services: usize, policies: Policies) -> Result<Arc<[u8]>> {
-    let mut last = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, _, text)) = last.as_ref().filter(|(size, kind, _)| (*size, *kind) == (services, policies))
-    {
-        return Ok(Arc::clone(text));
+fn world_file(topology: &Topology, services: usize, policies: Policies) -> Arc<[u8]> {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |last: &&Written| (last.services, last.policies) == (services, policies);
+    if let Some(Written { text, .. }) = last.as_ref().filter(same) {
+        return Arc::clone(text);
     }
-    let mut objects = world::surroundings(topology);
-    objects.extend(world::services(topology, services));
+    let mut before = world::surroundings(topology);
     if let Policies::Present(others) = policies {
-        objects.extend(world::policies(others));
+        before.extend(world::policies(others));
     }
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    let text: Arc<[u8]> = serde_json::to_vec(&list)?.into();
-    *last = Some((services, policies, Arc::clone(&text)));
-    Ok(text)
+    let text: Arc<[u8]> = world::list(&before, topology, services).into();
+    *last = Some(Written { services, policies, text: Arc::clone(&text) });
+    text
 }
 
 /// Writes the world as one file, and starts the agent of the node where all of it happens, as kube-proxy runs there only.
 fn start_agent(lab: &Lab, road: Road, policies: Policies, services: usize) -> Result<()> {
     let file = lab.manifests().path().join("world.json");
-    fs::write(&file, world_file(&lab.topology(), services, policies)?)
+    fs::write(&file, world_file(&lab.topology(), services, policies))
         .with_context(|| format!("writing {}", file.display()))?;
     let mut options = AgentOptions::new(match road {
         Road::Socket => SocketLb::On,
