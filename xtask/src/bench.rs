@@ -74,16 +74,16 @@ const CONNECT: Bench = Bench {
     binary: "bench-connect",
     others: LOADED,
     needs: &["rule tools", "Go"],
-    limit: Duration::from_secs(840),
+    limit: Duration::from_secs(780),
     // Its last scene may take the rest.
-    quick: &["--until=760"],
+    quick: &["--until=700"],
 };
 const PACKETS: Bench = Bench {
     what: "packets",
     binary: "bench-packets",
     others: &[],
     needs: &[],
-    limit: Duration::from_secs(210),
+    limit: Duration::from_secs(300),
     quick: &[],
 };
 const SYNC: Bench = Bench {
@@ -91,7 +91,7 @@ const SYNC: Bench = Bench {
     binary: "bench-sync",
     others: LOADED,
     needs: &["rule tools", "Go"],
-    limit: Duration::from_secs(240),
+    limit: Duration::from_secs(220),
     quick: &[],
 };
 const CHURN: Bench = Bench {
@@ -99,7 +99,7 @@ const CHURN: Bench = Bench {
     binary: "bench-churn",
     others: LOADED,
     needs: &[],
-    limit: Duration::from_secs(210),
+    limit: Duration::from_secs(200),
     quick: &[],
 };
 const CROSS: Bench =
