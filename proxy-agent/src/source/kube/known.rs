@@ -148,7 +148,7 @@ mod tests {
         let mut known = Known::default();
         let mut name = || match known.step(Kind::Service, Event::Apply(key("a"))) {
             Step::Put(key, _) => (key.namespace, key.name),
-            other => panic!("{other:?}"),
+            other @ (Step::Nothing | Step::Delete(_) | Step::Complete(_)) => panic!("{other:?}"),
         };
         let (first, second) = (name(), name());
         assert!(Name::ptr_eq(&first.0, &second.0) && Name::ptr_eq(&first.1, &second.1));

@@ -76,17 +76,17 @@ impl<K: Resource> Resource for Lenient<K> {
 
 /// Whether a watch failed because something that it brought has not the shape of the kind.
 pub(super) fn is_misshapen(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => match error {
-            kube::Error::SerdeError(error) => error.is_data(),
-            // The library takes a line that is no event for a Status, of which every field may be missing.
-            kube::Error::Api(status) => status.code == 0 && status.status.is_none(),
-            _ => false,
-        },
-        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => false,
+    let cause = match error {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => cause,
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => return false,
+    };
+    if let kube::Error::SerdeError(error) = cause {
+        return error.is_data();
     }
+    // The library takes a line that is no event for a Status, of which every field may be missing.
+    matches!(cause, kube::Error::Api(status) if status.code == 0 && status.status.is_none())
 }
 
 #[cfg(test)]

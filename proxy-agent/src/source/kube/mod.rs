@@ -191,12 +191,12 @@ fn follow_policies(
 ) {
     let policies = watch(Kind::NetworkPolicy).wanting(&wants);
     tasks.spawn(
-        policies.run(Apis::<NetworkPolicy>::all(&client, &()), |object| Object::NetworkPolicy(object.into())),
+        policies.run(Apis::<NetworkPolicy>::all(client, &()), |object| Object::NetworkPolicy(object.into())),
     );
     let kind = GroupVersionKind::gvk("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy");
     let resource = ApiResource::from_gvk_with_plural(&kind, "clusternetworkpolicies");
     let policies = watch(Kind::ClusterNetworkPolicy).optional().wanting(&wants);
-    tasks.spawn(policies.run(Apis::<DynamicObject>::all(&client, &resource), |object| {
+    tasks.spawn(policies.run(Apis::<DynamicObject>::all(client, &resource), |object| {
         Object::ClusterNetworkPolicy(object.into())
     }));
     let namespaces = watch(Kind::Namespace);
@@ -205,7 +205,7 @@ fn follow_policies(
         // Those that the other watch of nodes does not bring.
         let others = format!("metadata.name!={}", watching.node_name);
         let nodes = watch(Kind::Node).fields(&others).bringing_nodes(&wants);
-        let (api, wanted) = (Apis::<Node>::all(&client, &()), wants.clone());
+        let (api, wanted) = (Apis::<Node>::all(client, &()), wants.clone());
         tasks.spawn(async move {
             wanted.nodes().await;
             tracing::info!("a policy speaks of nodes: asking for all of them");
