@@ -49,14 +49,14 @@ impl Counts {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn retain(&self, known: &BTreeSet<ServiceId>) -> Result<(), Error> {
+    pub fn retain(&self, is_known: impl Fn(ServiceId) -> bool) -> Result<(), Error> {
         let failed = |map| move |source| Error::Map { verb: "clean", map, source };
         let tallies = self.tallies.sums().map_err(failed("tallies"))?;
-        for (id, _) in tallies.iter().filter(|(id, _)| !known.contains(id)) {
+        for (id, _) in tallies.iter().filter(|(id, _)| !is_known(*id)) {
             self.tallies.remove(id).map_err(failed("tallies"))?;
         }
         let turns = self.turns.entries().map_err(failed("turns"))?;
-        for (id, _) in turns.iter().filter(|(id, _)| !known.contains(id)) {
+        for (id, _) in turns.iter().filter(|(id, _)| !is_known(*id)) {
             self.turns.remove(id).map_err(failed("turns"))?;
         }
         Ok(())

@@ -53,6 +53,7 @@ pub mod record;
 pub mod rehearsal;
 mod reserve;
 pub mod ring;
+pub mod roll;
 pub mod settings;
 pub mod shape;
 pub mod sources;
@@ -70,7 +71,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use proxy_common::{Addr4, Addr6, Reason, RuleSetId};
 use proxy_model::policy::{PolicyActual, PolicyWrite};
-use proxy_model::{Actual, NodeFacts, Plan, ServiceName, Table};
+use proxy_model::{Actual, NodeFacts, Plan, Planner, Table};
 
 pub use apply::{Outcome, Trouble};
 pub use audit::Repairs;
@@ -96,6 +97,7 @@ use handover::Handover;
 use load::Programs;
 use lock::Lock;
 use pins::Pins;
+use roll::{Roll, Turn};
 use start::Waiting;
 use sys::Access;
 
@@ -292,18 +294,21 @@ impl Kernel {
         }
     }
 
-    /// Writes the names of ids down for the next start and for `proxyctl`.
+    /// Writes some of the names of ids down for the next start and for `proxyctl`; gives what there is to go on with.
     ///
     /// # Errors
-    /// [`Error::Path`].
-    pub fn write_names<'a>(
-        &self,
-        names: impl Iterator<Item = (proxy_common::ServiceId, &'a ServiceName)>,
-    ) -> Result<(), Error> {
-        let names: Vec<_> = names.collect();
-        // Before a number rests long enough to be given to another Service.
-        self.maps.counts.retain(&names.iter().map(|(id, _)| *id).collect())?;
-        self.record.write_names(names.into_iter())
+    /// [`Error::Path`]; [`Error::Map`] when counts of those that are gone cannot be removed.
+    pub fn write_names(&self, roll: Option<Roll>, planner: &Planner) -> Result<Option<Roll>, Error> {
+        let roll = roll.map_or_else(|| Roll::begin(&self.record), Ok)?;
+        let rest = planner.names_after(roll.last());
+        match roll.write(rest)? {
+            Turn::More(roll) => Ok(Some(roll)),
+            Turn::Whole => {
+                // Before a number rests long enough to be given to another Service.
+                self.maps.counts.retain(|id| planner.is_named(id))?;
+                Ok(None)
+            }
+        }
     }
 
     /// Packets and calls by reason, since the maps were made.

@@ -14,6 +14,7 @@ use proxy_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use super::roll;
 use crate::observe::policy_names::{self, PolicyNames};
 use crate::observe::report::Report;
 
@@ -61,7 +62,7 @@ pub struct State {
     pub constants: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Names {
     services: BTreeMap<u32, String>,
 }
@@ -82,21 +83,9 @@ impl Record {
     /// The names of ids, as far as they were written down and can be read.
     #[must_use]
     pub fn names(&self) -> BTreeMap<ServiceId, ServiceName> {
-        let Some(names) = self.read::<Names>("names.json") else { return BTreeMap::new() };
+        let Some(names) = self.read::<Names>(roll::FILE) else { return BTreeMap::new() };
         let parse = |(id, name): (u32, String)| Some((ServiceId(id), name.parse().ok()?));
         names.services.into_iter().filter_map(parse).collect()
-    }
-
-    /// Writes the names of ids down.
-    ///
-    /// # Errors
-    /// [`Error::Path`].
-    pub fn write_names<'a>(
-        &self,
-        names: impl Iterator<Item = (ServiceId, &'a ServiceName)>,
-    ) -> Result<(), Error> {
-        let services = names.map(|(id, name)| (id.0, name.to_string())).collect();
-        self.write("names.json", &Names { services })
     }
 
     /// What the last start found, if it was written down.
@@ -187,6 +176,7 @@ fn id(bpf_root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::roll::{Roll, Turn};
 
     #[test]
     fn different_roots_have_different_records() {
@@ -204,7 +194,8 @@ mod tests {
         assert_eq!((record.names(), record.state()), (BTreeMap::new(), None));
         let names: BTreeMap<ServiceId, ServiceName> =
             BTreeMap::from([(ServiceId(7), "default/web:http/TCP/ipv4".parse().unwrap())]);
-        record.write_names(names.iter().map(|(id, name)| (*id, name))).unwrap();
+        let roll = Roll::begin(&record).unwrap();
+        assert!(matches!(roll.write(names.iter().map(|(id, name)| (*id, name))).unwrap(), Turn::Whole));
         assert_eq!(fs::metadata(record.dir()).unwrap().permissions().mode() & 0o777, 0o700);
         let state = State { adopted: true, kept: 3, ..State::default() };
         record.write_state(&state).unwrap();

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use proxy_common::{Addr4, Addr6, Address, ServiceId, V4, V6};
+use proxy_common::{Addr4, Addr6, Address, V4, V6};
 use proxy_model::policy::{PolicyActual, PolicyWrite};
-use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName};
+use proxy_model::{Actual, Moved, NodeFacts, Plan, Planner};
 
 use super::upkeep::{Leavers, Upkeep};
+use crate::kernel::roll::Roll;
 use crate::kernel::{Error, Judged, Kernel, Outcome, Repairs, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 
@@ -33,12 +34,11 @@ pub(super) trait Dataplane {
     fn node_addresses(&self) -> Vec<IpAddr>;
     /// Begins to remove what is over.
     fn collect(&mut self);
-    /// Writes down whose each id is.
+    /// Writes down some of whose each id is; gives what there is to go on with.
     ///
     /// # Errors
     /// When the file cannot be written.
-    fn write_names<'a>(&self, names: impl Iterator<Item = (ServiceId, &'a ServiceName)>)
-    -> Result<(), Error>;
+    fn write_names(&self, roll: Option<Roll>, planner: &Planner) -> Result<Option<Roll>, Error>;
     /// What this start found and did.
     fn state(&self) -> State;
     /// What the maps of policies hold.
@@ -115,11 +115,8 @@ impl Dataplane for Live {
         self.upkeep.collect();
     }
 
-    fn write_names<'a>(
-        &self,
-        names: impl Iterator<Item = (ServiceId, &'a ServiceName)>,
-    ) -> Result<(), Error> {
-        self.kernel.write_names(names)
+    fn write_names(&self, roll: Option<Roll>, planner: &Planner) -> Result<Option<Roll>, Error> {
+        self.kernel.write_names(roll, planner)
     }
 
     fn state(&self) -> State {

@@ -23,6 +23,7 @@ use crate::parse::{self, Fact, Parsed};
 use crate::source::{Key, Update};
 
 mod audit;
+mod names;
 mod node;
 mod policy;
 mod refusal;
@@ -57,8 +58,7 @@ pub(super) struct Engine<D> {
     /// Something is not in the kernel yet.
     pending: Pending,
     retry: Duration,
-    /// Version of the names that were written down last, and when it may be done again.
-    names_written: Option<(u64, Instant)>,
+    naming: names::Naming,
     last_write: Option<Instant>,
     applied_first: bool,
     /// Counts what [`Engine::known`] differs by.
@@ -141,7 +141,7 @@ impl<D: Dataplane> Engine<D> {
             node: None,
             pending: Pending::Yes,
             retry: SHORTEST_RETRY,
-            names_written: None,
+            naming: names::Naming::default(),
             last_write: None,
             applied_first: false,
             version: 0,
@@ -264,32 +264,6 @@ impl<D: Dataplane> Engine<D> {
         if !(v4.is_empty() && v6.is_empty()) {
             self.dataplane.let_go(v4, v6);
         }
-    }
-
-    /// Writes down whose each id is, if that changed, at most once in [`NAMES`] and for one part in [`SHARE`] of the
-    /// time: the file is written as a whole. It is a convenience, and not worth a retry.
-    pub(super) fn write_names(&mut self, now: Instant) {
-        self.write_policy_names(now);
-        let version = self.planner.names_version();
-        if self.names_written.is_some_and(|(written, at)| written == version || now < at) {
-            return;
-        }
-        let began = Instant::now();
-        if let Err(error) = self.dataplane.write_names(self.planner.names()) {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the names of Services could not be written down"
-            );
-        }
-        self.names_written = Some((version, now + NAMES.max(SHARE * began.elapsed())));
-    }
-
-    /// The agent is stopping: there is no later time.
-    pub(super) fn write_names_at_last(&mut self, now: Instant) {
-        if let Some((_, at)) = &mut self.names_written {
-            *at = now;
-        }
-        self.write_names(now + NAMES);
     }
 
     fn tick(&self, now: Instant) -> Tick {

@@ -221,6 +221,7 @@ async fn follow<D: Dataplane>(
             }
             _ = collect.tick() => engine.collect(),
             _ = names.tick() => engine.write_names(Instant::now()),
+            () = at(engine.naming()) => engine.write_names(Instant::now()),
             () = time::sleep_until(note.into()) => note = notes.write(&engine.known(), Instant::now()),
             _ = audit.tick() => {
                 if let Next::At(at) = engine.audit(Instant::now()) {
@@ -239,6 +240,13 @@ fn every(period: Duration) -> time::Interval {
     let mut interval = time::interval_at(time::Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn due(next: Next, earliest: Instant) {

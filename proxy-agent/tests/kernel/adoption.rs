@@ -80,7 +80,7 @@ fn start(kernel: &mut Kernel, planner: &mut Planner, world: &mut World) -> Plan 
     let outcome = kernel.apply(&plan);
     assert!(outcome.is_complete(), "{outcome:?}");
     outcome.report(&plan, planner);
-    kernel.write_names(planner.names()).unwrap();
+    assert!(kernel.write_names(None, planner).unwrap().is_none());
     plan
 }
 

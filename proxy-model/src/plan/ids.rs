@@ -133,6 +133,17 @@ impl Ids {
         self.by_id.iter().map(|(id, name)| (*id, name))
     }
 
+    pub(crate) fn names_after(
+        &self,
+        id: Option<ServiceId>,
+    ) -> impl Iterator<Item = (ServiceId, &ServiceName)> {
+        self.by_id.skip_while(move |known| Some(*known) <= id).map(|(id, name)| (*id, name))
+    }
+
+    pub(crate) fn is_named(&self, id: ServiceId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     pub(crate) fn version(&self) -> u64 {
         self.version
     }

@@ -218,6 +218,16 @@ impl Planner {
         self.ids.names()
     }
 
+    /// Those of [`Planner::names`] with greater ids than one, or all, in the order of the ids.
+    pub fn names_after(&self, id: Option<ServiceId>) -> impl Iterator<Item = (ServiceId, &ServiceName)> {
+        self.ids.names_after(id)
+    }
+
+    /// Whether somebody has this id.
+    pub fn is_named(&self, id: ServiceId) -> bool {
+        self.ids.is_named(id)
+    }
+
     /// Counts the changes of [`Planner::names`]: write them down again when it differs.
     pub fn names_version(&self) -> u64 {
         self.ids.version()

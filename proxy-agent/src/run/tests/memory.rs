@@ -10,10 +10,11 @@ use proxy_common::{
     PrefixKey, RangeKey, ServiceId, V4, V6, VerdictKey, VerdictPage,
 };
 use proxy_model::policy::{AddressWrite, PolicyActual, PolicyTable, PolicyWrite};
-use proxy_model::{Actual, Moved, NodeFacts, Plan, ServiceName, Table};
+use proxy_model::{Actual, Moved, NodeFacts, Plan, Planner, Table};
 
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
+use crate::kernel::roll::Roll;
 use crate::kernel::{Error, Judged, Outcome, Repairs, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 use crate::run::dataplane::Dataplane;
@@ -178,8 +179,8 @@ impl Dataplane for Fake {
 
     fn collect(&mut self) {}
 
-    fn write_names<'a>(&self, _: impl Iterator<Item = (ServiceId, &'a ServiceName)>) -> Result<(), Error> {
-        Ok(())
+    fn write_names(&self, _: Option<Roll>, _: &Planner) -> Result<Option<Roll>, Error> {
+        Ok(None)
     }
 
     fn state(&self) -> State {
