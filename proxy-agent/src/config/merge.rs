@@ -65,7 +65,10 @@ impl Config {
             detect_local,
             cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| known_cidrs(&given))?,
             masquerade: masquerade(args.masquerade_all.or(section.masquerade_all)),
-            local_source: local_source(args.preserve_local_source),
+            local_source: match args.preserve_local_source {
+                true => LocalSource::Preserved,
+                false => LocalSource::Masqueraded,
+            },
             dsr: args.dsr,
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
             table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
@@ -75,7 +78,7 @@ impl Config {
             nodeport_addresses: node_ports
                 .map_or(Ok(NodePortAddresses::Primary), |given| nodeport_addresses(&given))?,
             localhost_nodeports: localhost(&file, args.localhost_nodeports),
-            external_ips: external_ips(args.ignore_external_ips),
+            external_ips: if args.ignore_external_ips { Serving::Off } else { Serving::On },
             uplinks: uplinks(&Given::flag("uplinks", args.uplinks))?,
             xdp: args.xdp,
             families: args.ip_family.into(),
@@ -108,14 +111,6 @@ fn localhost(file: &File, flag: Option<bool>) -> LocalhostNodePorts {
 
 fn masquerade(all: Option<bool>) -> Masquerade {
     if all == Some(true) { Masquerade::All } else { Masquerade::WhereNeeded }
-}
-
-fn external_ips(ignored: bool) -> Serving {
-    if ignored { Serving::Off } else { Serving::On }
-}
-
-fn local_source(preserve: bool) -> LocalSource {
-    if preserve { LocalSource::Preserved } else { LocalSource::Masqueraded }
 }
 
 /// The API server that the file names; a directory of manifests is asked for by a flag alone, and wins.

@@ -1,6 +1,7 @@
 //! Service → fact. What is read here is all that Services mean to the proxy: `targetPort`, `appProtocol`,
 //! `selector` and `publishNotReadyAddresses` are not (items 7, 8, 14).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
@@ -12,7 +13,7 @@ use super::port::{optional_port, port, protocol};
 use super::{Fault, Report, created};
 
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
-pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
+const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds` (item 97).
 const AFFINITY_SECONDS: u32 = 10_800;
 
@@ -63,16 +64,19 @@ pub(super) fn parse(object: &Service, report: &mut Report<'_>) -> fact::Service 
             .keep(|| annotation::path(WEIGHTS), annotation::weights(said(WEIGHTS)))
             .unwrap_or_default(),
         proxy_name: labels.and_then(|labels| labels.get(PROXY_NAME)).map(|name| name.as_str().into()),
-        headless_label: label(labels.is_some_and(|labels| labels.contains_key(HEADLESS))),
+        headless_label: headless(labels),
         health_check_node_port: report
             .keep(|| "spec.healthCheckNodePort".to_owned(), optional_port(spec.health_check_node_port))
             .flatten(),
     }
 }
 
-/// Presence of a label.
-pub(super) fn label(present: bool) -> Label {
-    if present { Label::Present } else { Label::Absent }
+/// Whether the object is marked as headless (item 2).
+pub(super) fn headless(labels: Option<&BTreeMap<String, String>>) -> Label {
+    match labels.is_some_and(|labels| labels.contains_key(HEADLESS)) {
+        true => Label::Present,
+        false => Label::Absent,
+    }
 }
 
 fn kind(spec: &ServiceSpec, report: &mut Report<'_>) -> ServiceKind {

@@ -9,7 +9,7 @@ use proxy_model::fact::{self, Name, SliceFamily};
 
 use super::address::address;
 use super::port::{optional_port, protocol};
-use super::service::{HEADLESS, label};
+use super::service::headless;
 use super::{Fault, Report};
 
 const SERVICE: &str = "kubernetes.io/service-name";
@@ -35,7 +35,7 @@ pub(super) fn parse(object: &EndpointSlice, report: &mut Report<'_>) -> fact::En
         key: report.object_key(),
         service: service.map(|name| name.as_str().into()),
         family,
-        headless_label: label(labels.is_some_and(|labels| labels.contains_key(HEADLESS))),
+        headless_label: headless(labels),
         ports: ports(object.ports.as_deref().unwrap_or_default(), report),
         endpoints: match family {
             // Host names: item 11.
