@@ -1,6 +1,8 @@
 //! The agent is killed at every write of a change and at every step of its start, under load: each frontend in the kernel leads
 //! to complete segments of the old state or the new (invariant 4), and the next agent finishes what this one began.
 
+use std::collections::BTreeMap;
+
 use sluice_lab::{Probe, Stop};
 
 use crate::gate::{Call, Gate, Verb, Verdict};
@@ -77,6 +79,30 @@ impl World {
     }
 }
 
+/// An agent that serves one of the worlds, under load.
+struct Scene {
+    stage: Stage,
+    world: World,
+    size: BTreeMap<String, u64>,
+    flows: Flows,
+    loads: Loads,
+}
+
+impl Scene {
+    fn begin() -> Self {
+        let stage = Stage::set(&[]);
+        let world = World::Even;
+        world.make(&stage);
+        stage.start();
+        world.is(&stage);
+        stage.reaches(&WEB, &SERVERS);
+        let size = stage.occupancy();
+        let flows = Flows::open(&stage);
+        let loads = Loads::start(&stage);
+        Self { stage, world, size, flows, loads }
+    }
+}
+
 fn all_points() -> bool {
     std::env::var_os("SLUICE_DISASTER_KILLS").is_some()
 }
@@ -103,15 +129,7 @@ fn serves_without_agent(stage: &Stage, loads: &Loads) {
 
 #[test]
 fn an_agent_that_is_killed_at_any_write_of_a_change_costs_no_connection_and_leaves_nothing() {
-    let stage = Stage::set(&[]);
-    let mut world = World::Even;
-    world.make(&stage);
-    stage.start();
-    world.is(&stage);
-    stage.reaches(&WEB, &SERVERS);
-    let size = stage.occupancy();
-    let flows = Flows::open(&stage);
-    let loads = Loads::start(&stage);
+    let Scene { stage, mut world, size, flows, loads } = Scene::begin();
     let mut deaths = 0;
     let numbers: Vec<usize> = if all_points() { (1..1_000).collect() } else { WRITES.to_vec() };
     for number in numbers {
@@ -140,15 +158,7 @@ fn an_agent_that_is_killed_at_any_write_of_a_change_costs_no_connection_and_leav
 
 #[test]
 fn an_agent_that_is_killed_at_any_step_of_its_start_costs_no_connection_and_leaves_nothing() {
-    let stage = Stage::set(&[]);
-    let mut world = World::Even;
-    world.make(&stage);
-    stage.start();
-    world.is(&stage);
-    stage.reaches(&WEB, &SERVERS);
-    let size = stage.occupancy();
-    let flows = Flows::open(&stage);
-    let loads = Loads::start(&stage);
+    let Scene { stage, mut world, size, flows, loads } = Scene::begin();
     stage.lab.stop_agent(NODE, Stop::Kill).unwrap();
     let mut deaths = 0;
     let mut dies = |number: usize, counts: Box<dyn Fn(&Call) -> bool + Send>| {
