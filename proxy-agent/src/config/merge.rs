@@ -65,10 +65,7 @@ impl Config {
             detect_local,
             cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| known_cidrs(&given))?,
             masquerade: masquerade(args.masquerade_all.or(section.masquerade_all)),
-            local_source: match args.preserve_local_source {
-                true => LocalSource::Preserved,
-                false => LocalSource::Masqueraded,
-            },
+            local_source: local_source(args.preserve_local_source),
             dsr: args.dsr,
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
             table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
@@ -111,6 +108,10 @@ fn localhost(file: &File, flag: Option<bool>) -> LocalhostNodePorts {
 
 fn masquerade(all: Option<bool>) -> Masquerade {
     if all == Some(true) { Masquerade::All } else { Masquerade::WhereNeeded }
+}
+
+fn local_source(preserve: bool) -> LocalSource {
+    if preserve { LocalSource::Preserved } else { LocalSource::Masqueraded }
 }
 
 /// The API server that the file names; a directory of manifests is asked for by a flag alone, and wins.

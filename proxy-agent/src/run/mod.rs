@@ -220,8 +220,7 @@ async fn follow<D: Dataplane>(
                 next = Next::At(Instant::now());
             }
             _ = collect.tick() => engine.collect(),
-            _ = names.tick() => engine.write_names(Instant::now()),
-            () = at(engine.naming()) => engine.write_names(Instant::now()),
+            () = either(&mut names, engine.naming()) => engine.write_names(Instant::now()),
             () = time::sleep_until(note.into()) => note = notes.write(&engine.known(), Instant::now()),
             _ = audit.tick() => {
                 if let Next::At(at) = engine.audit(Instant::now()) {
@@ -242,10 +241,11 @@ fn every(period: Duration) -> time::Interval {
     interval
 }
 
-async fn at(moment: Option<Instant>) {
+/// Until that moment, or the next tick if there is none.
+async fn either(ticks: &mut time::Interval, moment: Option<Instant>) {
     match moment {
         Some(moment) => time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
+        None => drop(ticks.tick().await),
     }
 }
 
