@@ -72,6 +72,7 @@ fn main() -> Result<ExitCode> {
             println!("{road:?} road, {times:>5} × {event:<34} {tally}");
             broken += tally.broken();
             part.figures.push(figure(road, event, times, &tally));
+            part.notes.push(format!("{road:?} road, {times} × {event}: {tally}."));
             // After each, so that it is there whatever becomes of the next one.
             part.seconds = began.elapsed().as_secs_f64();
             part.write(&options.folder)?;
@@ -83,7 +84,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn figure(road: Road, event: Event, times: u32, tally: &Tally) -> Figure {
-    let configuration = format!("{road:?} road, {times} × {event}: {tally}");
+    let configuration = format!("{road:?} road, {times} × {event}, {} connections", tally.made());
     let broken = Some(Estimate::exact(tally.broken() as f64));
     match event {
         Event::OwnBackend => Figure::told(

@@ -64,6 +64,12 @@ impl Tally {
     pub fn broken(&self) -> u64 {
         self.made.failures + self.held.failures
     }
+
+    /// Connections that were made, or tried.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.made.transactions + self.made.failures
+    }
 }
 
 impl fmt::Display for Tally {
@@ -73,7 +79,7 @@ impl fmt::Display for Tally {
             f,
             "{} broken of {} made ({:.0}/s, slowest {:.1} ms) and {HELD} held ({} requests)",
             self.broken(),
-            made.transactions + made.failures,
+            self.made(),
             made.rate(),
             made.whole.quantile(1.0) as f64 / 1e6,
             held.transactions
