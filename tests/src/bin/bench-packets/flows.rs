@@ -45,6 +45,12 @@ pub(crate) fn to_any_port<F: Named>(packet: &Packet) -> Template {
     Template { bytes: packet.bytes(), port_at: at + 2, high_at: at }
 }
 
+/// The same, with the number of the flow at the end of the server's address.
+pub(crate) fn to_any_host<F: Named>(packet: &Packet) -> Template {
+    let at = shape::<F>().ports_at;
+    Template { bytes: packet.bytes(), port_at: at - 2, high_at: at }
+}
+
 /// The server's answer.
 pub(crate) fn got<F: Named>(packet: &Packet) -> Template {
     to_any_port::<F>(packet)

@@ -13,7 +13,7 @@ use tests::packet::{Packet, flags as tcp};
 use tests::policy::allow;
 
 use crate::figure::{Figure, REPEAT, ROUNDS, SINGLE};
-use crate::flows::{differences, fd, sent, time, to_any_port};
+use crate::flows::{differences, fd, sent, time, to_any_host, to_any_port};
 use crate::node::{Names, POD, add_identity, node};
 
 /// What the other rules of a node with policies are about.
@@ -68,11 +68,24 @@ where
             line(path, "once", added(&mut dataplane, flags, 1, opening));
             line(path, "flows", added_to_new(&mut dataplane, flags, &sent::<F>(&packet)));
         }
-        // Each to another port of the server: nothing is known from a moment ago.
+        // Each to another port of the server, of which no judgement is known from a moment ago; and each to a server of which
+        // nothing is known at all.
         let packet = Packet::tcp(tcp::SYN, &from(1_024), names.stranger);
-        let path =
-            if blocks { "policies +: the same, to another port" } else { "policies +: new, to another port" };
-        line(path, "flows", added_to_new(&mut dataplane, flags, &to_any_port::<F>(&packet)));
+        for (path, blocked, opening) in [
+            (
+                "policies +: new, to another port",
+                "policies +: the same, to another port",
+                to_any_port::<F>(&packet),
+            ),
+            (
+                "policies +: new, to another host",
+                "policies +: the same, to another host",
+                to_any_host::<F>(&packet),
+            ),
+        ] {
+            let path = if blocks { blocked } else { path };
+            line(path, "flows", added_to_new(&mut dataplane, flags, &opening));
+        }
     }
     figures
 }
