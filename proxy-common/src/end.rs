@@ -27,6 +27,8 @@ impl Facts {
     pub const CLASS: Self = Self(8);
     /// It is under no policy, and may come by [`End::device`].
     pub const FREE_BEHIND: Self = Self(16);
+    /// Policies do not mention it: it is under none, and no rule names the address itself.
+    pub const UNMENTIONED: Self = Self(32);
 }
 
 bits!(Facts);
@@ -81,6 +83,12 @@ impl End {
         }
     }
 
+    /// Notes that policies do not mention it.
+    #[inline(always)]
+    pub fn note_unmentioned(&mut self) {
+        self.facts = self.facts.with(Facts::RULES).with(Facts::UNMENTIONED);
+    }
+
     /// Notes its class.
     #[inline(always)]
     pub fn note_class(&mut self, class: PeerClass) {
@@ -104,13 +112,20 @@ const fn family<A: Address>() -> Facts {
 /// Where an address stands: below [`ENDS`]. Two may share a place; then the last one has it.
 #[inline(always)]
 pub fn place<A: Address>(addr: &A) -> u32 {
+    (spread(addr) >> (64 - ENDS.trailing_zeros())) as u32
+}
+
+/// A hash of an address, of which the upper bits are the best.
+#[inline(always)]
+pub fn spread<A: Address>(addr: &A) -> u64 {
     /// 2^64 divided by the golden ratio: products with it differ in their upper bits.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut mix = 0_u64;
     for word in addr.to_words().iter().take(A::WORDS) {
         mix = (mix.rotate_left(29) ^ *word as u64).wrapping_mul(SPREAD);
     }
-    (mix >> (64 - ENDS.trailing_zeros())) as u32
+    // The bytes that differ most are the last ones of an address: the upper ones of a word, which move no bit below them.
+    (mix ^ mix >> 32).wrapping_mul(SPREAD)
 }
 
 const _: () = assert!(ENDS.is_power_of_two());

@@ -7,7 +7,7 @@
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
-//! policy, recent, end                                         what the rules say about whom, and have just said
+//! policy, recent, end, mentioned                              what the rules say about whom, and have just said
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -33,6 +33,7 @@ pub mod frontend;
 pub mod layout;
 pub mod limits;
 pub mod maps;
+pub mod mentioned;
 pub mod node;
 pub mod policy;
 pub mod prefix;

@@ -128,6 +128,10 @@ pub const RECENT: u32 = 1_024;
 /// Size of the `ends` map, on each processor: addresses that connect, or are connected to, at one time. 56 KiB a processor.
 pub const ENDS: u32 = 1_024;
 
+/// Words of the `mentioned` map, of 64 bits each: 128 KiB, which a processor's cache holds. Of a hundred strangers
+/// three look mentioned beside a hundred thousand addresses that are.
+pub const MENTIONED: u32 = 16_384;
+
 /// Intervals of a page of verdicts: most rules name fewer ports, and a page is two cache lines.
 pub const PAGE_INTERVALS: usize = 7;
 

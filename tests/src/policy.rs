@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use aya::maps::{PerCpuHashMap, RingBuf};
 use proxy_common::{
-    DeviceKind, Flow, FlowFlags, FlowKey, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, V4, V6,
-    VerdictKey, VerdictPage, limits,
+    Address, DeviceKind, Flow, FlowFlags, FlowKey, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId,
+    V4, V6, VerdictKey, VerdictPage, limits,
     maps::MapType,
+    mentioned::Mark,
     policy::{DenialKey, Effect, Interval, Notice, PolicyFlags},
 };
 
@@ -107,8 +108,18 @@ impl Dataplane {
     where
         F::Addr: MapType,
     {
+        let addr = family_addr::<F>(addr);
+        self.mention(&addr);
         let mut map = object::hash::<F::Addr, V>(self.object(), map);
-        map.insert(Cell(family_addr::<F>(addr)), Cell(value), 0).expect("an address fits");
+        map.insert(Cell(addr), Cell(value), 0).expect("an address fits");
+    }
+
+    /// Says that policies have something to say about an address.
+    fn mention<A: Address>(&mut self, addr: &A) {
+        let mark = Mark::of(addr);
+        let mut words = object::array::<u64>(self.object(), "mentioned");
+        let Cell(word) = words.get(&mark.word, 0).expect("a word of the map");
+        words.set(mark.word, Cell(word | mark.bits), 0).expect("a word of the map");
     }
 
     /// Says that a map was written which judgements depend on.

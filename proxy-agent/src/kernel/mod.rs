@@ -39,6 +39,7 @@ pub mod load;
 pub mod lock;
 pub mod map;
 pub mod memory;
+pub mod mentioned;
 pub mod migrate;
 pub mod moved;
 pub mod namespace;
@@ -144,6 +145,7 @@ impl Kernel {
             handover.copy()?;
         }
         let maps = Pinned::open(pins.clone(), Access::Write)?;
+        verdicts::mention(&maps)?;
         // Before anything is attached: the agent itself connects to the API server through these programs.
         devices::first_node(&maps.v4)?;
         devices::first_node(&maps.v6)?;

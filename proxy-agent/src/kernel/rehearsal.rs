@@ -271,6 +271,7 @@ mod tests {
             "verdicts",
             "policy",
             "policywrites",
+            "mentioned",
             "devices",
             "hooked",
             "node4",

@@ -19,6 +19,7 @@ use super::{
     family::{MapFamily, Maps, table},
     map::{PerCpuTable, Table},
     memory::Slots,
+    mentioned::Mentioned,
     pins::{Pinned, Pins},
     sys::Access,
 };
@@ -32,6 +33,8 @@ pub struct Verdicts {
     pub state: Table<u32, PolicyState>,
     /// Packets denied.
     pub denials: PerCpuTable<DenialKey, u64>,
+    /// Addresses that the maps of a family may have.
+    pub mentioned: Mentioned,
     /// Counts the writes; who reads only has no use for it.
     writes: Option<Slots<u32>>,
 }
@@ -53,6 +56,7 @@ impl Verdicts {
             verdicts: table(pins, "verdicts", access)?,
             state: table(pins, "policy", access)?,
             denials: PerCpuTable::new(pins.open("denials", access)?, cpus).map_err(unfit)?,
+            mentioned: Mentioned::open(pins, access)?,
             writes: match access {
                 Access::Read => None,
                 Access::Write => Some(counter(pins)?),
@@ -117,15 +121,18 @@ fn make(write: &PolicyWrite, maps: &Pinned) -> io::Result<()> {
         PolicyWrite::PutVerdict { key, page } => policy.verdicts.put(key, page),
         PolicyWrite::DeleteVerdict { key } => policy.verdicts.remove(key).map(drop),
         PolicyWrite::State(state) => policy.put_state(*state),
-        PolicyWrite::V4(write) => make_in(write, &maps.v4),
-        PolicyWrite::V6(write) => make_in(write, &maps.v6),
+        PolicyWrite::V4(write) => make_in(write, &maps.v4, &policy.mentioned),
+        PolicyWrite::V6(write) => make_in(write, &maps.v6, &policy.mentioned),
     }
 }
 
-fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>) -> io::Result<()> {
+fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>, mentioned: &Mentioned) -> io::Result<()> {
     // A family that is not served has room for one entry, and no program that would read it.
     if maps.policed.raw().max_entries() <= 1 {
         return Ok(());
+    }
+    if let AddressWrite::PutPeer { addr, .. } | AddressWrite::PutPoliced { addr, .. } = write {
+        mentioned.add(addr);
     }
     match write {
         AddressWrite::PutBlock { key, class } => maps.blocks.put(key, class),
@@ -135,6 +142,20 @@ fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>) -> io::Result<
         AddressWrite::DeletePeer { addr } => maps.peers.remove(addr).map(drop),
         AddressWrite::DeleteBlock { key } => maps.blocks.remove(key).map(drop),
     }
+}
+
+/// Sets the bits of all addresses that the maps hold: what was carried over from another layout has none yet.
+pub(super) fn mention(maps: &Pinned) -> Result<(), Error> {
+    mention_in(&maps.v4, &maps.policy.mentioned)?;
+    mention_in(&maps.v6, &maps.policy.mentioned)
+}
+
+fn mention_in<F: MapFamily>(maps: &Maps<F>, mentioned: &Mentioned) -> Result<(), Error> {
+    let failed = |map| move |source| Error::Map { verb: "read", map, source };
+    let of_pods = maps.policed.scan(|addrs, _| addrs.iter().for_each(|addr| mentioned.add(addr)));
+    of_pods.map_err(failed(F::NAMES.policed))?;
+    let of_peers = maps.peers.scan(|addrs, _| addrs.iter().for_each(|addr| mentioned.add(addr)));
+    of_peers.map_err(failed(F::NAMES.peers))
 }
 
 /// What the maps hold.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use proxy_agent::kernel::{Sizes, netlink};
+use proxy_agent::kernel::{Kernel, Sizes, netlink};
 use proxy_common::{
     Addr4, Addr6, DeviceKind, PeerClass, Policed, PolicyState, PrefixKey, RuleSetId, VerdictKey, VerdictPage,
     policy::PolicyFlags,
@@ -65,6 +65,37 @@ fn policed(ingress: u64) -> Policed {
 fn verdict(rules: u64, pages: u16) -> PolicyWrite {
     let key = VerdictKey::new(RuleSetId(rules), PeerClass::WORLD, 0);
     PolicyWrite::PutVerdict { key, page: Box::new(VerdictPage { pages, ..VerdictPage::default() }) }
+}
+
+#[test]
+fn whoever_is_written_is_mentioned_from_then_on_and_so_is_whoever_was_there_at_a_start() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let mentioned = |kernel: &Kernel| {
+            let bits = &kernel.maps().policy.mentioned;
+            [bits.has(&v4(6)), bits.has(&v4(7)), bits.has(&v6(7)), bits.has(&v4(8)), bits.has(&v6(6))]
+        };
+        assert_eq!(mentioned(&kernel), [false; 5]);
+        let writes = [
+            PolicyWrite::V4(AddressWrite::PutPeer { addr: v4(6), class: PeerClass(6) }),
+            PolicyWrite::V4(AddressWrite::PutPoliced { addr: v4(7), value: policed(9) }),
+            PolicyWrite::V6(AddressWrite::PutPoliced { addr: v6(7), value: policed(9) }),
+        ];
+        assert_eq!(kernel.judge(&writes).made, 3);
+        assert_eq!(mentioned(&kernel), [true, true, true, false, false]);
+        assert_eq!(kernel.judge(&[PolicyWrite::V4(AddressWrite::DeletePeer { addr: v4(6) })]).made, 1);
+        assert_eq!(
+            mentioned(&kernel),
+            [true, true, true, false, false],
+            "no bit is cleared: others may need it"
+        );
+        // As another layout's tables are carried over.
+        kernel.maps().v4.peers.put(&v4(8), &PeerClass(8)).unwrap();
+        kernel.maps().v6.policed.put(&v6(6), &policed(9)).unwrap();
+        assert_eq!(mentioned(&kernel), [true, true, true, false, false]);
+        drop(kernel);
+        assert_eq!(mentioned(&stage.open()), [true; 5]);
+    });
 }
 
 #[test]

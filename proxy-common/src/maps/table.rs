@@ -144,6 +144,8 @@ specs! {
         "kernel" => "kernel", "the same for IPv6";
     "ends" PerCpuArray Both plain!(u32) => END, limits::ENDS,
         "kernel" => "kernel", "what was found about addresses since the last of those writes";
+    "mentioned" MappedArray Both plain!(u32) => plain!(u64), limits::MENTIONED,
+        "agent, through memory" => "kernel", "three bits for each address that `policed` or `peers` has or has had";
     "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
         "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
     "notices" Ring Both NONE => NOTICE, limits::NOTICES,

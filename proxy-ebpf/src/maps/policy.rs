@@ -56,6 +56,10 @@ static RECENT6: PerCpuArray<Recent<Addr6>> = PerCpuArray::with_max_entries(limit
 #[map(name = "ends")]
 pub static ENDS: PerCpuArray<End> = PerCpuArray::with_max_entries(limits::ENDS, 0);
 
+/// Three bits for each address that the maps of pods under a policy and of classes may have.
+#[map(name = "mentioned")]
+pub static MENTIONED: Array<u64> = Array::with_max_entries(limits::MENTIONED, BPF_F_MMAPABLE);
+
 /// Packets denied by each rule.
 #[map(name = "denials")]
 pub static DENIALS: PerCpuHashMap<DenialKey, u64> =

@@ -5,14 +5,15 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use proxy_common::{
-    End, PeerClass, PrefixKey,
+    Address, End, PeerClass, PrefixKey,
     end::{Facts, place},
+    mentioned::Mark,
 };
 
 use super::state;
 use crate::maps::{
     Prefix,
-    policy::{ENDS, PolicyTables},
+    policy::{ENDS, MENTIONED, PolicyTables},
 };
 
 /// The end with this address, its rules looked up; `writes` is what the count was before anything was. Whoever has one lets it
@@ -21,8 +22,12 @@ use crate::maps::{
 pub fn of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut End> {
     let end = taken::<F>(addr, writes)?;
     if !end.facts.has(Facts::RULES) {
-        // SAFETY: an element without preallocation is freed only after the program is done.
-        end.note_rules(unsafe { F::policed().get(addr) });
+        if is_mentioned(addr) {
+            // SAFETY: an element without preallocation is freed only after the program is done.
+            end.note_rules(unsafe { F::policed().get(addr) });
+        } else {
+            end.note_unmentioned();
+        }
     }
     Some(end)
 }
@@ -33,7 +38,11 @@ pub fn of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut E
 pub fn class_of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> PeerClass {
     let Some(end) = taken::<F>(addr, writes) else { return look_up::<F>(addr) };
     if !end.facts.has(Facts::CLASS) {
-        end.note_class(look_up::<F>(addr));
+        end.note_class(if end.facts.has(Facts::UNMENTIONED) {
+            of_range::<F>(addr)
+        } else {
+            look_up::<F>(addr)
+        });
     }
     end.class
 }
@@ -48,12 +57,29 @@ fn taken<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut En
     Some(end)
 }
 
+/// Whether the tables by address may have it: most strangers are in none, and one word in the processor's cache says so.
+#[inline(always)]
+fn is_mentioned<A: Address>(addr: &A) -> bool {
+    let mark = Mark::of(addr);
+    match MENTIONED.get_ptr(mark.word) {
+        // SAFETY: an element of an array lives as long as the map. Volatile, because the agent sets bits meanwhile.
+        Some(word) => mark.is_in(unsafe { word.read_volatile() }),
+        None => true,
+    }
+}
+
 #[inline(always)]
 fn look_up<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
     // SAFETY: an element without preallocation is freed only after the program is done.
-    if let Some(class) = unsafe { F::peers().get(addr) } {
-        return *class;
+    match unsafe { F::peers().get(addr) } {
+        Some(class) => *class,
+        None => of_range::<F>(addr),
     }
+}
+
+/// The class of whoever has none of its own.
+#[inline(always)]
+fn of_range<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
     if !state().flags.has(F::BLOCKS) {
         return PeerClass::WORLD;
     }

@@ -68,26 +68,23 @@ where
             line(path, "once", added(&mut dataplane, flags, 1, opening));
             line(path, "flows", added_to_new(&mut dataplane, flags, &sent::<F>(&packet)));
         }
-        // Each to another port of the server, of which no judgement is known from a moment ago; and each to a server of which
-        // nothing is known at all.
-        let packet = Packet::tcp(tcp::SYN, &from(1_024), names.stranger);
-        for (path, blocked, opening) in [
-            (
-                "policies +: new, to another port",
-                "policies +: the same, to another port",
-                to_any_port::<F>(&packet),
-            ),
-            (
-                "policies +: new, to another host",
-                "policies +: the same, to another host",
-                to_any_host::<F>(&packet),
-            ),
-        ] {
-            let path = if blocks { blocked } else { path };
+        for (path, opening) in strange::<F>(names, flags) {
             line(path, "flows", added_to_new(&mut dataplane, flags, &opening));
         }
     }
     figures
+}
+
+/// Each to another port of the server, of which no judgement is known from a moment ago; and each to a server of which nothing
+/// is known at all.
+fn strange<F: Named>(names: &Names, flags: PolicyFlags) -> [(&'static str, Template); 2] {
+    let packet = Packet::tcp(tcp::SYN, &format!("{}:1024", names.client), names.stranger);
+    let (port, host) = (to_any_port::<F>(&packet), to_any_host::<F>(&packet));
+    if flags.has(PolicyFlags::BLOCKS4) {
+        [("policies +: the same, to another port", port), ("policies +: the same, to another host", host)]
+    } else {
+        [("policies +: new, to another port", port), ("policies +: new, to another host", host)]
+    }
 }
 
 /// As many verdicts and classes of others.
