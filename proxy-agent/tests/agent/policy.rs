@@ -14,6 +14,7 @@ use proxy_agent::observe::policy_names::{
     Digest, Direction, PodLine, PolicyKind, PolicyLine, PolicyName, PolicyNames, RuleLine, RuleSetLine,
     VERSION,
 };
+use proxy_common::mentioned::Mark;
 use proxy_common::policy::{Effect, Interval};
 use proxy_common::{
     Addr4, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId, VerdictKey, VerdictPage,
@@ -89,6 +90,8 @@ fn write_maps(root: &Path) {
         Interval { by: RULE, first: 80, last: 80, proto: Proto::TCP, effect: Effect::ALLOW, pad: [0; 2] };
     put("verdicts", VerdictKey::new(RULES, PeerClass::WORLD, 0).as_bytes(), page.as_bytes());
     let policed = Policed { egress: RuleSetId::CLOSED, ingress: RULES, device: 0, pad: 0 };
+    let Mark { word, bits } = Mark::of(&Addr4::from(POD));
+    put("mentioned", &word.to_ne_bytes(), &bits.to_ne_bytes());
     put("policed4", Addr4::from(POD).as_bytes(), policed.as_bytes());
     let state = PolicyState { epoch: 1, ..PolicyState::default() };
     put("policy", &0_u32.to_ne_bytes(), state.as_bytes());
