@@ -1,10 +1,7 @@
 //! The devices whose incoming packets pass one of our programs, for the programs themselves: what was seen where it came in
 //! is not looked at again where it leaves. Written in memory, so that it can be taken back before a program goes.
 
-use std::{
-    os::fd::AsFd as _,
-    sync::atomic::Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use proxy_common::limits::HOOKED;
 
@@ -18,12 +15,7 @@ pub struct Hooked(Option<Slots<u32>>);
 
 impl Hooked {
     pub(super) fn open(pins: &Pins, access: Access) -> Result<Self, Error> {
-        if access == Access::Read {
-            return Ok(Self(None));
-        }
-        let map = pins.open(MAP, access)?;
-        let failed = |source| Error::Map { verb: "map the memory of", map: MAP, source };
-        Ok(Self(Some(Slots::map(map.as_fd(), map.max_entries(), access).map_err(failed)?)))
+        Slots::open(pins, MAP, access).map(Self)
     }
 
     /// These are the devices, and no others.

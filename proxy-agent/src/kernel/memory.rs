@@ -5,14 +5,14 @@ use std::{
     io,
     marker::PhantomData,
     ops::Range,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, Ordering, fence},
 };
 
 use proxy_common::maps::{MapType, stride};
 
-use super::sys::Access;
+use super::{error::Error, pins::Pins, sys::Access};
 
 /// An mmapable array of `T`.
 #[derive(Debug)]
@@ -42,6 +42,16 @@ pub struct Outside {
 }
 
 impl<T: MapType> Slots<T> {
+    /// Those of a pinned array, for the one who writes; who only reads has no use for them.
+    pub(super) fn open(pins: &Pins, name: &'static str, access: Access) -> Result<Option<Self>, Error> {
+        if access == Access::Read {
+            return Ok(None);
+        }
+        let map = pins.open(name, access)?;
+        let failed = |source| Error::Map { verb: "map the memory of", map: name, source };
+        Self::map(map.as_fd(), map.max_entries(), access).map(Some).map_err(failed)
+    }
+
     /// Maps the array behind `fd`, which has `count` values of `T`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
-//! The bits of addresses that policies say something about (`docs/decisions/0039-*`). They are set before the address is written
+//! The bits of addresses that policies say something about (`docs/decisions/0040-*`). They are set before the address is written
 //! anywhere, and never cleared: a clear bit of somebody who is in a table would be a hole. Knows nothing of what is written.
 
-use std::{os::fd::AsFd as _, sync::atomic::Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use proxy_common::{Address, mentioned::Mark};
 
@@ -15,12 +15,7 @@ pub struct Mentioned(Option<Slots<u64>>);
 
 impl Mentioned {
     pub(super) fn open(pins: &Pins, access: Access) -> Result<Self, Error> {
-        if access == Access::Read {
-            return Ok(Self(None));
-        }
-        let map = pins.open(MAP, access)?;
-        let failed = |source| Error::Map { verb: "map the memory of", map: MAP, source };
-        Ok(Self(Some(Slots::map(map.as_fd(), map.max_entries(), access).map_err(failed)?)))
+        Slots::open(pins, MAP, access).map(Self)
     }
 
     /// Whether the programs look the address up.

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     io,
-    os::fd::AsFd as _,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -57,10 +56,7 @@ impl Verdicts {
             state: table(pins, "policy", access)?,
             denials: PerCpuTable::new(pins.open("denials", access)?, cpus).map_err(unfit)?,
             mentioned: Mentioned::open(pins, access)?,
-            writes: match access {
-                Access::Read => None,
-                Access::Write => Some(counter(pins)?),
-            },
+            writes: Slots::open(pins, "policywrites", access)?,
         };
         // Who wrote last may have been ended before it could say so.
         verdicts.note_write();
@@ -90,13 +86,6 @@ impl Verdicts {
         let watched = PolicyFlags(found.flags.0 & PolicyFlags::WATCHED.0);
         self.state.put(&0, &PolicyState { flags: wanted.flags.with(watched), ..wanted })
     }
-}
-
-fn counter(pins: &Pins) -> Result<Slots<u32>, Error> {
-    const MAP: &str = "policywrites";
-    let map = pins.open(MAP, Access::Write)?;
-    let failed = |source| Error::Map { verb: "map the memory of", map: MAP, source };
-    Slots::map(map.as_fd(), map.max_entries(), Access::Write).map_err(failed)
 }
 
 fn count_of(writes: &Slots<u32>) -> Option<&AtomicU32> {

@@ -214,7 +214,9 @@ fn monitors_see_what_is_dropped_and_the_last_of_them_puts_the_light_out() {
         node.monitor(&["--limit", "0"]).wait_with_output().unwrap();
         assert_eq!(flags(node), 4);
         pod.send();
-        for monitor in monitors {
+        for mut monitor in monitors {
+            // What is never told must not be waited for without an end.
+            eventually("the monitor has seen its drop", || monitor.try_wait().unwrap());
             let output = monitor.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let told: Value = serde_json::from_slice(&output.stdout).unwrap();
