@@ -1,9 +1,8 @@
 //! `kubectl sluice`, with a `kubectl` that says what it was asked.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Answers the list of pods, and says anything else back, a word a line.
 const KUBECTL: &str = "#!/bin/sh\nfor word in \"$@\"; do\n  if [ \"$word\" = get ]; then printf '%b' \"$PODS\"; exit 0; fi\ndone\n\
@@ -15,16 +14,20 @@ fn script() -> PathBuf {
 
 /// The plugin's exit code, and what it said to either.
 fn run(pods: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let dir = std::env::temp_dir().join(format!("kubectl-sluice-{:?}", std::thread::current().id()));
-    fs::create_dir_all(&dir).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
     let kubectl = dir.join("kubectl");
-    fs::write(&kubectl, KUBECTL).unwrap();
-    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+    // By another process: a child that another test forks just now would hold a file that is open for writing here, and nobody
+    // could run it before that child runs something else (ETXTBSY).
+    let mut install = Command::new("install");
+    let mut install =
+        install.args(["-m", "755", "/dev/stdin"]).arg(&kubectl).stdin(Stdio::piped()).spawn().unwrap();
+    install.stdin.take().unwrap().write_all(KUBECTL.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
     let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     let Output { status, stdout, stderr } =
         command.arg(script()).args(arguments).env("PATH", path).env("PODS", pods).output().unwrap();
-    fs::remove_dir_all(&dir).unwrap();
     (
         status.code(),
         String::from_utf8([stdout, stderr].concat()).unwrap().replace('\n', " ").trim_end().to_owned(),

@@ -25,7 +25,9 @@ pub(crate) const WEB: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 /// An agent loads its programs in some seconds; two cores may have other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Of one request.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
+/// Of one that nobody is to answer.
+pub(crate) const GLANCE: Duration = Duration::from_millis(500);
 /// Enough requests that each of three backends is missed once in 10^10 batches.
 const SPREAD: u32 = 60;
 const LAB: &str = "
@@ -101,7 +103,7 @@ impl Stage {
     /// Whether the agent says that its first full plan is in the kernel.
     pub(crate) fn is_ready(&self) -> bool {
         let node = self.lab.node(NODE).unwrap();
-        let answer = node.get("http://127.0.0.1:10256/readyz", Duration::from_secs(1)).unwrap();
+        let answer = node.get("http://127.0.0.1:10256/readyz", TIMEOUT).unwrap();
         answer.is_ok_and(|answer| answer.status == 200)
     }
 
@@ -172,22 +174,13 @@ impl Stage {
         }
     }
 
-    /// Connections from the client's pod to a pod's own addresses that are answered, one of each family.
-    pub(crate) fn answers_of(&self, pod: &str) -> Vec<u32> {
-        let probe = |ip: &IpAddr| Probe {
-            timeout: Duration::from_millis(500),
-            ..Probe::new(Protocol::Tcp, SocketAddr::new(*ip, HTTP_TARGET))
-        };
+    /// Connections from the client's pod to a pod's own addresses that are answered in time, one of each family.
+    pub(crate) fn answers_of(&self, pod: &str, timeout: Duration) -> Vec<u32> {
+        let probe =
+            |ip: &IpAddr| Probe { timeout, ..Probe::new(Protocol::Tcp, SocketAddr::new(*ip, HTTP_TARGET)) };
         let probes: Vec<Probe> = self.lab.pod(pod).unwrap().ips.iter().map(probe).collect();
         let tallies = self.lab.pod("client").unwrap().probe(&probes).unwrap();
         tallies.iter().map(Tally::answers).collect()
-    }
-
-    /// Whether they are answered: all of both families, or none.
-    pub(crate) fn answers_directly(&self, pod: &str) -> bool {
-        let answers = self.answers_of(pod);
-        assert!(answers == [0, 0] || answers == [1, 1], "one family and not the other: {answers:?}");
-        answers == [1, 1]
     }
 
     /// What `proxyctl … -o json` says.

@@ -9,7 +9,7 @@ use tests::apiserver::{Conduct, Resource};
 
 use crate::loads::{Flows, Loads, Removals};
 use crate::objects::{self, HTTP_TARGET};
-use crate::stage::{NODE, PATIENCE, SERVERS, Stage, WEB, closing, pod};
+use crate::stage::{GLANCE, NODE, PATIENCE, SERVERS, Stage, TIMEOUT, WEB, closing, pod};
 
 /// Requests of each load while something lasts.
 const MEANWHILE: u32 = 30;
@@ -77,10 +77,10 @@ fn while_one_kind_is_held_back_at_a_start_nothing_is_opened_and_nothing_deleted(
     stage.put_service(now.0, &now.1, &["web-2"]);
     closing("vault").iter().for_each(|object| stage.put(object));
     stage.put(&pod("vault", &vault.ips));
-    assert!(stage.answers_directly("vault"), "nobody guards it yet");
+    assert_eq!(stage.answers_of("vault", TIMEOUT), [1, 1], "nobody guards it yet");
     stage.start();
     stage.reaches(&WEB, &SERVERS);
-    stage.until("the vault is closed", || stage.answers_of("vault") == [0, 0]);
+    stage.until("the vault is closed", || stage.answers_of("vault", GLANCE) == [0, 0]);
     let size = stage.occupancy();
     let flows = Flows::open(&stage);
     let loads = Loads::start(&stage);
@@ -106,7 +106,7 @@ fn while_one_kind_is_held_back_at_a_start_nothing_is_opened_and_nothing_deleted(
             }
         }
         loads.go_on_for(MEANWHILE);
-        assert!(!stage.answers_directly("vault"), "opened while {kind:?} are held back");
+        assert_eq!(stage.answers_of("vault", GLANCE), [0, 0], "opened while {kind:?} are held back");
         if needed.contains(&kind) {
             assert_eq!(stage.occupancy(), size, "while {kind:?} are held back");
         }
@@ -114,7 +114,7 @@ fn while_one_kind_is_held_back_at_a_start_nothing_is_opened_and_nothing_deleted(
         stage.lab.agent_ready(NODE, PATIENCE).unwrap();
         stage.reaches(&now.1, &["web-2"]);
         stage.holds(&size);
-        assert!(!stage.answers_directly("vault"), "opened by {kind:?}");
+        assert_eq!(stage.answers_of("vault", GLANCE), [0, 0], "opened by {kind:?}");
     }
     let knocks = knocks.stop().unwrap().tally;
     assert_eq!(knocks.answers(), 0, "{knocks}");

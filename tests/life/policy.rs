@@ -11,8 +11,10 @@ use sluice_lab::{PodSpec, Probe, Protocol, SocketLb, Stop};
 use crate::objects::{DNS_TARGET, HTTP_TARGET, listeners};
 use crate::stage::{NODES, PATIENCE, Stage};
 
-/// How long a blocked attempt waits: on an idle node an answer takes a hundredth.
+/// How long an attempt waits that is to be blocked: on an idle node an answer takes a hundredth.
 const GLANCE: Duration = Duration::from_millis(300);
+/// How long one waits that is to be answered, with two cores busy.
+const ANSWER: Duration = Duration::from_secs(3);
 
 fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace",
@@ -60,24 +62,28 @@ fn guarded() -> Stage {
     stage
 }
 
-fn probes(to: &[IpAddr]) -> Vec<Probe> {
+fn probes(to: &[IpAddr], timeout: Duration) -> Vec<Probe> {
     let ports = [(Protocol::Tcp, HTTP_TARGET), (Protocol::Udp, DNS_TARGET)];
     let of = |ip: &IpAddr| {
         let ip = *ip;
         ports.map(|(protocol, port)| Probe {
             tries: 1,
-            timeout: GLANCE,
+            timeout,
             ..Probe::new(protocol, SocketAddr::new(ip, port))
         })
     };
     to.iter().flat_map(of).collect()
 }
 
-/// Protocols and families, of four, in which `from` gets an answer from a pod.
-fn answers(stage: &Stage, from: &str, to: &str) -> u32 {
-    let to = stage.lab.pod(to).unwrap().ips;
-    let tallies = stage.lab.place(from).unwrap().probe(&probes(&to)).unwrap();
-    tallies.iter().map(sluice_lab::Tally::answers).sum()
+/// Who asks, which pod, and in how many of four ways (protocols and families) it is answered.
+type Seen<'a> = (&'a str, &'a str, u32);
+
+/// In how many ways there is an answer where so many are wanted.
+fn see<'a>(stage: &Stage, (from, to, wanted): Seen<'a>) -> Seen<'a> {
+    let timeout = if wanted == 0 { GLANCE } else { ANSWER };
+    let ips = stage.lab.pod(to).unwrap().ips;
+    let tallies = stage.lab.place(from).unwrap().probe(&probes(&ips, timeout)).unwrap();
+    (from, to, tallies.iter().map(sluice_lab::Tally::answers).sum())
 }
 
 /// What the programs of both nodes did, and why.
@@ -88,11 +94,10 @@ fn told(stage: &Stage) -> String {
 }
 
 /// Waits until each of these gets so many answers.
-fn until(stage: &Stage, wanted: &[(&str, &str, u32)]) {
+fn until(stage: &Stage, wanted: &[Seen<'_>]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let seen: Vec<_> =
-            wanted.iter().map(|(from, to, _)| (*from, *to, answers(stage, from, to))).collect();
+        let seen: Vec<_> = wanted.iter().map(|wanted| see(stage, *wanted)).collect();
         if seen == wanted {
             return;
         }
@@ -164,10 +169,10 @@ fn isolation_outlives_the_agent_and_so_do_connections_that_are_allowed() {
         }
     };
     stage.stop_agents(Stop::Kill);
-    assert_eq!(settled.map(|(from, to, _)| (from, to, answers(&stage, from, to))), settled);
+    assert_eq!(settled.map(|wanted| see(&stage, wanted)), settled);
     stand();
     stage.start_agents();
-    assert_eq!(settled.map(|(from, to, _)| (from, to, answers(&stage, from, to))), settled);
+    assert_eq!(settled.map(|wanted| see(&stage, wanted)), settled);
     stand();
     // Who is cut off is cut off in the middle of a conversation, too.
     stage.put(&policy("web", &json!({"policyTypes": ["Ingress", "Egress"]})));
@@ -197,7 +202,8 @@ fn a_pod_that_is_new_sends_nothing_before_its_rules_are_there() {
     place.listen(&sockets).unwrap();
     until(&stage, &[("new", "web-1", 0), ("new", "client", 0)]);
     for _ in 0..3 {
-        assert_eq!((answers(&stage, "new", "web-1"), answers(&stage, "new", "web-2")), (0, 0));
+        let nobody = [("new", "web-1", 0), ("new", "web-2", 0)];
+        assert_eq!(nobody.map(|wanted| see(&stage, wanted)), nobody);
     }
     stage.put(&pod("new", "node-1", &ips, "new"));
     until(&stage, &[("new", "web-1", 4), ("new", "web-2", 4), ("new", "client", 0), ("client", "new", 4)]);

@@ -15,6 +15,8 @@ use crate::stage::{NODES, PATIENCE, Stage};
 const KEPT: u64 = 4 * 1024;
 /// Descriptors and threads that may be there at one moment and not at another: a connection to a server of ours.
 const PASSING: usize = 4;
+/// Of each quarter, two.
+const LOOKS: usize = 8;
 
 /// One look at an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,23 +61,35 @@ impl Gauge {
     }
 }
 
-/// The largest numbers of each quarter of the time. The first fills caches and the allocator's pools.
+/// The largest numbers of each quarter of the looks. The first fills caches and the allocator's pools.
 #[derive(Default)]
-pub(crate) struct Table([[Gauge; 2]; 4]);
+pub(crate) struct Table(Vec<[Gauge; 2]>);
 
 impl Table {
-    /// Notes a look that was made after that part of the time, of 1.
-    pub(crate) fn note(&mut self, part: f64, now: [Gauge; 2]) {
-        let quarter = &mut self.0[((part * 4.0) as usize).min(3)];
-        for (most, now) in quarter.iter_mut().zip(now) {
-            *most = most.or_more(now);
-        }
+    /// Notes a look.
+    pub(crate) fn note(&mut self, now: [Gauge; 2]) {
+        self.0.push(now);
+    }
+
+    /// Whether there were so many looks that each quarter has some.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= LOOKS
+    }
+
+    fn quarters(&self) -> [[Gauge; 2]; 4] {
+        [0, 1, 2, 3].map(|quarter| {
+            let part = self.0.len() * quarter / 4..self.0.len() * (quarter + 1) / 4;
+            let looks = self.0[part].iter();
+            looks
+                .fold([Gauge::default(); 2], |[one, other], now| [one.or_more(now[0]), other.or_more(now[1])])
+        })
     }
 
     /// Nothing has grown.
     pub(crate) fn judge(&self) {
-        let [_, early, _, late] = &self.0;
-        for (early, late) in early.iter().zip(late) {
+        assert!(self.is_full(), "{} looks are too few", self.0.len());
+        let [_, early, _, late] = self.quarters();
+        for (early, late) in early.into_iter().zip(late) {
             assert!(late.resident <= early.resident + KEPT, "an agent's memory has grown:\n{self}");
             assert!(late.descriptors <= early.descriptors + PASSING, "descriptors are left:\n{self}");
             assert!(late.threads <= early.threads + PASSING, "threads are left:\n{self}");
@@ -92,7 +106,7 @@ impl fmt::Display for Table {
             "agent", "quarter", "KiB", "descriptors", "threads", "frontends", "hooks"
         )?;
         for (index, node) in NODES.into_iter().enumerate() {
-            for (quarter, all) in self.0.iter().enumerate() {
+            for (quarter, all) in self.quarters().iter().enumerate() {
                 let Gauge { resident, descriptors, threads, hooks, frontends } = all[index];
                 writeln!(
                     f,

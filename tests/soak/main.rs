@@ -28,7 +28,7 @@ const STATES: [&[&str]; 4] = [&["web-1", "web-2"], &["web-2", "web-3"], &["web-3
 /// Services that come and go.
 const PASSING: u32 = 3;
 /// Between two looks at the agents.
-const GLANCE: Duration = Duration::from_secs(1);
+const GLANCE: Duration = Duration::from_millis(500);
 /// The agent of the first node dies that often in the time; that of the other lives throughout.
 const DEATHS: u32 = 4;
 
@@ -56,11 +56,12 @@ fn soaks(road: SocketLb) {
     let loads = Loads::start(&stage);
     let mut table = Table::default();
     let (began, mut looked, mut round, mut deaths) = (Instant::now(), None::<Instant>, 0, 0);
-    while began.elapsed() < end {
+    // Where a death takes as long as a quarter of the time, there are more rounds until there were enough looks.
+    while began.elapsed() < end || !table.is_full() {
         round += 1;
         churn(&stage, round);
         loads.go_on_for(5);
-        if began.elapsed() > end * (deaths + 1) / (DEATHS + 1) {
+        if deaths < DEATHS && began.elapsed() > end * (deaths + 1) / (DEATHS + 1) {
             deaths += 1;
             let stop = if deaths % 2 == 0 { Stop::Kill } else { Stop::Terminate };
             stage.lab.restart_agent(NODES[0], stop).unwrap();
@@ -69,8 +70,7 @@ fn soaks(road: SocketLb) {
         }
         if looked.is_none_or(|at| at.elapsed() > GLANCE) {
             looked = Some(Instant::now());
-            let part = began.elapsed().as_secs_f64() / end.as_secs_f64();
-            table.note(part, NODES.map(|node| Gauge::read(&stage, node)));
+            table.note(NODES.map(|node| Gauge::read(&stage, node)));
         }
     }
     let took = began.elapsed();

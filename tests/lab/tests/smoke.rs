@@ -126,8 +126,9 @@ fn what_nobody_owns_is_silent_and_what_nobody_serves_is_refused() {
         .times(20),
         Probe::new(Protocol::Udp, "10.244.2.10:81".parse().unwrap()).times(20),
     ];
-    for probe in &mut probes {
-        probe.timeout = Duration::from_millis(200);
+    // Who is to say nothing is not waited for; a refusal may come late on a busy machine.
+    for (index, probe) in probes.iter_mut().enumerate() {
+        probe.timeout = if index < 2 { Duration::from_millis(200) } else { Duration::from_secs(5) };
     }
     let seen: Vec<String> =
         lab.pod("one").unwrap().probe(&probes).unwrap().iter().map(Tally::to_string).collect();
@@ -141,10 +142,14 @@ fn an_outside_client_enters_through_the_node_that_its_mark_names() {
     // Only node-1 knows that address, so only packets that pass node-1 are answered.
     let node = lab.topology().node("node-1").unwrap().clone();
     netns::ip(&lab.node(&node.name).unwrap().netns, &["addr add 203.0.113.7/32 dev lo".to_owned()]).unwrap();
-    let mut probe = Probe::new(Protocol::Icmp, "203.0.113.7:0".parse().unwrap());
-    probe.timeout = Duration::from_millis(200);
-    let through = |mark| Probe { mark, ..probe.clone() };
-    let tallies = laptop.probe(&[through(Some(1)), through(Some(2)), through(None)]).unwrap();
+    let through = |mark, timeout| Probe {
+        mark,
+        timeout,
+        ..Probe::new(Protocol::Icmp, "203.0.113.7:0".parse().unwrap())
+    };
+    let (answer, glance) = (Duration::from_secs(5), Duration::from_millis(200));
+    let probes = [through(Some(1), answer), through(Some(2), glance), through(None, glance)];
+    let tallies = laptop.probe(&probes).unwrap();
     let answers: Vec<u32> = tallies.iter().map(Tally::answers).collect();
     assert_eq!(answers, [1, 0, 0]);
 }
@@ -176,10 +181,10 @@ fn a_flow_stays_on_its_socket_and_a_load_counts_what_breaks() {
     serve(&lab, "two");
     let (one, two) = (lab.pod("one").unwrap(), lab.pod("two").unwrap());
     let to: SocketAddr = "10.244.2.10:8080".parse().unwrap();
-    let (second, mut peers) = (Duration::from_secs(1), Vec::new());
+    let (patience, mut peers) = (Duration::from_secs(5), Vec::new());
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let first = one.open("flow", &Probe::new(protocol, to)).unwrap();
-        let again = one.use_flow("flow", second, 1).unwrap();
+        let again = one.use_flow("flow", patience, 1).unwrap();
         for outcome in [first, again] {
             let Outcome::Answered(answer) = outcome else { panic!("{protocol}: {outcome:?}") };
             peers.push(answer.peer);
@@ -206,11 +211,11 @@ fn a_datagram_flow_that_was_refused_works_as_soon_as_somebody_serves() {
     let probe = Probe::new(Protocol::Udp, "10.244.2.10:8080".parse().unwrap());
     assert_eq!(one.open("flow", &probe).unwrap(), Outcome::Failed(sluice_lab::Failure::Refused));
     assert_eq!(
-        one.use_flow("flow", Duration::from_millis(100), 1).unwrap(),
+        one.use_flow("flow", Duration::from_secs(5), 1).unwrap(),
         Outcome::Failed(sluice_lab::Failure::Refused)
     );
     serve(&lab, "two");
-    let outcome = one.use_flow("flow", Duration::from_millis(100), 10).unwrap();
+    let outcome = one.use_flow("flow", Duration::from_millis(100), 50).unwrap();
     assert!(matches!(&outcome, Outcome::Answered(answer) if answer.name == "two"), "{outcome:?}");
 }
 
@@ -235,9 +240,9 @@ fn a_lab_whose_owner_is_gone_is_swept_and_a_held_one_is_not() {
 }
 
 fn wait_for(condition: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(std::time::Instant::now() < deadline, "did not happen within 10 s");
+        assert!(std::time::Instant::now() < deadline, "did not happen within a minute");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
