@@ -1,10 +1,10 @@
-//! Where the bytes of an entry lie in the entry of another layout: what the program needs to know that takes connections
-//! from the tables of one layout to those of another. Knows no layout itself.
+//! Connections in the tables of two layouts: where the bytes of an entry lie in the entry of the other layout, and which of two
+//! entries counts that have the same key and are not of the same connection. Knows no layout itself, and no table.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Addr4, Addr6};
-use crate::flow::{Flow, FlowKey};
+use crate::flow::{Flow, FlowFlags, FlowKey};
 
 /// The byte has no place in the other layout.
 pub const NOWHERE: u8 = u8::MAX;
@@ -35,4 +35,103 @@ impl Places {
         key6: [NOWHERE; size_of::<FlowKey<Addr6>>()],
         flow6: [NOWHERE; size_of::<Flow<Addr6>>()],
     };
+}
+
+/// What a side may have seen of a connection's end.
+pub const ENDS: FlowFlags = FlowFlags::FIN.with(FlowFlags::RST);
+
+/// Which table of a layout an entry was found in. A number, so that programs can hand it on through memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Stage(u32);
+
+impl Stage {
+    /// In none.
+    pub const NONE: Self = Self(0);
+    /// `halfopen`.
+    pub const HALF_OPEN: Self = Self(1);
+    /// `flows`.
+    pub const ANSWERED: Self = Self(2);
+
+    /// What [`Stage::number`] gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// As a function that is no part of its caller gives it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Two entries of one key are of one connection: their packets go to the same place.
+#[inline(always)]
+#[must_use]
+pub fn leads_alike<A: PartialEq>(one: &Flow<A>, other: &Flow<A>) -> bool {
+    one.src == other.src && one.dst == other.dst && one.sport == other.sport && one.dport == other.dport
+}
+
+/// The entry is the other half of that of `key`. Field by field: a key made for the comparison would take room on a stack.
+#[inline(always)]
+#[must_use]
+pub fn leads_back<A: PartialEq>(flow: &Flow<A>, key: &FlowKey<A>) -> bool {
+    flow.dst == key.src && flow.dport == key.sport && flow.src == key.dst && flow.sport == key.dport
+}
+
+/// Of two connections with one key, each on a side of its own, the one that began later; the other is over, or the key would
+/// not have been free. Given are when each was last seen, as [`Flow::seen`], and its table: in one and the same
+/// moment, what waits for its first answer is the later one.
+#[inline(always)]
+#[must_use]
+pub const fn is_later(one: (u32, Stage), other: (u32, Stage)) -> bool {
+    // Jiffies wrap.
+    let since = one.0.wrapping_sub(other.0) as i32;
+    since > 0 || (since == 0 && one.1.0 < other.1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{Port, Proto};
+
+    const KEY: FlowKey<u8> = FlowKey::new(1, Port::new(10), 2, Port::new(20), Proto::TCP);
+
+    fn forward() -> Flow<u8> {
+        Flow { src: 1, sport: Port::new(10), dst: 3, dport: Port::new(30), ..Flow::default() }
+    }
+
+    #[test]
+    fn the_halves_of_a_connection_lead_to_each_other() {
+        let reply = forward().twin(&KEY);
+        assert!(leads_back(&reply, &KEY) && leads_back(&forward(), &forward().other(Proto::TCP)));
+        for stranger in [
+            Flow { src: 9, ..reply },
+            Flow { dst: 9, ..reply },
+            Flow { sport: Port::new(9), ..reply },
+            Flow { dport: Port::new(9), ..reply },
+        ] {
+            assert!(!leads_back(&stranger, &KEY) && !leads_alike(&stranger, &reply), "{stranger:?}");
+        }
+        assert!(leads_alike(&Flow { seen: 7, flags: FlowFlags::FIN, ..reply }, &reply));
+    }
+
+    #[test]
+    fn who_was_seen_last_is_the_later_one_also_when_the_clock_wraps() {
+        let (half, whole) = (Stage::HALF_OPEN, Stage::ANSWERED);
+        for (one, other, later) in [
+            ((5, whole), (4, half), true),
+            ((4, half), (5, whole), false),
+            ((1, half), (u32::MAX, whole), true),
+            ((u32::MAX, half), (1, whole), false),
+            ((4, half), (4, whole), true),
+            ((4, whole), (4, half), false),
+            ((4, whole), (4, whole), false),
+        ] {
+            assert_eq!(is_later(one, other), later, "{one:?} {other:?}");
+        }
+    }
 }

@@ -40,8 +40,14 @@ pub unsafe trait Plain {}
 /// The area, as the type that it has for its user. Never `None`, which the verifier does not know.
 #[inline(always)]
 pub fn take<T: Plain>(area: Area) -> Option<&'static mut T> {
+    take_numbered(area as u32)
+}
+
+/// As [`take`], for who was given an area's number.
+#[inline(always)]
+pub fn take_numbered<T: Plain>(area: u32) -> Option<&'static mut T> {
     const { assert!(size_of::<T>() <= AREA && align_of::<T>() <= 8) };
     // SAFETY: an element of an array lives as long as the map, is aligned to eight bytes and large enough, and any bytes
     // are a `T`. Nobody else has a reference: see the file's head and [`Area`].
-    SCRATCH.get_ptr_mut(area as u32).map(|place| unsafe { &mut *place.cast::<T>() })
+    SCRATCH.get_ptr_mut(area).map(|place| unsafe { &mut *place.cast::<T>() })
 }

@@ -3,6 +3,7 @@
 //!
 //! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
 
+pub mod ferry;
 pub mod police;
 mod tunnel;
 
@@ -21,7 +22,7 @@ use crate::scratch::{self, Area};
 pub use tunnel::Tunnels;
 
 /// The parts of the packet road that are verified on their own.
-pub trait Verified: Unusual + Tunnels + police::Judging {
+pub trait Verified: Unusual + Tunnels + police::Judging + ferry::Ferrying {
     /// [`related::judge_unusual`]: what the parser has given `why` for.
     fn judge_unusual(frame: &mut Frame, packet: &mut Packet<Self::Addr>, why: Reason, hook: Hook) -> Outcome;
     /// [`related::judge`].

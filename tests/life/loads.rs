@@ -38,13 +38,21 @@ impl Loads {
         Self::at(&pairs)
     }
 
-    /// Begins, each place with requests of its own.
+    /// Begins, each place with requests of its own, in every style.
     pub(crate) fn at(pairs: &[(Place, Vec<Probe>)]) -> Self {
+        let styled = |(place, probes): &(Place, Vec<Probe>)| {
+            (place.clone(), probes.iter().cloned().flat_map(styles).collect())
+        };
+        Self::exactly(&pairs.iter().map(styled).collect::<Vec<_>>())
+    }
+
+    /// Begins with these requests as they are.
+    pub(crate) fn exactly(pairs: &[(Place, Vec<Probe>)]) -> Self {
         let mut running = Vec::new();
         for (client, probes) in pairs {
-            for probe in probes.iter().cloned().flat_map(styles) {
+            for probe in probes {
                 let name = format!("{} {} {:?} {}", client.name, probe.protocol, probe.udp, probe.to);
-                let load = client.load(&name, &probe).unwrap();
+                let load = client.load(&name, probe).unwrap();
                 running.push((name, load));
             }
         }
@@ -66,23 +74,22 @@ impl Loads {
 
     /// Ends them. Every request must have been answered, but for what removals excuse.
     pub(crate) fn end(self, Removals(removals): Removals) {
-        let (mut answers, mut aborted) = (0, 0);
+        let (mut answers, mut aborted, mut failed) = (0, 0, Vec::new());
         for (name, load) in self.running {
             let LoadReport { mut tally, first_failures, .. } = load.stop().unwrap();
             let closed: u32 = ABORTED
                 .iter()
                 .filter_map(|errno| tally.failed.remove(&Failure::Errno((*errno).to_owned())))
                 .sum();
-            assert_eq!(
-                (tally.failures(), closed.saturating_sub(removals)),
-                (0, 0),
-                "{name}: {first_failures:?}"
-            );
+            if tally.failures() > 0 || closed > removals {
+                failed.push(format!("{name}: {tally}: {first_failures:?}"));
+            }
             assert!(tally.answers() > 0, "{name}: no answer");
             answers += tally.answers();
             aborted += closed;
         }
         println!("{answers} requests answered, {aborted} cut short with the sockets that they were made on");
+        assert_eq!(failed, [""; 0], "of {answers} that were answered");
     }
 }
 

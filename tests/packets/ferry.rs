@@ -25,9 +25,9 @@ fn names<F: Named>() -> [String; 4] {
     ["halfopen", "flows", "sparehalf", "spareflows"].map(|name| format!("{name}{number}"))
 }
 
-/// Both entries of the connection from the client to the Service that this backend serves.
-fn connection<F: Named>(n: &Names, backend: &str) -> [Entry<F::Addr>; 2] {
-    let [(src, sport), (vip, vport), (dst, dport)] = [n.client, n.vip, backend].map(endpoint::<F>);
+/// Both entries of the connection from the client to the frontend that this backend serves.
+fn connection<F: Named>(n: &Names, frontend: &str, backend: &str) -> [Entry<F::Addr>; 2] {
+    let [(src, sport), (vip, vport), (dst, dport)] = [n.client, frontend, backend].map(endpoint::<F>);
     let forward = Flow { src, sport, dst, dport, ..Flow::default() };
     let reply =
         Flow { src: vip, sport: vport, dst: src, dport: sport, flags: FlowFlags::REPLY, ..Flow::default() };
@@ -72,7 +72,7 @@ where
     FlowKey<F::Addr>: MapType + Ord,
     Flow<F::Addr>: MapType,
 {
-    let both = connection::<F>(n, n.backend);
+    let both = connection::<F>(n, n.vip, n.backend);
     let entries = sorted(&both);
     let tables = |places: &[usize]| {
         let mut tables = Tables::default();
@@ -91,17 +91,75 @@ where
     }
 }
 
-fn of_two_connections<F: Named>(n: &Names)
+/// The entries as they are when last seen then.
+fn seen<A: Copy>(entries: &[Entry<A>], seen: u32) -> Vec<Entry<A>>
+where
+    FlowKey<A>: Ord,
+{
+    let mut all: Vec<_> = entries.iter().map(|(key, flow)| (*key, Flow { seen, ..*flow })).collect();
+    all.sort_by_key(|(key, _)| *key);
+    all
+}
+
+/// Two connections of which the second has begun when the first was over; each is known to one side only, and the packet is of
+/// the second.
+fn of_two_connections<F: Named>(n: &Names, [first, second]: [[Entry<F::Addr>; 2]; 2])
 where
     FlowKey<F::Addr>: MapType + Ord,
     Flow<F::Addr>: MapType,
 {
-    let (new, old) = (connection::<F>(n, n.backend), connection::<F>(n, n.other_backend));
+    let moments = [(u32::MAX, 1), (7, 8)];
+    let stages = [[OUR_HALF_OPEN, THEIR_HALF_OPEN], [OURS, THEIRS]];
+    for (before_that, then) in moments {
+        for [ours, theirs] in stages {
+            for (old, new) in
+                [(OURS, theirs), (THEIRS, ours), (OUR_HALF_OPEN, theirs), (THEIR_HALF_OPEN, ours)]
+            {
+                let mut before = Tables::default();
+                before.0[old] = seen(&first, before_that);
+                before.0[new] = seen(&second, then);
+                let mut after = Tables::default();
+                [ours, theirs].into_iter().for_each(|place| after.0[place] = seen(&second, then));
+                assert_eq!(crossed::<F>(n, &before), after, "{old} {new} {before_that}");
+            }
+        }
+    }
+}
+
+fn of_two_connections_in_one_moment<F: Named>(n: &Names)
+where
+    FlowKey<F::Addr>: MapType + Ord,
+    Flow<F::Addr>: MapType,
+{
+    let (new, old) = (connection::<F>(n, n.vip, n.backend), connection::<F>(n, n.vip, n.other_backend));
     for (half_open, answered) in [(OUR_HALF_OPEN, THEIRS), (THEIR_HALF_OPEN, OURS)] {
         let mut before = Tables::default();
         before.0[half_open] = sorted(&new);
         before.0[answered] = sorted(&old);
-        assert_eq!(crossed::<F>(n, &before), before, "{half_open}");
+        let mut after = Tables::default();
+        [OUR_HALF_OPEN, THEIR_HALF_OPEN].into_iter().for_each(|place| after.0[place] = sorted(&new));
+        assert_eq!(crossed::<F>(n, &before), after, "{half_open}");
+    }
+}
+
+/// What is known of a connection's end: of the client's packets on one side, of the server's on the other.
+fn of_ends<F: Named>(n: &Names)
+where
+    FlowKey<F::Addr>: MapType + Ord,
+    Flow<F::Addr>: MapType,
+{
+    let [forward, reply] = connection::<F>(n, n.vip, n.backend);
+    let ended =
+        |(key, flow): Entry<F::Addr>, flags: FlowFlags| (key, Flow { flags: flow.flags.with(flags), ..flow });
+    let (fin, rst) = (FlowFlags::FIN, FlowFlags::RST);
+    for (there, here) in [(OURS, THEIRS), (THEIRS, OURS)] {
+        let mut before = Tables::default();
+        before.0[there] = sorted(&[ended(forward, fin), reply]);
+        before.0[here] = sorted(&[forward, ended(reply, rst)]);
+        let both = sorted(&[ended(forward, fin), ended(reply, rst)]);
+        let mut after = Tables::default();
+        [there, here].into_iter().for_each(|place| after.0[place] = both.clone());
+        assert_eq!(crossed::<F>(n, &before), after, "{there}");
     }
 }
 
@@ -113,8 +171,26 @@ fn each_side_learns_of_a_connection_what_the_other_knows() {
 }
 
 #[test]
-fn an_entry_of_an_earlier_connection_of_the_same_ports_takes_no_packet_from_the_new_one() {
+fn an_earlier_connection_of_the_same_ports_takes_no_packet_from_the_new_one() {
+    fn of<F: Named>(n: &Names)
+    where
+        FlowKey<F::Addr>: MapType + Ord,
+        Flow<F::Addr>: MapType,
+    {
+        let second = connection::<F>(n, n.vip, n.backend);
+        // To the same frontend, and to another one with the same backend: there the answers have the same key.
+        of_two_connections::<F>(n, [connection::<F>(n, n.vip, n.other_backend), second]);
+        of_two_connections::<F>(n, [connection::<F>(n, n.vip_other_port, n.backend), second]);
+        of_two_connections_in_one_moment::<F>(n);
+    }
     let [v4, v6] = &FAMILIES;
-    of_two_connections::<proxy_common::V4>(v4);
-    of_two_connections::<proxy_common::V6>(v6);
+    of::<proxy_common::V4>(v4);
+    of::<proxy_common::V6>(v6);
+}
+
+#[test]
+fn what_either_side_has_seen_of_a_connections_end_both_know() {
+    let [v4, v6] = &FAMILIES;
+    of_ends::<proxy_common::V4>(v4);
+    of_ends::<proxy_common::V6>(v6);
 }

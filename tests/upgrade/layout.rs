@@ -75,6 +75,21 @@ fn the_map_layout_changes_up_and_down_under_load_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_port_that_is_used_again_for_another_service_of_the_same_servers_is_no_old_connection() {
+    let mut stage = scene::begin();
+    stage.reaches(&WEB, &SERVERS);
+    let client = stage.lab.pod("client").unwrap();
+    scene::few_ports(&client);
+    let loads = scene::crowd(&client);
+    for program in [Program::NextAgent, Program::Agent] {
+        loads.go_on_for(MEANWHILE);
+        change(&mut stage, program, Stop::Terminate);
+    }
+    loads.go_on_for(MEANWHILE);
+    loads.end(Removals(0));
+}
+
+#[test]
 fn an_agent_that_is_killed_while_it_takes_over_is_missed_by_nobody_and_the_next_one_goes_on() {
     let mut stage = scene::begin();
     stage.reaches(&WEB, &SERVERS);

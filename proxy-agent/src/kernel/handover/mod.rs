@@ -5,7 +5,8 @@
 //! begin    maps of an equal layout are pinned here, too            old programs, old links
 //! (the loader makes and pins the others)
 //! copy     entries of the others, by the names of fields
-//! cross    ferries on the devices; links get pins here             old programs, new pins
+//! cross    ferries on the devices; connections are copied,
+//!          links get pins here                                     old programs, new pins
 //! (links get the new programs, one after the other)
 //! finish   what connections became meanwhile; the old pins go      new programs
 //! ```
@@ -234,6 +235,8 @@ impl Handover {
         {
             crossing::begin(&self.from, &self.to, &places)?;
         }
+        // With the ferries on their way, so that none is missed: our programs ask our tables whose ports are taken.
+        self.settle_all()?;
         let coming = self.to.coming();
         if !coming.exists() {
             let abi = self.to.abi();

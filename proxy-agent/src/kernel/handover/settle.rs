@@ -1,147 +1,211 @@
 //! What connections became while programs of two layouts ran side by side: each was in the tables of the one, of the
-//! other, or of both, and what either saw of it counts.
+//! other, or of both, and what either saw of it counts. The same brings over all that there are before any program of ours
+//! runs: whose ports are taken is asked in our tables then.
 
-use std::{io, ops::Range};
+use std::io;
 
 use proxy_common::{
-    FlowFlags,
-    maps::{MapSpec, spec as spec_of},
+    Flow, FlowFlags, FlowKey, Proto, V4, V6,
+    ferry::{ENDS, Stage, is_later, leads_alike, leads_back},
+    maps::{MapSpec, MapType},
 };
+use zerocopy::FromBytes;
 
 use super::{
-    Handover,
-    abi::MapAbi,
+    Fate, Handover,
     moves::{Moves, translated},
-    open, scan,
+    scan,
 };
 use crate::kernel::{
     error::Error,
-    sys::{RawMap, Update},
+    family::{self, MapFamily},
+    map::Table,
+    sys::Access,
 };
-
-/// What a side has seen of a connection's end.
-const ENDS: u8 = FlowFlags::FIN.0 | FlowFlags::RST.0;
 
 /// The map is a table of connections of which each packet's programs must find every entry.
 pub(super) fn is_connections(spec: &MapSpec) -> bool {
     matches!(spec.name, "flows4" | "flows6" | "halfopen4" | "halfopen6")
 }
 
-/// The tables of one family and stage.
-struct Tables {
-    /// Theirs.
-    from: RawMap,
-    /// Ours.
-    to: RawMap,
-    /// Our other one: the answered connections beside those without an answer, and the other way round.
-    beside: RawMap,
-    /// Where the flags are in an entry of ours.
-    flags: usize,
-    /// Where the addresses and ports after the rewrite are.
-    tuple: Vec<Range<usize>>,
-}
-
 impl Handover {
+    /// Brings the entries of all tables of connections together.
+    pub(super) fn settle_all(&self) -> Result<(), Error> {
+        for spec in proxy_common::maps::SPECS.iter().filter(|spec| is_connections(spec)) {
+            if let Fate::Moved(moves) = self.fate(spec) {
+                self.settle(spec, &moves)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the entries of one of the tables together. The kernel goes on writing to ours.
     pub(super) fn settle(&self, spec: &'static MapSpec, moves: &Moves) -> Result<(), Error> {
-        let failed = |source| Error::Map { verb: "settle", map: spec.name, source };
-        let Some(tables) = self.tables(spec)? else { return Ok(()) };
-        let is_answered = spec.name.starts_with("flows");
-        let entry = tables.to.entry();
-        scan(&tables.from, |keys, values| {
-            let keys = translated(&moves.key, keys, tables.from.entry().key, entry.key);
-            let values = translated(&moves.value, values, tables.from.entry().value, entry.value);
-            let mut entries = keys.chunks_exact(entry.key).zip(values.chunks_exact(entry.value));
-            entries.try_for_each(|(key, value)| match is_answered {
-                true => tables.answered(key, value),
-                false => tables.unanswered(key, value),
-            })
-        })
-        .map(drop)
-        .map_err(failed)
+        match spec.name {
+            "flows4" => self.settle_one::<V4>(spec, moves, Stage::ANSWERED),
+            "flows6" => self.settle_one::<V6>(spec, moves, Stage::ANSWERED),
+            "halfopen4" => self.settle_one::<V4>(spec, moves, Stage::HALF_OPEN),
+            _ => self.settle_one::<V6>(spec, moves, Stage::HALF_OPEN),
+        }
     }
 
-    fn tables(&self, spec: &'static MapSpec) -> Result<Option<Tables>, Error> {
-        let beside = match spec.name {
-            "flows4" => "halfopen4",
-            "flows6" => "halfopen6",
-            "halfopen4" => "flows4",
-            _ => "flows6",
+    fn settle_one<F: MapFamily>(
+        &self,
+        spec: &'static MapSpec,
+        moves: &Moves,
+        stage: Stage,
+    ) -> Result<(), Error>
+    where
+        FlowKey<F::Addr>: MapType + FromBytes,
+        Flow<F::Addr>: MapType + FromBytes,
+    {
+        let Some((from, to)) = self.both(spec)? else { return Ok(()) };
+        let tables = Tables::<F> {
+            flows: family::table(&self.to, F::NAMES.flows, Access::Write)?,
+            half_open: family::table(&self.to, F::NAMES.half_open, Access::Write)?,
         };
-        let Some(beside) = spec_of(beside).map(|spec| self.to.map(spec.name)) else { return Ok(None) };
-        let Some(fd) = open(&beside)? else { return Ok(None) };
-        let beside = RawMap::new(fd, 1).map_err(Error::path("read", beside))?;
-        let Some((from, to)) = self.both(spec)? else { return Ok(None) };
-        let fields = MapAbi::of(spec).value.fields;
-        let is_of_tuple = |name: &str| ["src", "dst", "sport", "dport"].contains(&name);
-        let tuple = fields.iter().filter(|field| is_of_tuple(&field.name));
-        let tuple = tuple.map(|field| field.offset..field.offset + field.size).collect();
-        let flags = fields.iter().find(|field| field.name == "flags");
-        Ok(flags.map(|flags| Tables { from, to, beside, flags: flags.offset, tuple }))
+        let (theirs, ours) = (from.entry(), to.entry());
+        scan(&from, |keys, values| {
+            let keys = translated(&moves.key, keys, theirs.key, ours.key);
+            let values = translated(&moves.value, values, theirs.value, ours.value);
+            let entries = keys.chunks_exact(ours.key).zip(values.chunks_exact(ours.value));
+            let read = |(key, flow)| {
+                let key = FlowKey::<F::Addr>::read_from_bytes(key).ok()?;
+                Some((key, Flow::<F::Addr>::read_from_bytes(flow).ok()?))
+            };
+            entries.filter_map(read).try_for_each(|(key, flow)| tables.meet(&key, &flow, stage))
+        })
+        .map(drop)
+        .map_err(|source| Error::Map { verb: "settle", map: spec.name, source })
     }
 }
 
-impl Tables {
-    fn answered(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        if !self.meet(&self.to, key, value)? {
-            if self.is_superseded(key, value)? {
+/// Our tables of one family.
+struct Tables<F: MapFamily> {
+    flows: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
+    half_open: Table<FlowKey<F::Addr>, Flow<F::Addr>>,
+}
+
+impl<F: MapFamily> Tables<F> {
+    /// An entry of theirs, and what ours have under its key and under that of its other half.
+    fn meet(&self, key: &FlowKey<F::Addr>, theirs: &Flow<F::Addr>, stage: Stage) -> io::Result<()> {
+        match self.find(key)? {
+            Some((ours, found)) if leads_alike(&ours, theirs) => {
+                if found == Stage::HALF_OPEN && stage == Stage::ANSWERED {
+                    // Only their side has seen the answer.
+                    self.enter(key, theirs, stage)?;
+                    return self.half_open.remove(key).map(drop);
+                }
+                return self.add(key, ours, found, theirs);
+            }
+            Some((ours, found)) if is_later((ours.seen, found), (theirs.seen, stage)) => return Ok(()),
+            Some((ours, _)) => self.erase(key, &ours)?,
+            None => {}
+        }
+        // Half of a connection whose other key has another one's half is of no use, and in that one's way.
+        let other = theirs.other(key.proto);
+        if let Some((ours, found)) = self.find(&other)?
+            && !leads_back(&ours, key)
+            && !is_left(key.proto, theirs)
+        {
+            if is_later((ours.seen, found), (theirs.seen, stage)) {
                 return Ok(());
             }
-            self.enter(key, value)?;
+            self.erase(&other, &ours)?;
         }
-        // Only their side has seen the answer.
-        gone(self.beside.delete(key))
+        self.enter(key, theirs, stage)
     }
 
-    fn unanswered(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        // In this order: an answer that comes meanwhile moves it the other way.
-        if self.meet(&self.to, key, value)? || self.meet(&self.beside, key, value)? {
+    fn find(&self, key: &FlowKey<F::Addr>) -> io::Result<Option<(Flow<F::Addr>, Stage)>> {
+        // In this order, and once more: an answer that comes meanwhile moves it the other way.
+        for (table, stage) in [
+            (&self.flows, Stage::ANSWERED),
+            (&self.half_open, Stage::HALF_OPEN),
+            (&self.flows, Stage::ANSWERED),
+        ] {
+            if let Some(flow) = table.get(key)? {
+                return Ok(Some((flow, stage)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds what they saw to an entry of ours.
+    fn add(
+        &self,
+        key: &FlowKey<F::Addr>,
+        ours: Flow<F::Addr>,
+        found: Stage,
+        theirs: &Flow<F::Addr>,
+    ) -> io::Result<()> {
+        let flags = together(key.proto, ours.flags, theirs.flags);
+        if flags == ours.flags {
             return Ok(());
         }
-        self.enter(key, value)
+        let table = if found == Stage::ANSWERED { &self.flows } else { &self.half_open };
+        table.put(key, &Flow { flags, ..ours })
     }
 
-    /// Ours is another connection of the same ports, which has begun after theirs was over: it leads elsewhere.
-    fn is_superseded(&self, key: &[u8], theirs: &[u8]) -> io::Result<bool> {
-        let mut ours = vec![0; self.beside.entry().value];
-        match self.beside.lookup(key, &mut ours) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            result => result?,
+    /// Both halves of a connection that is over.
+    fn erase(&self, key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> io::Result<()> {
+        let other = flow.other(key.proto);
+        let halves = match self.find(&other)? {
+            Some((half, _)) if leads_back(&half, key) => [Some(other), Some(*key)],
+            Some(_) | None => [Some(*key), None],
+        };
+        for half in halves.into_iter().flatten() {
+            self.flows.remove(&half)?;
+            self.half_open.remove(&half)?;
         }
-        Ok(self.tuple.iter().any(|place| ours[place.clone()] != theirs[place.clone()]))
-    }
-
-    /// Adds what they saw to an entry of ours; says whether there is one.
-    fn meet(&self, ours: &RawMap, key: &[u8], theirs: &[u8]) -> io::Result<bool> {
-        let mut value = vec![0; ours.entry().value];
-        match ours.lookup(key, &mut value) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            result => result?,
-        }
-        let flags = value[self.flags] | theirs[self.flags] & ENDS;
-        if flags != value[self.flags] {
-            value[self.flags] = flags;
-            ours.update(key, &value, Update::Any)?;
-        }
-        Ok(true)
+        Ok(())
     }
 
     /// One that the kernel has just entered is as good; one for which there is no room is lost, as a new one would be.
-    fn enter(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        match self.to.update(key, value, Update::New) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+    fn enter(&self, key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>, stage: Stage) -> io::Result<()> {
+        let table = if stage == Stage::ANSWERED { &self.flows } else { &self.half_open };
+        match table.put_new(key, flow) {
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
                 tracing::warn!("a connection of the other layout found no room");
                 Ok(())
             }
-            result => result,
+            result => result.map(drop),
         }
     }
 }
 
-fn gone(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
+/// The answers' entry of a backend that a client of datagrams was taken away from: its other half is the client's new connection.
+fn is_left<A>(proto: Proto, flow: &Flow<A>) -> bool {
+    proto != Proto::TCP && flow.flags.has(FlowFlags::BRIEF)
+}
+
+/// What is known of a direction that both sides have seen. A client of TCP has acknowledged when either has seen it.
+fn together(proto: Proto, ours: FlowFlags, theirs: FlowFlags) -> FlowFlags {
+    let flags = ours.with(FlowFlags(theirs.0 & ENDS.0));
+    match proto == Proto::TCP && !theirs.has(FlowFlags::BRIEF) {
+        true => flags.without(FlowFlags::BRIEF),
+        false => flags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_either_side_has_seen_counts() {
+        let none = FlowFlags::default();
+        let (routed, brief, fin, rst) = (FlowFlags::ROUTED, FlowFlags::BRIEF, FlowFlags::FIN, FlowFlags::RST);
+        for (proto, ours, theirs, both) in [
+            (Proto::TCP, none, fin, fin),
+            (Proto::TCP, fin, none, fin),
+            (Proto::TCP, fin, rst, fin.with(rst)),
+            (Proto::TCP, none, routed, none),
+            (Proto::TCP, brief, brief, brief),
+            (Proto::TCP, brief.with(routed), none, routed),
+            (Proto::TCP, none, brief, none),
+            (Proto::UDP, brief, none, brief),
+        ] {
+            assert_eq!(together(proto, ours, theirs), both, "{ours:?} {theirs:?}");
+        }
     }
 }
