@@ -6,8 +6,10 @@
 mod asking;
 mod peer;
 mod story;
+mod testimony;
 mod traces;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use sluice_lab::{Failure, Topology};
@@ -27,7 +29,19 @@ fn tell(implementation: Implementation, manners: Manners) {
     let cluster = Cluster::up(&Topology::parse(TOPOLOGY).unwrap(), implementation).unwrap();
     let traces = Traces::of(&cluster);
     chapter("the cluster is up");
-    let mut story = Story::begin(&cluster, manners);
+    let told = catch_unwind(AssertUnwindSafe(|| tell_of(&cluster, implementation, manners, &chapter)));
+    if let Err(panic) = told {
+        chapter("it broke off; this is what the cluster looked like:");
+        println!("{}", testimony::of(&cluster));
+        resume_unwind(panic);
+    }
+    cluster.down().unwrap();
+    assert_eq!(traces.left(), Vec::<String>::new());
+    chapter("nothing is left");
+}
+
+fn tell_of(cluster: &Cluster, implementation: Implementation, manners: Manners, chapter: &dyn Fn(&str)) {
+    let mut story = Story::begin(cluster, manners);
     chapter("Deployment, Service and clients are ready");
     story.every_backend_answers_every_client();
     chapter("every backend answers every client");
@@ -46,9 +60,6 @@ fn tell(implementation: Implementation, manners: Manners) {
     chapter("without backends it refuses");
     story.without_the_service_nobody_answers();
     chapter("without the Service nobody answers");
-    cluster.down().unwrap();
-    assert_eq!(traces.left(), Vec::<String>::new());
-    chapter("nothing is left");
 }
 
 #[test]

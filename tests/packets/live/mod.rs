@@ -8,7 +8,6 @@ mod world;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
 };
 
 use proxy_common::Reason;
@@ -88,14 +87,12 @@ fn a_service_without_backends_is_refused_at_once() {
     for names in &FAMILIES {
         let world = World::new(names);
         for client in [&world.pod_a, &world.outside] {
-            let start = std::time::Instant::now();
             let udp = client.run(|| ask(names.empty)).expect_err("nobody is there");
             assert_eq!(udp.kind(), ErrorKind::ConnectionRefused);
             let tcp = client.run(|| connect(names.empty, None)).expect_err("nobody is there");
             assert_eq!(tcp.kind(), ErrorKind::ConnectionRefused);
-            // A second later the client would ask again.
-            assert!(start.elapsed() < Duration::from_secs(1), "not by a time-out: {:?}", start.elapsed());
         }
+        // Nobody was refused by a time-out: a second later a client would have asked again, and that would be counted.
         assert_eq!(world.dataplane.counters()[&Reason::NoEndpoints], 4);
     }
 }

@@ -40,7 +40,11 @@ use runner::{PodKey, PodRunner};
 /// How long agents may take to have their first plan in the kernel.
 const READY: Duration = Duration::from_secs(90);
 /// Lines of each log that are shown when a test fails.
-const LINES: usize = 25;
+const LINES: usize = 40;
+/// The same of a pod's server.
+const LINES_OF_POD: usize = 4;
+/// Characters of a line of them: more than any says that is about one thing.
+const WIDTH: usize = 300;
 const DOORS: Duration = Duration::from_secs(30);
 
 /// Which of Sluice's roads pods' connections take.
@@ -209,7 +213,14 @@ impl Drop for Witness {
         logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
         logs.sort();
         for log in logs {
-            eprintln!("--- {}\n{}", log.display(), daemon::log_end(&log, LINES));
+            let name = log.file_name().unwrap_or_default().to_string_lossy();
+            // What a pod's server was asked for is one line a request.
+            let is_pod = name.matches('.').count() > 1;
+            let end = daemon::log_end(&log, if is_pod { LINES_OF_POD } else { LINES });
+            eprintln!("--- {}", log.display());
+            for line in end.lines() {
+                eprintln!("{}", line.chars().take(WIDTH).collect::<String>());
+            }
         }
     }
 }
