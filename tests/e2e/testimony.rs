@@ -6,13 +6,8 @@ use std::fmt::Write as _;
 use sluice_lab::binary::Program;
 use tests::cluster::Cluster;
 
-const API: [&str; 3] = [
-    "get pods,services,endpointslices -o wide",
-    "get endpointslices -o jsonpath={range.items[*]}{.metadata.name}{.endpoints[*].conditions}{.endpoints[*].addresses}{\"\\n\"}{end}",
-    "get --raw=/readyz",
-];
-const AGENT: [&[&str]; 4] =
-    [&["status"], &["service", "get", "default/web"], &["drops", "--all"], &["map", "list"]];
+const API: [&str; 2] = ["get pods,services,endpointslices -o wide", "get --raw=/readyz"];
+const AGENT: [&[&str]; 4] = [&["status"], &["service", "get", "default/web"], &["drops"], &["counter"]];
 
 /// All of it, in sections.
 pub(crate) fn of(cluster: &Cluster) -> String {
