@@ -24,11 +24,15 @@ fn connection<A: Address>([client, service, node, backend]: [A; 4], proto: Proto
 fn list(family: &str) -> Vec<String> {
     let output = Command::new("conntrack").args(["-L", "-f", family]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut lines: Vec<String> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .map(|line| line.replace(" 3600 ", " N ").replace(" 3599 ", " N "))
-        .collect();
+    let without_time = |line: &str| {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        // Of an hour, a busy machine may need some seconds to look.
+        if let Some(left) = words.get_mut(2).filter(|left| matches!(left.parse(), Ok(3_000..=3_600))) {
+            *left = "N";
+        }
+        words.join(" ")
+    };
+    let mut lines: Vec<String> = text.lines().map(without_time).collect();
     lines.sort();
     lines
 }
