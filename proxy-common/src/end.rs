@@ -33,7 +33,7 @@ impl Facts {
 
 bits!(Facts);
 
-/// Value of the `ends` map, by [`place`]. What it says holds as long as the `policywrites` map holds the number `writes`.
+/// Value of the `ends` map, by [`Spread::place`]. What it says holds as long as the `policywrites` map holds the number `writes`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct End {
@@ -83,10 +83,17 @@ impl End {
         }
     }
 
-    /// Notes that policies do not mention it.
+    /// Notes that policies do not mention it. Its class is `class`, unless that depends on the prefixes that rules name.
     #[inline(always)]
-    pub fn note_unmentioned(&mut self) {
-        self.facts = self.facts.with(Facts::RULES).with(Facts::UNMENTIONED);
+    pub fn note_unmentioned(&mut self, class: Option<PeerClass>) {
+        let facts = self.facts.with(Facts::RULES).with(Facts::UNMENTIONED);
+        self.facts = match class {
+            Some(class) => {
+                self.class = class;
+                facts.with(Facts::CLASS)
+            }
+            None => facts,
+        };
     }
 
     /// Notes its class.
@@ -109,23 +116,36 @@ const fn family<A: Address>() -> Facts {
     if A::WORDS == 1 { Facts::NONE } else { Facts::IPV6 }
 }
 
-/// Where an address stands: below [`ENDS`]. Two may share a place; then the last one has it.
-#[inline(always)]
-pub fn place<A: Address>(addr: &A) -> u32 {
-    (spread(addr) >> (64 - ENDS.trailing_zeros())) as u32
-}
+/// A hash of an address, of which the upper bits are the best. Made once, it says where the address stands here and in the
+/// `mentioned` map.
+#[derive(Clone, Copy)]
+pub struct Spread(u64);
 
-/// A hash of an address, of which the upper bits are the best.
-#[inline(always)]
-pub fn spread<A: Address>(addr: &A) -> u64 {
-    /// 2^64 divided by the golden ratio: products with it differ in their upper bits.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut mix = 0_u64;
-    for word in addr.to_words().iter().take(A::WORDS) {
-        mix = (mix.rotate_left(29) ^ *word as u64).wrapping_mul(SPREAD);
+impl Spread {
+    /// Of an address.
+    #[inline(always)]
+    pub fn of<A: Address>(addr: &A) -> Self {
+        /// 2^64 divided by the golden ratio: products with it differ in their upper bits.
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        /// Odd, and no small multiple of the other. Two products, of which neither waits for the other.
+        const OTHER: u64 = 0xc2b2_ae3d_27d4_eb4f;
+        let [a, b, c, d] = addr.to_words().map(|word| word as u64);
+        let mix = (a | b << 32).wrapping_mul(GOLDEN) ^ (c | d << 32).wrapping_mul(OTHER);
+        // The bytes that differ most are the last ones of an address: the upper ones of a word, which move no bit below them.
+        Self((mix ^ mix >> 32).wrapping_mul(GOLDEN))
     }
-    // The bytes that differ most are the last ones of an address: the upper ones of a word, which move no bit below them.
-    (mix ^ mix >> 32).wrapping_mul(SPREAD)
+
+    /// Where the address stands: below [`ENDS`]. Two may share a place; then the last one has it.
+    #[inline(always)]
+    pub const fn place(self) -> u32 {
+        (self.0 >> (64 - ENDS.trailing_zeros())) as u32
+    }
+
+    /// All of its bits.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 const _: () = assert!(ENDS.is_power_of_two());
@@ -197,8 +217,8 @@ mod tests {
     fn the_pods_of_a_range_have_places_of_their_own() {
         let mut taken = [[0_u32; ENDS as usize]; 2];
         for host in 0..=u8::MAX {
-            taken[0][place(&v4(host)) as usize] += 1;
-            taken[1][place(&v6(host.into())) as usize] += 1;
+            taken[0][Spread::of(&v4(host)).place() as usize] += 1;
+            taken[1][Spread::of(&v6(host.into())).place() as usize] += 1;
         }
         for taken in taken {
             let lost: u32 = taken.iter().map(|count| count.saturating_sub(1)).sum();

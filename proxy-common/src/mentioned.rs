@@ -2,7 +2,7 @@
 //! the address itself. Who has them may be mentioned. Knows where the bits stand, nothing of rules.
 
 use crate::addr::Address;
-use crate::end::spread;
+use crate::end::Spread;
 use crate::limits::MENTIONED;
 
 /// Where the bits of an address stand in the `mentioned` map. Others may share them.
@@ -18,10 +18,18 @@ impl Mark {
     /// Of an address.
     #[inline(always)]
     pub fn of<A: Address>(addr: &A) -> Self {
-        let mix = spread(addr);
+        Self::at(Spread::of(addr))
+    }
+
+    /// Of an address with this hash.
+    #[inline(always)]
+    pub const fn at(spread: Spread) -> Self {
+        let mix = spread.bits();
         let word = 64 - MENTIONED.trailing_zeros();
-        let bit = |number: u32| 1_u64 << (mix >> (word - 6 * number) & 63);
-        Self { word: (mix >> word) as u32, bits: bit(1) | bit(2) | bit(3) }
+        let bits = 1_u64 << (mix >> (word - 6) & 63)
+            | 1_u64 << (mix >> (word - 12) & 63)
+            | 1_u64 << (mix >> (word - 18) & 63);
+        Self { word: (mix >> word) as u32, bits }
     }
 
     /// Whether a word has them all.

@@ -3,7 +3,7 @@
 use proxy_common::{FlowFlags, FlowKey, Proto, Reason, recent::Judge, tcp::TcpFlags};
 
 use super::{
-    Case,
+    Case, Question,
     case::{self, deny, tell},
     recent::Place,
     source::{self, Role},
@@ -58,12 +58,13 @@ fn ask<F: Judging>(
         return reason;
     }
     case::begin(case);
-    if hook.is_from_pod() && F::is_forged(case, frame.device(), sender) {
+    let question = if hook.is_from_pod() { Question::all(sender) } else { Question::RULES };
+    let reason = F::answer(case, frame.device(), question);
+    if reason == Reason::ForgedSource {
         case.key = packet.key;
-        tell::<F>(frame, case, Reason::ForgedSource);
-        return Reason::ForgedSource;
+        tell::<F>(frame, case, reason);
+        return reason;
     }
-    let reason = F::judge(case);
     if let Some(place) = place {
         place.note(&case.key, case.writes, reason);
     }

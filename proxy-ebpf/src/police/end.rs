@@ -5,8 +5,8 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use proxy_common::{
-    Address, End, PeerClass, PrefixKey,
-    end::{Facts, place},
+    End, PeerClass, PrefixKey,
+    end::{Facts, Spread},
     mentioned::Mark,
 };
 
@@ -20,52 +20,52 @@ use crate::maps::{
 /// go before taking another, which may share its place.
 #[inline(always)]
 pub fn of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut End> {
-    let end = taken::<F>(addr, writes)?;
+    let spread = Spread::of(addr);
+    let end = ENDS.get_ptr_mut(spread.place())?;
+    // SAFETY: an element of an array lives as long as the map, any bytes are a value of it, and nobody else on this processor
+    // has a reference: see above.
+    let end = unsafe { &mut *end };
+    end.turn_to(addr, writes);
     if !end.facts.has(Facts::RULES) {
-        if is_mentioned(addr) {
+        if is_mentioned(Mark::at(spread)) {
             // SAFETY: an element without preallocation is freed only after the program is done.
             end.note_rules(unsafe { F::policed().get(addr) });
         } else {
-            end.note_unmentioned();
+            end.note_unmentioned((!has_blocks::<F>()).then_some(PeerClass::WORLD));
         }
     }
     Some(end)
 }
 
-/// What an address is to the rules: a pod or a node of its own, a part of a prefix that a rule names, or the world. In a frame
-/// of its own: what it needs is gone when the verdict is looked up.
-#[inline(never)]
-pub fn class_of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> PeerClass {
-    let Some(end) = taken::<F>(addr, writes) else { return look_up::<F>(addr) };
+/// What the end with this address is to the rules: a pod or a node of its own, a part of a prefix that a rule names, or the
+/// world.
+#[inline(always)]
+pub fn class_of<F: PolicyTables>(end: &mut End, addr: &F::Addr) -> PeerClass {
     if !end.facts.has(Facts::CLASS) {
-        end.note_class(if end.facts.has(Facts::UNMENTIONED) {
-            of_range::<F>(addr)
-        } else {
-            look_up::<F>(addr)
-        });
+        find_class::<F>(end, addr);
     }
     end.class
 }
 
-#[inline(always)]
-fn taken<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut End> {
-    let end = ENDS.get_ptr_mut(place(addr))?;
-    // SAFETY: an element of an array lives as long as the map, any bytes are a value of it, and nobody else on this processor
-    // has a reference: see `of`.
-    let end = unsafe { &mut *end };
-    end.turn_to(addr, writes);
-    Some(end)
+/// Looks it up. In a frame of its own: what it needs is gone when the verdict is looked up.
+#[inline(never)]
+fn find_class<F: PolicyTables>(end: &mut End, addr: &F::Addr) {
+    end.note_class(if end.facts.has(Facts::UNMENTIONED) { of_range::<F>(addr) } else { look_up::<F>(addr) });
 }
 
 /// Whether the tables by address may have it: most strangers are in none, and one word in the processor's cache says so.
 #[inline(always)]
-fn is_mentioned<A: Address>(addr: &A) -> bool {
-    let mark = Mark::of(addr);
+fn is_mentioned(mark: Mark) -> bool {
     match MENTIONED.get_ptr(mark.word) {
         // SAFETY: an element of an array lives as long as the map. Volatile, because the agent sets bits meanwhile.
         Some(word) => mark.is_in(unsafe { word.read_volatile() }),
         None => true,
     }
+}
+
+#[inline(always)]
+fn has_blocks<F: PolicyTables>() -> bool {
+    state().flags.has(F::BLOCKS)
 }
 
 #[inline(always)]
@@ -80,7 +80,7 @@ fn look_up<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
 /// The class of whoever has none of its own.
 #[inline(always)]
 fn of_range<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
-    if !state().flags.has(F::BLOCKS) {
+    if !has_blocks::<F>() {
         return PeerClass::WORLD;
     }
     let PrefixKey { bits, scope, addr } = PrefixKey::exactly(0, *addr);

@@ -9,6 +9,7 @@ mod case;
 mod connection;
 mod end;
 mod portless;
+mod question;
 mod recent;
 mod rule;
 mod source;
@@ -17,8 +18,9 @@ pub use again::judge_again;
 pub use case::Case;
 pub use connection::police;
 pub use portless::judge_portless;
-pub use rule::{judge, weigh};
-pub use source::{Role, is_forged};
+pub use question::{Question, answer};
+pub use rule::weigh;
+pub use source::Role;
 
 use proxy_common::{Flow, FlowKey, PolicyState, Reason, policy::PolicyFlags, reason::Outcome};
 

@@ -23,23 +23,24 @@ pub fn judge<F: Judging>(case: &mut Case<F::Addr>) -> Reason {
         case.note_sender(sender);
     }
     let Some(receiver) = end::of::<F>(&case.key.dst, case.writes) else { return Reason::DeniedIngress };
-    let receiver = receiver.facts.has(Facts::POLICED).then_some(receiver.ingress);
+    let ingress = receiver.facts.has(Facts::POLICED).then_some(receiver.ingress);
     let is_policed = case.sender == Sender::POLICED;
-    if !is_policed && receiver.is_none() {
+    if !is_policed && ingress.is_none() {
         return Reason::NotAService;
     }
     let mut reason = Reason::Judged;
     if is_policed && case.egress != RuleSetId::OPEN {
-        let peer = class_of::<F>(&case.key.dst, case.writes);
+        let peer = class_of::<F>(receiver, &case.key.dst);
         if F::weigh(case, case.egress, peer) == Effect::DENY {
             reason = Reason::DeniedEgress;
         }
     }
-    if let Some(ingress) = receiver
+    if let Some(ingress) = ingress
         && reason == Reason::Judged
         && ingress != RuleSetId::OPEN
     {
-        let peer = class_of::<F>(&case.key.src, case.writes);
+        let Some(sender) = end::of::<F>(&case.key.src, case.writes) else { return Reason::DeniedEgress };
+        let peer = class_of::<F>(sender, &case.key.src);
         if F::weigh(case, ingress, peer) == Effect::DENY {
             reason = Reason::DeniedIngress;
         }

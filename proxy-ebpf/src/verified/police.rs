@@ -8,7 +8,7 @@ use crate::family::related::Unusual;
 use crate::flow::{Found, Plan};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
-use crate::police::{self, Case, Role};
+use crate::police::{self, Case, Question, Role};
 use crate::road::Hook;
 use crate::scratch::{self, Area};
 
@@ -28,10 +28,18 @@ pub trait Judging: Unusual {
     fn judge_portless(frame: &mut Frame, packet: &mut Packet<Self::Addr>, hook: Hook, why: Reason) -> Reason;
     /// [`police::end`].
     fn tell_end(frame: &mut Frame, packet: &Packet<Self::Addr>, reason: Reason);
+    /// [`police::answer`].
+    fn answer(case: &mut Case<Self::Addr>, device: u32, question: Question) -> Reason;
     /// [`police::is_forged`].
-    fn is_forged(case: &mut Case<Self::Addr>, device: u32, sender: Role) -> bool;
+    #[inline(always)]
+    fn is_forged(case: &mut Case<Self::Addr>, device: u32, sender: Role) -> bool {
+        Self::answer(case, device, Question::source(sender)) == Reason::ForgedSource
+    }
     /// [`police::judge`].
-    fn judge(case: &mut Case<Self::Addr>) -> Reason;
+    #[inline(always)]
+    fn judge(case: &mut Case<Self::Addr>) -> Reason {
+        Self::answer(case, 0, Question::RULES)
+    }
     /// [`police::weigh`]: what the rules say about the case's port, if its other end is of this class. They are noted in
     /// the case.
     #[inline(always)]
@@ -46,7 +54,7 @@ pub trait Judging: Unusual {
 const NONE: u32 = u32::MAX;
 
 macro_rules! judging {
-    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $forged:ident, $judge:ident) => {
+    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $answer:ident) => {
         impl Judging for $family {
             #[inline(always)]
             fn police(
@@ -79,12 +87,8 @@ macro_rules! judging {
                 $end(frame.skb(), packet, reason.index());
             }
             #[inline(always)]
-            fn is_forged(case: &mut Case<$addr>, device: u32, sender: Role) -> bool {
-                opaque($forged(case, device, (sender == Role::Client) as u32)) != 0
-            }
-            #[inline(always)]
-            fn judge(case: &mut Case<$addr>) -> Reason {
-                unpack_reason($judge(case))
+            fn answer(case: &mut Case<$addr>, device: u32, question: Question) -> Reason {
+                unpack_reason($answer(case, device, question.0))
             }
         }
 
@@ -146,28 +150,21 @@ macro_rules! judging {
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn $forged(case: *mut Case<$addr>, device: u32, is_client: u32) -> u32 {
-            let sender = if is_client != 0 { Role::Client } else { Role::Server };
-            // As in the function below.
-            match scratch::take::<Case<$addr>>(Area::Case) {
-                Some(place) if !case.is_null() => police::is_forged::<$family>(place, device, sender) as u32,
-                Some(_) | None => 1,
-            }
-        }
-
-        #[unsafe(no_mangle)]
-        extern "C" fn $judge(case: *mut Case<$addr>) -> u32 {
+        extern "C" fn $answer(case: *mut Case<$addr>, device: u32, question: u32) -> u32 {
             // All cases are made in one place. It is looked up again, because its addresses are keys: see `own`.
             match scratch::take::<Case<$addr>>(Area::Case) {
-                Some(place) if !case.is_null() => police::judge::<$family>(place).index(),
-                Some(_) | None => Reason::Malformed.index(),
+                Some(place) if !case.is_null() => {
+                    police::answer::<$family>(place, device, Question(question)).index()
+                }
+                // Whatever was asked, this does not pass.
+                Some(_) | None => Reason::ForgedSource.index(),
             }
         }
     };
 }
 
-judging!(V4, Addr4, police4, again4, portless4, end4, forged4, judge4);
-judging!(V6, Addr6, police6, again6, portless6, end6, forged6, judge6);
+judging!(V4, Addr4, police4, again4, portless4, end4, answer4);
+judging!(V6, Addr6, police6, again6, portless6, end6, answer6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
