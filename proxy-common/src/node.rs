@@ -30,9 +30,15 @@ pub struct DatapathConfig {
     pub two_tables: u8,
     /// Nonzero: packets are sent to backends' nodes in tunnels, and taken from them.
     pub tunnels: u8,
+    /// Nonzero: processors of this kind read memory in the order of the program; see [`READS_IN_ORDER`].
+    pub in_order: u8,
     /// Always zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 6],
 }
+
+/// [`DatapathConfig::in_order`] for the processor that this is compiled for: no read passes an earlier one on x86 ("Intel 64 and IA-32
+/// Architectures Software Developer's Manual", volume 3, section 10.2.2). On others the programs put barriers between.
+pub const READS_IN_ORDER: u8 = cfg!(target_arch = "x86_64") as u8;
 
 word! {
     /// What a device of the node is. Value of the `devices` map; a device that is not in it is nobody's business,

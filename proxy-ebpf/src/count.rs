@@ -2,6 +2,8 @@
 
 use proxy_common::Reason;
 
+#[cfg(target_arch = "bpf")]
+use crate::maps::constant;
 use crate::maps::{COUNTERS, EARLY};
 
 /// One more packet or call that ended for this reason.
@@ -64,13 +66,16 @@ pub fn take_number(slot: *mut u64) -> u64 {
 }
 
 /// What is read behind this is read after what was read before it, on processors that would do it the other way round, too:
-/// an atomic addition that gives the old number is a full barrier. It adds nothing.
+/// an atomic addition that gives the old number is a full barrier. It adds nothing, and is no code on processors that would not.
 ///
 /// # Safety
 /// `place` is eight bytes of a map that nobody else has a reference to, and aligned.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub unsafe fn barrier(place: *mut u64) {
+    if constant!(in_order) != 0 {
+        return;
+    }
     let nothing = 0_u64;
     // SAFETY: the caller vouches for the place, which keeps its value.
     unsafe {

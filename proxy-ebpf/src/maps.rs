@@ -32,7 +32,8 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     mptcp: 1,
     two_tables: 0,
     tunnels: 0,
-    pad: [0; 7],
+    in_order: 0,
+    pad: [0; 6],
 });
 
 /// One field of [`CONFIG`], without loading the others: `Global::load` reads all of them byte by byte, for each packet.

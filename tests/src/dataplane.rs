@@ -18,6 +18,7 @@ use aya::{
 use proxy_common::{
     Addr4, Addr6, Address, Backend, BackendFlags, ClientRule, DatapathConfig, DeviceKind, Frontend,
     FrontendFlags, FrontendKey, NodeConfig, Proto, Reason, Segment, ServiceId, V4, V6, maps::MapType,
+    node::READS_IN_ORDER,
 };
 
 pub use crate::named::{Named, endpoint};
@@ -66,7 +67,7 @@ pub struct Dataplane {
 /// Both families, pods' packets looked up: as on a node whose pods do not use the socket road.
 #[must_use]
 pub fn config() -> DatapathConfig {
-    DatapathConfig { ipv4: 1, ipv6: 1, pod_packets: 1, ..DatapathConfig::default() }
+    DatapathConfig { ipv4: 1, ipv6: 1, pod_packets: 1, in_order: READS_IN_ORDER, ..DatapathConfig::default() }
 }
 
 /// Entries per map in tests.

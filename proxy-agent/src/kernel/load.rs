@@ -12,7 +12,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{CgroupSock, CgroupSockAddr, ProgramError, SchedClassifier, Xdp},
 };
-use proxy_common::{DatapathConfig, maps::SPECS};
+use proxy_common::{DatapathConfig, maps::SPECS, node::READS_IN_ORDER};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -216,6 +216,7 @@ fn constants(settings: &Settings, road: SocketRoad, host_netns: u64) -> Datapath
         tallies: u8::from(settings.tallies == Tallies::Kept),
         tunnels: u8::from(settings.tunnels == Tunnels::Ipip),
         mptcp: u8::from(std::path::Path::new(MPTCP).exists()),
+        in_order: READS_IN_ORDER,
         ..DatapathConfig::default()
     }
 }

@@ -9,7 +9,7 @@ use proxy_common::{
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 
 use super::{is_watched, recent};
-use crate::count::{add, barrier};
+use crate::count::add;
 use crate::family::Wired;
 use crate::maps::policy::{DENIALS, NOTICES};
 use crate::packet::cursor::{Access as _, Frame};
@@ -81,8 +81,7 @@ pub fn take<F: Wired>() -> Option<&'static mut Case<F::Addr>> {
 pub fn begin<A>(case: &mut Case<A>) {
     // SAFETY: a case lies in the scratch map, which nobody else on this processor uses meanwhile; it is longer than eight
     // bytes and aligned to them.
-    unsafe { barrier(core::ptr::from_mut(case).cast()) };
-    case.writes = recent::writes().unwrap_or_default();
+    case.writes = unsafe { recent::writes(core::ptr::from_mut(case).cast()) }.unwrap_or_default();
 }
 
 /// Counts a denial under its rule, and tells whoever listens. Gives the reason back.

@@ -8,6 +8,7 @@ use proxy_common::{
     recent::{Finding, Judge, slot},
 };
 
+use crate::count::barrier;
 use crate::maps::policy::{POLICY_WRITES, PolicyTables};
 
 /// Where the judgement about a connection stands, and how many writes there were when this was asked.
@@ -23,8 +24,12 @@ impl<A: Address> Place<A> {
     pub fn of<F: PolicyTables<Addr = A>>(key: &FlowKey<A>, judge: Judge) -> Option<Self> {
         let recent = F::recent().get_ptr_mut(slot(key))?;
         // SAFETY: an element of an array lives as long as the map, any bytes are a value of it, and nobody else on this
-        // processor has a reference: one connection is judged at a time.
-        Some(Self { recent: unsafe { &mut *recent }, judge, writes: writes()? })
+        // processor has a reference: one connection is judged at a time. It is longer than eight bytes, and the kernel aligns
+        // elements to them.
+        unsafe {
+            let writes = writes(recent.cast())?;
+            Some(Self { recent: &mut *recent, judge, writes })
+        }
     }
 
     /// What was found, if nothing was written since.
@@ -49,11 +54,20 @@ impl<A: Address> Place<A> {
     }
 }
 
-/// Counted by the agent in its memory.
+/// Counted by the agent in its memory. Read after whatever was read before, most of all the epoch, and before whatever is read
+/// afterwards: an old finding under a new number would hold until the next write.
+///
+/// # Safety
+/// `place` is as [`barrier`] wants it.
 #[inline(always)]
-pub fn writes() -> Option<u32> {
+pub unsafe fn writes(place: *mut u64) -> Option<u32> {
     let writes = POLICY_WRITES.get_ptr(0)?;
-    // SAFETY: the array's only element, which lives as long as the map. Volatile, because others write it; a word is read in
-    // one piece.
-    Some(unsafe { writes.read_volatile() })
+    // SAFETY: the caller vouches for the place; the array's only element lives as long as the map. Volatile, because others write
+    // it; a word is read in one piece.
+    unsafe {
+        barrier(place);
+        let writes = writes.read_volatile();
+        barrier(place);
+        Some(writes)
+    }
 }

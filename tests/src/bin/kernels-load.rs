@@ -40,6 +40,7 @@ fn everything() -> DatapathConfig {
         tunnels: 1,
         two_tables: 1,
         mptcp,
+        in_order: 0,
         ..config()
     }
 }
