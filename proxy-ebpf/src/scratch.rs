@@ -6,7 +6,7 @@
 //! another's work in an area, and what the last packet left there is rubbish. **Not for the socket road:** its programs
 //! can be interrupted by a packet or by another task.
 
-use proxy_common::scratch::AREA;
+use proxy_common::{limits, scratch::AREA};
 
 use crate::maps::SCRATCH;
 
@@ -30,6 +30,9 @@ pub enum Area {
     /// The packet, for functions that are verified on their own.
     Packet,
 }
+
+// An area that the map does not have is never found.
+const _: () = assert!((Area::Packet as u32) < limits::SCRATCH_AREAS);
 
 /// Plain numbers of whole words or smaller: every bit pattern is a value.
 ///
