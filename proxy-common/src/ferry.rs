@@ -75,6 +75,25 @@ pub fn leads_alike<A: PartialEq>(one: &Flow<A>, other: &Flow<A>) -> bool {
     one.src == other.src && one.dst == other.dst && one.sport == other.sport && one.dport == other.dport
 }
 
+/// Two entries of one key are of one connection: they lead to the same place, and it is not so that one of them has seen an end, and
+/// the other has begun to wait for an answer after that.
+#[inline(always)]
+#[must_use]
+pub fn is_one<A: PartialEq>((one, at): (&Flow<A>, Stage), (other, there): (&Flow<A>, Stage)) -> bool {
+    leads_alike(one, other)
+        && !begins_anew((one, at), (other, there))
+        && !begins_anew((other, there), (one, at))
+}
+
+/// In one and the same moment an end comes after the beginning.
+#[inline(always)]
+fn begins_anew<A>((one, at): (&Flow<A>, Stage), (other, there): (&Flow<A>, Stage)) -> bool {
+    at == Stage::HALF_OPEN
+        && there == Stage::ANSWERED
+        && other.flags.0 & ENDS.0 != 0
+        && (one.seen.wrapping_sub(other.seen) as i32) > 0
+}
+
 /// The entry is the other half of that of `key`. Field by field: a key made for the comparison would take room on a stack.
 #[inline(always)]
 #[must_use]
@@ -117,6 +136,28 @@ mod tests {
             assert!(!leads_back(&stranger, &KEY) && !leads_alike(&stranger, &reply), "{stranger:?}");
         }
         assert!(leads_alike(&Flow { seen: 7, flags: FlowFlags::FIN, ..reply }, &reply));
+    }
+
+    #[test]
+    fn what_begins_after_an_end_is_another_connection_to_the_same_place() {
+        let at = |seen, flags| Flow { seen, flags, ..forward() };
+        let (half, whole, none) = (Stage::HALF_OPEN, Stage::ANSWERED, FlowFlags::default());
+        for (one, other, same) in [
+            ((at(5, none), half), (at(4, FlowFlags::FIN), whole), false),
+            ((at(5, none), half), (at(4, FlowFlags::RST), whole), false),
+            // Their side has seen more of it.
+            ((at(4, none), half), (at(4, FlowFlags::FIN), whole), true),
+            ((at(4, none), half), (at(5, FlowFlags::FIN), whole), true),
+            ((at(5, none), half), (at(4, none), whole), true),
+            ((at(5, none), whole), (at(4, FlowFlags::FIN), whole), true),
+            ((at(5, none), half), (at(4, FlowFlags::RST), half), true),
+        ] {
+            for [(one, at), (other, there)] in [[one, other], [other, one]] {
+                assert_eq!(is_one((&one, at), (&other, there)), same, "{one:?} {at:?} {other:?} {there:?}");
+            }
+        }
+        let elsewhere = Flow { dst: 9, ..at(4, none) };
+        assert!(!is_one((&elsewhere, half), (&at(4, none), whole)));
     }
 
     #[test]

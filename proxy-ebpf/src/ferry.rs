@@ -10,7 +10,7 @@ pub mod bank;
 
 use proxy_common::{
     FlowKey,
-    ferry::{ENDS, Stage, is_later, leads_alike, leads_back},
+    ferry::{ENDS, Stage, is_later, is_one, leads_back},
 };
 
 use crate::family::Road;
@@ -53,7 +53,7 @@ fn cross<F: Ferrying>(key: &FlowKey<F::Addr>) -> Option<()> {
     let (ours, theirs) = (half::<F>(Slot::OURS)?, half::<F>(Slot::THEIRS)?);
     let are_known = here != Stage::NONE && there != Stage::NONE;
     let mut is_ours = there == Stage::NONE;
-    if are_known && leads_alike(&ours.flow, &theirs.flow) {
+    if are_known && is_one((&ours.flow, here), (&theirs.flow, there)) {
         if ours.flow.flags.with(theirs.flow.flags).0 & ENDS.0 != 0 {
             F::share_ends();
         }
@@ -106,7 +106,7 @@ pub fn gives_way<F: Ferrying>(side: Side, slot: Slot, stage: Stage) -> Option<()
         return Some(());
     }
     let (one, old) = (half::<F>(slot)?, half::<F>(Slot::OLD)?);
-    if leads_alike(&old.flow, &one.flow) {
+    if is_one((&old.flow, found), (&one.flow, stage)) {
         return Some(());
     }
     if is_later((old.flow.seen, found), (one.flow.seen, stage)) {

@@ -142,6 +142,25 @@ where
     }
 }
 
+/// The same ports to the same backend once more: the one side has seen the end of the first, the other the beginning of the
+/// second.
+fn of_two_connections_to_one_backend<F: Named>(n: &Names)
+where
+    FlowKey<F::Addr>: MapType + Ord,
+    Flow<F::Addr>: MapType,
+{
+    let both = connection::<F>(n, n.vip, n.backend);
+    let over = both.map(|(key, flow)| (key, Flow { flags: flow.flags.with(FlowFlags::FIN), ..flow }));
+    for (half_open, answered) in [(OUR_HALF_OPEN, THEIRS), (THEIR_HALF_OPEN, OURS)] {
+        let mut before = Tables::default();
+        before.0[answered] = seen(&over, 7);
+        before.0[half_open] = seen(&both, 8);
+        let mut after = Tables::default();
+        [OUR_HALF_OPEN, THEIR_HALF_OPEN].into_iter().for_each(|place| after.0[place] = seen(&both, 8));
+        assert_eq!(crossed::<F>(n, &before), after, "{half_open}");
+    }
+}
+
 /// What is known of a connection's end: of the client's packets on one side, of the server's on the other.
 fn of_ends<F: Named>(n: &Names)
 where
@@ -182,6 +201,7 @@ fn an_earlier_connection_of_the_same_ports_takes_no_packet_from_the_new_one() {
         of_two_connections::<F>(n, [connection::<F>(n, n.vip, n.other_backend), second]);
         of_two_connections::<F>(n, [connection::<F>(n, n.vip_other_port, n.backend), second]);
         of_two_connections_in_one_moment::<F>(n);
+        of_two_connections_to_one_backend::<F>(n);
     }
     let [v4, v6] = &FAMILIES;
     of::<proxy_common::V4>(v4);

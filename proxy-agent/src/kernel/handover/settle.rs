@@ -6,7 +6,7 @@ use std::io;
 
 use proxy_common::{
     Flow, FlowFlags, FlowKey, Proto, V4, V6,
-    ferry::{ENDS, Stage, is_later, leads_alike, leads_back},
+    ferry::{ENDS, Stage, is_later, is_one, leads_back},
     maps::{MapSpec, MapType},
 };
 use zerocopy::FromBytes;
@@ -90,7 +90,7 @@ impl<F: MapFamily> Tables<F> {
     /// An entry of theirs, and what ours have under its key and under that of its other half.
     fn meet(&self, key: &FlowKey<F::Addr>, theirs: &Flow<F::Addr>, stage: Stage) -> io::Result<()> {
         match self.find(key)? {
-            Some((ours, found)) if leads_alike(&ours, theirs) => {
+            Some((ours, found)) if is_one((&ours, found), (theirs, stage)) => {
                 if found == Stage::HALF_OPEN && stage == Stage::ANSWERED {
                     // Only their side has seen the answer.
                     self.enter(key, theirs, stage)?;
