@@ -35,7 +35,16 @@ fn writes_that_the_kernel_refuses_are_named_tried_again_and_made_once_it_takes_t
         stage.put_service(there.0, &there.1, &["web-2"]);
         stage.delete_service(here.0);
         let number = format!("os error {errno}");
-        stage.says(from, &["writes to the maps failed", "frontends", "demo/", &number]);
+        stage.says(from, &["writes to the maps failed (", "frontends", "demo/", &number]);
+        stage.until("an Event on the Service says so", || {
+            stage.api.events().iter().any(|event| {
+                let note = event["note"].as_str().unwrap_or_default();
+                event["reason"] == "NotWritten"
+                    && event["regarding"]["name"] == there.0
+                    && note.contains("frontends")
+                    && note.contains(&number)
+            })
+        });
         loads.go_on_for(MEANWHILE);
         // What cannot be deleted goes on to be served.
         let lines = stage.log()[from..].lines().count();
@@ -46,6 +55,8 @@ fn writes_that_the_kernel_refuses_are_named_tried_again_and_made_once_it_takes_t
         std::mem::swap(&mut here, &mut there);
     }
     assert!(stage.metric("sluice_plan_write_failures_total").is_some_and(|count| count > 0.0));
+    assert!(stage.metric("sluice_kernel_errors_total{step=\"services\"}").is_some_and(|count| count > 0.0));
+    assert!(stage.api.events().iter().all(|event| event["regarding"]["name"] != "web"));
     flows.still_stand();
     println!("{} writes refused", stage.gate.stopped().len());
     loads.end(Removals(0));
@@ -60,7 +71,8 @@ fn maps_that_cannot_be_read_links_that_cannot_be_made_and_a_full_bpf_file_system
     // Tables of connections are read every ten seconds, to remove what is over.
     let from = stage.log().len();
     refuse(&stage, Verb::LookupBatch, libc::ENOMEM);
-    stage.says(from, &["what is over could not be removed"]);
+    stage
+        .says(from, &["what is over could not be removed", "cannot clean map", "no memory", "(os error 12)"]);
     for (index, (verb, errno)) in
         [(Verb::LinkCreate, libc::ENOMEM), (Verb::Pin, libc::ENOSPC)].into_iter().enumerate()
     {
@@ -74,7 +86,8 @@ fn maps_that_cannot_be_read_links_that_cannot_be_made_and_a_full_bpf_file_system
             ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
         let pod = stage.lab.pod_add(&spec).unwrap();
-        stage.says(from, &["a device is not served", &format!("os error {errno}")]);
+        let remedy = if verb == Verb::Pin { "room on that file system" } else { "raise the memory limit" };
+        stage.says(from, &["a device is not served", remedy, &format!("os error {errno}")]);
         loads.go_on_for(MEANWHILE);
         stage.gate.open();
         let probes: Vec<_> = crate::stage::frontends(&WEB);
@@ -114,6 +127,25 @@ fn an_agent_that_cannot_start_for_want_of_memory_says_so_and_leaves_all_as_it_wa
     stage.reaches(&WEB, &SERVERS);
     flows.still_stand();
     loads.end(Removals(0));
+}
+
+#[test]
+fn a_first_start_that_finds_no_room_names_the_map_and_leaves_the_next_one_to_serve() {
+    let stage = Stage::set(&[]);
+    for (verb, errno, words) in [
+        (Verb::MapCreate, libc::ENOMEM, ["cannot make map ", "raise the memory limit", "(os error 12)"]),
+        (Verb::Pin, libc::ENOSPC, ["cannot pin map ", "room on that file system", "(os error 28)"]),
+    ] {
+        let from = stage.log().len();
+        refuse(&stage, verb, errno);
+        stage.launch();
+        stage.dies();
+        let said = stage.log()[from..].to_owned();
+        assert!(said.lines().any(|line| words.iter().all(|word| line.contains(word))), "{verb:?}: {said}");
+        stage.gate.open();
+    }
+    stage.start();
+    stage.reaches(&WEB, &SERVERS);
 }
 
 /// Every call of a kind fails so.

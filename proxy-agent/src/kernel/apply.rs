@@ -4,9 +4,9 @@
 use std::{io, ops::Range};
 
 use proxy_common::{Family, Frontend, FrontendKey, Segment};
-use proxy_model::{Plan, Planner, Served, ServiceName, Write, plan::Place};
+use proxy_model::{Plan, Planner, Served, Write};
 
-use super::{family::MapFamily, io::MapIo};
+use super::io::MapIo;
 
 /// Longest run of frontends in one call: bounds the time in the kernel to some milliseconds.
 const RUN: usize = 4_096;
@@ -52,13 +52,6 @@ impl Outcome {
         self.v4.failures.is_empty() && self.v6.failures.is_empty()
     }
 
-    /// What the first write was about that failed and not only followed from another.
-    #[must_use]
-    pub fn trouble(&self, plan: &Plan, planner: &Planner) -> Option<Trouble<'_>> {
-        let v4 = trouble::<proxy_common::V4>(&self.v4, plan, planner);
-        v4.or_else(|| trouble::<proxy_common::V6>(&self.v6, plan, planner))
-    }
-
     /// Tells the planner what was not made of its last plan; the next plan tries it again.
     pub fn report(&self, plan: &Plan, planner: &mut Planner) {
         fn each<F: Served>(made: &Made, plan: &Plan, planner: &mut Planner) {
@@ -70,37 +63,6 @@ impl Outcome {
         each::<proxy_common::V6>(&self.v6, plan, planner);
         planner.written();
     }
-}
-
-/// A write that failed, for people.
-#[derive(Debug)]
-pub struct Trouble<'a> {
-    /// The map.
-    pub map: &'static str,
-    /// What was to be written there.
-    pub write: String,
-    /// Whose it is, where that is known.
-    pub service: Option<ServiceName>,
-    /// Why not.
-    pub error: &'a io::Error,
-}
-
-fn trouble<'a, F: Served + MapFamily>(made: &'a Made, plan: &Plan, planner: &Planner) -> Option<Trouble<'a>> {
-    let (failure, error) =
-        made.failures.iter().find_map(|failure| Some((failure, failure.error.as_ref()?)))?;
-    let place = |key: &FrontendKey<F::Addr>| Place::from(*key).to_string();
-    let (map, write, id) = match F::writes(plan).get(failure.index)? {
-        Write::Slots { start, slots } => {
-            (F::NAMES.backends, format!("{} slots from {start}", slots.len()), None)
-        }
-        Write::PutFrontend { key, value } => (F::NAMES.frontends, place(key), Some(value.service)),
-        Write::DeleteFrontend { key } => (F::NAMES.frontends, format!("without {}", place(key)), None),
-        Write::PutRange { key } | Write::DeleteRange { key } => {
-            (F::NAMES.ranges, "a source range".to_owned(), Some(key.service))
-        }
-    };
-    let named = |id| planner.names().find(|(known, _)| *known == id).map(|(_, name)| name.clone());
-    Some(Trouble { map, write, service: id.and_then(named), error })
 }
 
 /// Makes the writes of one family.

@@ -16,6 +16,7 @@ use super::{
     error::Error,
     hook::{Anchor, Hook, Side},
     load::Programs,
+    remedy::Asked,
     topology::Role,
 };
 
@@ -35,7 +36,8 @@ pub fn needed() -> bool {
 /// # Errors
 /// [`Error::Attach`].
 pub fn attach(hook: Hook, device: &str, programs: &mut Programs) -> Result<(), Error> {
-    let failed = |verb| move |source| Error::Attach { verb, hook, target: device.into(), source };
+    let asked = Asked::Hook;
+    let failed = |verb| move |source| Error::Attach { verb, asked, hook, target: device.into(), source };
     let Anchor::Device(_, side) = hook.anchor() else {
         return Err(failed("attach")(io::ErrorKind::InvalidInput.into()));
     };

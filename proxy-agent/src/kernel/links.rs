@@ -19,6 +19,7 @@ use super::{
     hook::{Anchor, Hook},
     load::Programs,
     pins::{PinnedLink, Pins, Target},
+    remedy::Asked,
     sys::{self, Access, Place},
 };
 
@@ -46,14 +47,16 @@ pub fn attach(
 ) -> Result<Attached, Error> {
     let pin = pins.link(hook, target);
     let program = programs.fd(hook)?;
-    let failed = |verb| move |source| Error::Attach { verb, hook, target: describe(target), source };
+    let failed =
+        |verb, asked| move |source| Error::Attach { verb, asked, hook, target: describe(target), source };
     match replace(&pin, program) {
         Ok(true) => return Ok(Attached::Replaced),
         Ok(false) => {}
-        Err(source) => return Err(failed("replace the program of")(source)),
+        Err(source) => return Err(failed("replace the program of", Asked::Hook)(source)),
     }
-    let link = sys::create_link(program, number, hook.attach_type(), place).map_err(failed("attach"))?;
-    sys::pin(link.as_fd(), &pin).map_err(failed("pin"))?;
+    let link = sys::create_link(program, number, hook.attach_type(), place)
+        .map_err(failed("attach", Asked::Hook))?;
+    sys::pin(link.as_fd(), &pin).map_err(failed("pin", Asked::File))?;
     Ok(Attached::Created)
 }
 
@@ -86,8 +89,8 @@ pub fn replace_devices(pins: &Pins, programs: &Programs) -> Result<usize, Error>
     let needed = |hook| programs.hooks().any(|one| one == hook);
     let (kept, unneeded): (Vec<_>, Vec<_>) = pins.links()?.into_iter().partition(|link| needed(link.hook));
     for PinnedLink { hook, target, path } in kept.into_iter().filter(|link| link.target != Target::Cgroup) {
-        let verb = "replace the program of";
-        let failed = |source| Error::Attach { verb, hook, target: describe(target), source };
+        let (verb, asked) = ("replace the program of", Asked::Hook);
+        let failed = |source| Error::Attach { verb, asked, hook, target: describe(target), source };
         replaced += usize::from(replace(&path, programs.fd(hook)?).map_err(failed)?);
     }
     unneeded.iter().try_for_each(detach)?;

@@ -49,7 +49,7 @@ impl Programs {
     /// as they are, so they must have been compared before; the others are made and pinned.
     ///
     /// # Errors
-    /// [`Error::Load`] when maps cannot be made, [`Error::Verifier`] for a program the kernel refuses.
+    /// [`Error::NewMap`] when maps cannot be made, [`Error::Verifier`] for a program the kernel refuses.
     pub fn load(pins: &Pins, settings: &Settings, road: SocketRoad) -> Result<Self, Error> {
         Self::load_over(pins, settings, road, Tables::One)
     }
@@ -78,7 +78,7 @@ impl Programs {
                 loader.map_max_entries(spec.name, entries);
             }
         }
-        let object = loader.load(object::BYTES).map_err(Error::Load)?;
+        let object = loader.load(object::BYTES).map_err(Error::loading)?;
         let mut programs = Self { object, loaded: BTreeMap::new(), constants };
         for hook in Hook::ALL.into_iter().filter(|hook| hook.needed(settings.families, road, settings.driver))
         {
@@ -182,7 +182,7 @@ pub(super) fn clock(pins: &Pins) -> Result<OwnedFd, Error> {
     for (spec, path) in SPECS.iter().zip(&paths) {
         loader.map_pin_path(spec.name, path.as_path());
     }
-    let object = loader.load(object::BYTES).map_err(Error::Load)?;
+    let object = loader.load(object::BYTES).map_err(Error::loading)?;
     let mut programs = Programs { object, loaded: BTreeMap::new(), constants: DatapathConfig::default() };
     programs.load_one(CLOCK)?;
     programs.clock()?.try_clone_to_owned().map_err(Error::path("keep", "the program that tells the time"))

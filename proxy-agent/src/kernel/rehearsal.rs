@@ -81,7 +81,7 @@ impl Rehearsal {
     /// Loads the packet programs over the pinned maps, with the constants that the running ones have.
     ///
     /// # Errors
-    /// [`Error::Load`] when a map cannot be opened or made, [`Error::Verifier`] for a program the kernel refuses.
+    /// [`Error::NewMap`] when a map cannot be made, [`Error::Verifier`] for a program the kernel refuses.
     pub fn load(pins: &Pins, constants: &DatapathConfig) -> Result<Self, Error> {
         let constants = DatapathConfig { two_tables: 0, ..*constants };
         let mut loader = EbpfLoader::new();
@@ -94,7 +94,7 @@ impl Rehearsal {
                 loader.map_max_entries(spec.name, spec.entries.min(ENTRIES));
             }
         }
-        let mut object = loader.load(object::BYTES).map_err(Error::Load)?;
+        let mut object = loader.load(object::BYTES).map_err(Error::loading)?;
         let is_of_device = |hook: &Hook| matches!(hook.anchor(), Anchor::Device(..));
         for hook in Hook::ALL.into_iter().filter(is_of_device) {
             if hook.needed(Families::Dual, SocketRoad::Off, DriverRoad::Off) {

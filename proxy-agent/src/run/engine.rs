@@ -1,12 +1,13 @@
 //! Takes in updates, plans, and writes: the state of a running agent, in one pair of hands. Knows no tasks, no
 //! timers and no channels; when to act again is in what it returns.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_common::{Addr4, Addr6, V4, V6};
-use proxy_model::{Capacity, Changed, IpFamily, NodeFacts, Plan, Planner, Settings, Tick, World};
+use proxy_model::{Capacity, Changed, IpFamily, NodeFacts, ObjectKey, Plan, Planner, Settings, Tick, World};
 
 use super::dataplane::Dataplane;
 use super::kept;
@@ -59,6 +60,8 @@ pub(super) struct Engine<D> {
     pending: Pending,
     retry: Duration,
     naming: names::Naming,
+    /// Services that Events say of that not all of theirs is written.
+    unwritten: BTreeSet<ObjectKey>,
     last_write: Option<Instant>,
     applied_first: bool,
     /// Counts what [`Engine::known`] differs by.
@@ -142,6 +145,7 @@ impl<D: Dataplane> Engine<D> {
             pending: Pending::Yes,
             retry: SHORTEST_RETRY,
             naming: names::Naming::default(),
+            unwritten: BTreeSet::new(),
             last_write: None,
             applied_first: false,
             version: 0,
@@ -283,6 +287,7 @@ impl<D: Dataplane> Engine<D> {
         self.status.update(|status| status.refused = refused);
         // The first plan is made even when nothing differs: the start is over then.
         if plan.is_empty() && self.applied_first {
+            self.unwritten.clear();
             return Behind::new();
         }
         let written = Instant::now();
@@ -295,7 +300,8 @@ impl<D: Dataplane> Engine<D> {
         if !std::mem::replace(&mut self.applied_first, true) {
             self.began(plan);
         }
-        let behind = progress::behind(&outcome, plan, &self.planner);
+        let behind = progress::behind(&outcome);
+        self.say_unwritten(&outcome, plan);
         if !behind.is_empty() {
             self.pending = Pending::Yes;
         }

@@ -23,6 +23,7 @@ mod ranges;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod unwritten;
 mod upkeep;
 
 use std::path::Path;

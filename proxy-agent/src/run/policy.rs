@@ -14,6 +14,7 @@ use proxy_model::{Tick, World};
 
 use super::dataplane::Dataplane;
 use super::names;
+use super::unwritten::Unwritten;
 use crate::cli::{PolicyArgs, PolicyChangeArg, Switch};
 use crate::kernel::{Error, MapFamily, Repairs};
 use crate::observe::Events;
@@ -52,6 +53,7 @@ pub(super) struct Policies {
     is_in_force: bool,
     /// Which maps the last plan was about.
     places: Repairs,
+    unwritten: Unwritten,
 }
 
 /// Whether there is something to be planned.
@@ -68,8 +70,8 @@ enum Due {
 pub(super) enum Step {
     /// There was nothing to plan, or not everything is known that a plan needs.
     None,
-    /// So many writes were made, and some may not have been.
-    Planned { writes: usize },
+    /// So many writes were in it, and so much of what the kernel was asked for is not there.
+    Planned { writes: usize, failed: usize },
 }
 
 impl Policies {
@@ -81,7 +83,7 @@ impl Policies {
         let Enforcing { args, capacity, events } = enforcing;
         let actual = dataplane.policy_actual()?;
         let epoch = actual.state.epoch;
-        let planner = match args.network_policy {
+        let (planner, due) = match args.network_policy {
             Switch::On => {
                 let pods = actual.v4.policed.len() + actual.v6.policed.len();
                 tracing::info!(
@@ -91,12 +93,9 @@ impl Policies {
                 );
                 let mut planner = PolicyPlanner::new(capacity);
                 planner.adopt(actual);
-                Some(planner)
+                (Some(planner), Due::Yes)
             }
-            Switch::Off => {
-                end(dataplane, actual);
-                None
-            }
+            Switch::Off => (None, if end(dataplane, actual) == 0 { Due::No } else { Due::Yes }),
         };
         Ok(Self {
             planner,
@@ -104,8 +103,9 @@ impl Policies {
             events,
             epoch,
             devices: BTreeSet::new(),
-            due: Due::Yes,
+            due,
             places: Repairs::default(),
+            unwritten: Unwritten::default(),
             retry: SHORTEST_RETRY,
             last_write: None,
             planned_first: false,
@@ -115,7 +115,9 @@ impl Policies {
 
     /// Something changed that a plan may depend on.
     pub(super) fn changed(&mut self) {
-        self.due = Due::Yes;
+        if self.planner.is_some() {
+            self.due = Due::Yes;
+        }
     }
 
     /// Brings the kernel to judge by this world, as far as it can be done now.
@@ -131,13 +133,13 @@ impl Policies {
             Due::Yes => true,
             Due::At(at) => at <= now,
         };
-        if !is_due || !world.is_guarded() {
+        if !is_due {
             return Step::None;
         }
-        let Some(planner) = &mut self.planner else {
-            self.due = Due::No;
+        let Some(planner) = &mut self.planner else { return self.end_again(dataplane, now) };
+        if !world.is_guarded() {
             return Step::None;
-        };
+        }
         let tick_now = tick(now);
         let plan = planner.plan(world, tick_now);
         for refusal in &plan.refused {
@@ -150,7 +152,8 @@ impl Policies {
             });
         }
         self.places = places(&plan.writes);
-        let complete = self.write(&plan, dataplane, now);
+        let failed = self.write(&plan, dataplane, now, &world.settings().node_name);
+        let complete = failed == 0;
         self.planned_first = true;
         self.is_in_force |= complete;
         self.due = match (complete, plan.next_release) {
@@ -158,7 +161,23 @@ impl Policies {
             (true, Some(Tick(at))) => Due::At(now + Duration::from_millis(at.saturating_sub(tick_now.0))),
             (true, None) => Due::No,
         };
-        Step::Planned { writes: plan.writes.len() }
+        Step::Planned { writes: plan.writes.len(), failed }
+    }
+
+    /// Not all that an agent before this one enforced could be ended.
+    fn end_again<D: Dataplane>(&mut self, dataplane: &mut D, now: Instant) -> Step {
+        let failed = match dataplane.policy_actual() {
+            Ok(actual) => end(dataplane, actual),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "what policies said cannot be read"
+                );
+                1
+            }
+        };
+        self.due = if failed == 0 { Due::No } else { Due::At(self.later(now)) };
+        Step::Planned { writes: 0, failed }
     }
 
     /// How far they are: in force once a plan has been written in full.
@@ -172,7 +191,7 @@ impl Policies {
     /// When [`Policies::sync`] has something to do again without a change.
     pub(super) fn next(&self, world: &World) -> Option<Instant> {
         match self.due {
-            Due::At(at) if world.is_guarded() => Some(at),
+            Due::At(at) if self.planner.is_none() || world.is_guarded() => Some(at),
             Due::No | Due::Yes | Due::At(_) => None,
         }
     }
@@ -218,15 +237,21 @@ impl Policies {
         at
     }
 
-    /// Makes the writes of a plan; gives whether all were made.
-    fn write<D: Dataplane>(&mut self, plan: &PolicyPlan, dataplane: &mut D, now: Instant) -> bool {
-        let Some(planner) = &mut self.planner else { return true };
+    /// Makes the writes of a plan; gives how many things were not done.
+    fn write<D: Dataplane>(
+        &mut self,
+        plan: &PolicyPlan,
+        dataplane: &mut D,
+        now: Instant,
+        node: &str,
+    ) -> usize {
+        let Some(planner) = &mut self.planner else { return 0 };
         let wanted = planner.policed().values().map(|pod| pod.device).filter(|device| *device != 0).collect();
         // A device whose pod leaves its policies is let go before its address is: what it sends is not forged.
         let staying: BTreeSet<u32> = self.devices.intersection(&wanted).copied().collect();
-        let mut complete = true;
+        let mut failed = 0;
         if self.planned_first && staying != self.devices {
-            complete &= guarded(dataplane, &staying);
+            failed += guarded(dataplane, &staying);
         }
         let writes = rewritten(&plan.writes, self.change, self.epoch);
         if !writes.is_empty() {
@@ -238,30 +263,32 @@ impl Policies {
                 }
             }
             if let Some(error) = judged.error {
-                let left = plan.writes.len() - judged.made;
-                tracing::error!(%error, left, "policies could not be written; trying again");
-                plan.writes.iter().skip(judged.made).for_each(|write| planner.failed(write));
-                return false;
+                let left = &plan.writes[judged.made..];
+                left.iter().for_each(|write| planner.failed(write));
+                self.unwritten.say(left, &error, planner, &self.events, node);
+                return failed + left.len();
             }
         }
-        complete &= guarded(dataplane, &wanted);
+        self.unwritten.clear();
+        failed += guarded(dataplane, &wanted);
         self.devices = wanted;
-        if complete {
+        if failed == 0 {
             self.retry = SHORTEST_RETRY;
         }
-        complete
+        failed
     }
 }
 
-fn guarded<D: Dataplane>(dataplane: &mut D, devices: &BTreeSet<u32>) -> bool {
+/// Tells the programs whose devices are under a policy; gives how often the kernel refused.
+fn guarded<D: Dataplane>(dataplane: &mut D, devices: &BTreeSet<u32>) -> usize {
     match dataplane.guard(devices) {
-        Ok(()) => true,
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the programs could not be told whose devices are under a policy"
             );
-            false
+            1
         }
     }
 }
@@ -290,8 +317,8 @@ fn rewritten(writes: &[PolicyWrite], change: PolicyChangeArg, mut epoch: u32) ->
     }
 }
 
-/// Ends whatever an agent before this one enforced.
-fn end<D: Dataplane>(dataplane: &mut D, actual: PolicyActual) {
+/// Ends whatever an agent before this one enforced; gives how much was not done.
+fn end<D: Dataplane>(dataplane: &mut D, actual: PolicyActual) -> usize {
     let PolicyActual { v4, v6, verdicts, state } = actual;
     let mut writes = Vec::new();
     if state != PolicyState::default() {
@@ -300,14 +327,16 @@ fn end<D: Dataplane>(dataplane: &mut D, actual: PolicyActual) {
     writes.extend(emptied(v4).map(PolicyWrite::V4));
     writes.extend(emptied(v6).map(PolicyWrite::V6));
     writes.extend(verdicts.into_iter().map(|(key, _)| PolicyWrite::DeleteVerdict { key }));
-    guarded(dataplane, &BTreeSet::new());
+    let failed = guarded(dataplane, &BTreeSet::new());
     if writes.is_empty() {
-        return;
+        return failed;
     }
     tracing::info!("policies are not enforced any more (--network-policy=off)");
-    if let Some(error) = dataplane.judge(&writes).error {
-        tracing::error!(%error, "what policies said could not all be removed");
+    let judged = dataplane.judge(&writes);
+    if let Some(error) = judged.error {
+        tracing::error!(%error, "what policies said could not all be removed; trying again");
     }
+    failed + writes.len() - judged.made
 }
 
 fn emptied<F: proxy_common::Family>(table: PolicyTable<F>) -> impl Iterator<Item = AddressWrite<F>> {
@@ -321,16 +350,22 @@ fn emptied<F: proxy_common::Family>(table: PolicyTable<F>) -> impl Iterator<Item
 fn places(writes: &[PolicyWrite]) -> Repairs {
     let mut repairs = Repairs::default();
     for write in writes {
-        let place = match write {
-            PolicyWrite::PutVerdict { .. } | PolicyWrite::DeleteVerdict { .. } => "verdicts",
-            PolicyWrite::State(_) if writes.len() > 1 => continue,
-            PolicyWrite::State(_) => "policy",
-            PolicyWrite::V4(write) => place_of(write),
-            PolicyWrite::V6(write) => place_of(write),
-        };
-        repairs.add(place, 1);
+        if matches!(write, PolicyWrite::State(_)) && writes.len() > 1 {
+            continue;
+        }
+        repairs.add(place(write), 1);
     }
     repairs
+}
+
+/// The map that a write is for.
+pub(super) fn place(write: &PolicyWrite) -> &'static str {
+    match write {
+        PolicyWrite::PutVerdict { .. } | PolicyWrite::DeleteVerdict { .. } => "verdicts",
+        PolicyWrite::State(_) => "policy",
+        PolicyWrite::V4(write) => place_of(write),
+        PolicyWrite::V6(write) => place_of(write),
+    }
 }
 
 fn place_of<F: MapFamily>(write: &AddressWrite<F>) -> &'static str {

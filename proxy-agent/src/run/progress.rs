@@ -7,9 +7,9 @@ use std::time::{Instant, SystemTime};
 
 use proxy_model::fact::SliceFamily;
 use proxy_model::settings::{Serving, Settings};
-use proxy_model::{Change, Event, IpFamily, Plan, Planner};
+use proxy_model::{Change, Event, IpFamily};
 
-use crate::kernel::{Outcome, Trouble};
+use crate::kernel::Outcome;
 use crate::observe::metrics::Extent;
 use crate::observe::{Metrics, Status};
 use crate::parse::Fact;
@@ -38,13 +38,8 @@ pub(super) fn served(settings: &Settings) -> Vec<IpFamily> {
     serving.into_iter().filter(|(_, serving)| *serving == Serving::On).map(|(family, _)| family).collect()
 }
 
-/// What of an outcome is not in the kernel; says why, if anything.
-pub(super) fn behind(outcome: &Outcome, plan: &Plan, planner: &Planner) -> Behind {
-    if let Some(Trouble { map, write, service, error }) = outcome.trouble(plan, planner) {
-        let failed = outcome.v4.failures.len() + outcome.v6.failures.len();
-        let service = service.map(|name| name.to_string()).unwrap_or_default();
-        tracing::error!(failed, map, write, service, %error, "writes to the maps failed; trying again");
-    }
+/// What of an outcome is not in the kernel.
+pub(super) fn behind(outcome: &Outcome) -> Behind {
     let families = [(IpFamily::Ipv4, &outcome.v4), (IpFamily::Ipv6, &outcome.v6)];
     families.into_iter().filter(|(_, made)| !made.failures.is_empty()).map(|(family, _)| family).collect()
 }

@@ -10,6 +10,7 @@ use proxy_model::{IpFamily, Moved};
 
 use crate::kernel::{Caretaker, Collected, Error, LetGo};
 use crate::observe::Metrics;
+use crate::observe::metrics::KernelStep;
 
 /// UDP Service ports whose clients may be with backends that serve them no more. The kernel must hold the plan that said
 /// so; of a Service whose frontend could not be written, clients come back to where they were, and no other Service's
@@ -46,6 +47,7 @@ impl Upkeep {
                 match caretaker.collect(Instant::now()) {
                     Ok(removed) => told.collected(&removed),
                     Err(error) => {
+                        told.kernel_refused(KernelStep::Collection, 1);
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
                             "what is over could not be removed"
@@ -101,6 +103,7 @@ fn part(caretaker: &Caretaker, leavers: &Leavers, metrics: &Metrics) {
 
 fn tell(family: IpFamily, began: Instant, (gone, result): (LetGo, Result<(), Error>), metrics: &Metrics) {
     if let Err(error) = result {
+        metrics.kernel_refused(KernelStep::Collection, 1);
         tracing::warn!(error = &error as &dyn std::error::Error, "not all UDP clients could be moved");
     }
     let LetGo { flows, half_open, sockets } = gone;

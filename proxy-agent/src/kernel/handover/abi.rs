@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::{
     error::Error,
     pins::Pins,
+    remedy::Asked,
     sys::{self, Access, RawMap, Update},
 };
+
+/// The map that they are written in, for people.
+const NAME: &str = "abi";
 
 /// All maps of one version.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,24 +62,28 @@ impl Abi {
     /// Writes it down, unless it is written down already.
     ///
     /// # Errors
-    /// [`Error::Path`].
+    /// [`Error::NewMap`]; [`Error::Path`] where an older one cannot be removed.
     pub(super) fn write(&self, pins: &Pins) -> Result<(), Error> {
         let path = pins.abi();
         if Self::read(pins).is_ok_and(|found| found == *self) {
             return Ok(());
         }
-        let write = || -> io::Result<()> {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::path("remove", path)(error));
             }
+            Ok(()) | Err(_) => {}
+        }
+        let make = || -> io::Result<RawMap> {
             let mut text = serde_json::to_vec(self)?;
             text.resize(text.len().next_multiple_of(8), b' ');
             let map = RawMap::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, size_of::<u32>(), text.len(), 1)?;
             map.update(&0_u32.to_ne_bytes(), &text, Update::Any)?;
-            sys::pin(map.as_fd(), &path)
+            Ok(map)
         };
-        write().map_err(Error::path("write", path))
+        let failed = |verb, asked| move |source| Error::NewMap { verb, map: NAME, asked, source };
+        let map = make().map_err(failed("make", Asked::NewMap(NAME)))?;
+        sys::pin(map.as_fd(), &path).map_err(failed("pin", Asked::File))
     }
 
     /// What the other version has written down; or why that cannot be read.

@@ -102,5 +102,5 @@ fn load(from: &Pins, to: &Pins, places: &Places) -> Result<Ebpf, Error> {
     for (spec, path) in SPECS.iter().zip(&paths) {
         loader.map_pin_path(spec.name, path.as_path());
     }
-    loader.load(object::BYTES).map_err(Error::Load)
+    loader.load(object::BYTES).map_err(Error::loading)
 }

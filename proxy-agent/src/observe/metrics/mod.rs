@@ -58,6 +58,45 @@ struct StateLabel {
     state: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct StepLabel {
+    step: &'static str,
+}
+
+/// What the kernel was asked for when it refused. All of it is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KernelStep {
+    /// To write what Services need.
+    Services,
+    /// To write what policies need.
+    Policies,
+    /// To write what the programs know of the node.
+    Node,
+    /// To serve the node's devices.
+    Devices,
+    /// To remove what is over.
+    Collection,
+    /// To say what there is, or to put it right.
+    Audit,
+}
+
+impl KernelStep {
+    const ALL: [Self; 6] =
+        [Self::Services, Self::Policies, Self::Node, Self::Devices, Self::Collection, Self::Audit];
+
+    const fn label(self) -> StepLabel {
+        let step = match self {
+            Self::Services => "services",
+            Self::Policies => "policies",
+            Self::Node => "node",
+            Self::Devices => "devices",
+            Self::Collection => "collection",
+            Self::Audit => "audit",
+        };
+        StepLabel { step }
+    }
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All metrics. Cheap to write, from any thread.
@@ -69,6 +108,7 @@ pub struct Metrics {
     plan_duration: Histogram,
     writes: Family<WriteLabel, Counter>,
     write_failures: Counter,
+    kernel_errors: Family<StepLabel, Counter>,
     audits: Counter,
     repairs: Family<MapLabel, Counter>,
     collected: Family<KindLabel, Counter>,
@@ -96,6 +136,7 @@ impl Metrics {
             plan_duration: Histogram::new((0..18).map(|power| 0.000_1 * f64::from(1 << power))),
             writes: Family::default(),
             write_failures: Counter::default(),
+            kernel_errors: Family::default(),
             audits: Counter::default(),
             repairs: Family::default(),
             collected: Family::default(),
@@ -115,6 +156,9 @@ impl Metrics {
         for map in [audit::LINKS, audit::PINS].into_iter().chain(maps_of_agent) {
             drop(metrics.repairs.get_or_create(&MapLabel { map }));
         }
+        for step in KernelStep::ALL {
+            drop(metrics.kernel_errors.get_or_create(&step.label()));
+        }
         metrics.registry.register_collector(Box::new(maps));
         metrics
     }
@@ -132,6 +176,11 @@ impl Metrics {
             "plan_write_failures",
             "Writes that failed and are tried again",
             self.write_failures.clone(),
+        );
+        own.register(
+            "kernel_errors",
+            "What the kernel refused and is asked for again, by what it was for",
+            self.kernel_errors.clone(),
         );
         own.register("audits", "Comparisons of the maps with what they should hold", self.audits.clone());
         own.register(
@@ -183,7 +232,14 @@ impl Metrics {
             count("put", *written);
             count("delete", *deleted);
         }
-        self.write_failures.inc_by((outcome.v4.failures.len() + outcome.v6.failures.len()) as u64);
+        let failed = outcome.v4.failures.len() + outcome.v6.failures.len();
+        self.write_failures.inc_by(failed as u64);
+        self.kernel_refused(KernelStep::Services, failed);
+    }
+
+    /// The kernel has refused so much.
+    pub fn kernel_refused(&self, step: KernelStep, count: usize) {
+        self.kernel_errors.get_or_create(&step.label()).inc_by(count as u64);
     }
 
     /// The kernel agrees with the objects in a family; these changes of pods are in it.
@@ -211,9 +267,11 @@ impl Metrics {
         self.kube.let_go(family, took, entries);
     }
 
-    /// A plan of policies was made, and so many writes were in it.
-    pub fn policies(&self, usage: PolicyUsage, refused: usize, writes: usize) {
+    /// A plan of policies was made, with so many writes of which so many are not in the kernel.
+    pub fn policies(&self, usage: PolicyUsage, refused: usize, writes: usize, failed: usize) {
         self.policies.planned(usage, refused, writes);
+        self.write_failures.inc_by(failed as u64);
+        self.kernel_refused(KernelStep::Policies, failed);
     }
 
     /// The kernel is compared with what it should hold.

@@ -6,7 +6,7 @@ use proxy_model::plan::Write;
 
 use super::{Engine, Next, Pending};
 use crate::kernel::{MapFamily, Repairs};
-use crate::observe::metrics::Extent;
+use crate::observe::metrics::{Extent, KernelStep};
 use crate::run::dataplane::Dataplane;
 
 impl<D: Dataplane> Engine<D> {
@@ -24,6 +24,7 @@ impl<D: Dataplane> Engine<D> {
     fn audit_node(&mut self) {
         let (Some(topology), Some(addresses)) = (&self.topology, &self.followed) else { return };
         let (repairs, errors) = self.dataplane.audit(topology, addresses, self.node.as_ref());
+        self.metrics.kernel_refused(KernelStep::Audit, errors.len());
         for error in &errors {
             tracing::error!(
                 error = error as &dyn std::error::Error,
@@ -53,6 +54,7 @@ impl<D: Dataplane> Engine<D> {
         match self.dataplane.actual() {
             Ok(actual) => drop(self.planner.adopt(actual)),
             Err(error) => {
+                self.metrics.kernel_refused(KernelStep::Audit, 1);
                 tracing::error!(error = &error as &dyn std::error::Error, "the maps cannot be compared");
                 return Next::OnUpdate;
             }

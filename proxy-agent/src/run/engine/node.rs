@@ -5,6 +5,7 @@ use proxy_model::{Changed, Event};
 
 use super::Engine;
 use crate::kernel::Topology;
+use crate::observe::metrics::KernelStep;
 use crate::run::dataplane::Dataplane;
 
 impl<D: Dataplane> Engine<D> {
@@ -34,6 +35,7 @@ impl<D: Dataplane> Engine<D> {
             return None;
         }
         let errors = self.dataplane.follow(topology, &addresses);
+        self.metrics.kernel_refused(KernelStep::Devices, errors.len());
         for error in &errors {
             tracing::error!(error = error as &dyn std::error::Error, "a device is not served");
         }
@@ -55,6 +57,7 @@ impl<D: Dataplane> Engine<D> {
                 Ok(())
             }
             Err(error) => {
+                self.metrics.kernel_refused(KernelStep::Node, 1);
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the programs could not be told about the node"

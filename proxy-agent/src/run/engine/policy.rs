@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Engine, Next};
+use crate::observe::metrics::KernelStep;
 use crate::run::dataplane::Dataplane;
 use crate::run::policy::Step;
 
@@ -26,11 +27,11 @@ impl<D: Dataplane> Engine<D> {
         let tick = |at| super::tick(started, at);
         match self.policies.sync(&mut self.world, &mut self.dataplane, now, tick) {
             Step::None => {}
-            Step::Planned { writes } => {
+            Step::Planned { writes, failed } => {
                 self.version += 1;
                 self.named.is_stale = true;
                 let refused = self.policies.refusals().count();
-                self.metrics.policies(self.policies.usage(), refused, writes);
+                self.metrics.policies(self.policies.usage(), refused, writes, failed);
                 let guard = self.policies.guard();
                 self.status.update(|status| (status.refused_policies, status.guard) = (refused, guard));
             }
@@ -49,6 +50,7 @@ impl<D: Dataplane> Engine<D> {
             }
             Ok(false) => Next::OnUpdate,
             Err(error) => {
+                self.metrics.kernel_refused(KernelStep::Audit, 1);
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the maps of policies cannot be compared"

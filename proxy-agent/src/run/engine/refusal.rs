@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use proxy_model::Plan;
 use proxy_model::plan::{Refusal, Refused};
 
 use super::Engine;
+use crate::kernel::Outcome;
+use crate::kernel::trouble::Trouble;
 use crate::observe::event::{Notice, Regarding};
 use crate::parse::Problem;
 use crate::run::dataplane::Dataplane;
@@ -25,6 +28,33 @@ impl<D: Dataplane> Engine<D> {
         };
         if self.problems.note(&problem.object.clone(), vec![problem]) == News::Said {
             self.events.say(notice);
+        }
+    }
+
+    /// Says which writes the kernel has refused: one in the log each time, and once on each Service until everything is
+    /// written.
+    pub(super) fn say_unwritten(&mut self, outcome: &Outcome, plan: &Plan) {
+        let troubles = outcome.troubles(plan, &self.planner);
+        let Some(first) = troubles.first() else {
+            self.unwritten.clear();
+            return;
+        };
+        let failed = outcome.v4.failures.len() + outcome.v6.failures.len();
+        let Trouble { map, write, service, error } = first;
+        let service = service.map(ToString::to_string).unwrap_or_default();
+        let remedy = first.remedy();
+        tracing::error!(failed, map, write, service, %error, "writes to the maps failed{remedy}; trying again");
+        let node = &self.world.settings().node_name;
+        for trouble in &troubles {
+            let Some(object) = trouble.service.map(|name| name.service.clone()) else { continue };
+            if self.unwritten.len() < EVENTS && self.unwritten.insert(object.clone()) {
+                self.events.say(Notice {
+                    regarding: Regarding::Service(object),
+                    reason: "NotWritten",
+                    action: "Serve",
+                    note: format!("node {node}: {trouble}; trying again"),
+                });
+            }
         }
     }
 

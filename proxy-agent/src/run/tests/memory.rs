@@ -19,6 +19,21 @@ use crate::kernel::{Error, Judged, Outcome, Repairs, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 use crate::run::dataplane::Dataplane;
 
+/// What the kernel can refuse.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Seam {
+    PutFrontends,
+    DeleteFrontends,
+    PutRange,
+    DeleteRange,
+    Judge,
+    Guard,
+    Node,
+    Devices,
+    Read,
+    Audit,
+}
+
 /// The maps of a family in memory.
 pub(super) struct Memory<F: Family> {
     pub(super) policed: BTreeMap<F::Addr, Policed>,
@@ -29,6 +44,8 @@ pub(super) struct Memory<F: Family> {
     pub(super) ranges: BTreeSet<RangeKey<F::Addr>>,
     /// Calls of `put_frontends` that fail from now on.
     pub(super) failures: usize,
+    /// What fails until this is taken away, and the error's number.
+    pub(super) refuses: Option<(Seam, i32)>,
 }
 
 impl<F: Family> Default for Memory<F> {
@@ -41,6 +58,7 @@ impl<F: Family> Default for Memory<F> {
             slots: BTreeMap::new(),
             ranges: BTreeSet::new(),
             failures: 0,
+            refuses: None,
         }
     }
 }
@@ -58,6 +76,9 @@ impl<F: Family> MapIo<F> for Memory<F> {
         keys: &[FrontendKey<F::Addr>],
         values: &[Frontend],
     ) -> (usize, io::Result<()>) {
+        if let Err(error) = self.refused(Seam::PutFrontends) {
+            return (0, Err(error));
+        }
         if let Some(left) = self.failures.checked_sub(1) {
             self.failures = left;
             return (0, Err(io::ErrorKind::OutOfMemory.into()));
@@ -67,22 +88,34 @@ impl<F: Family> MapIo<F> for Memory<F> {
     }
 
     fn delete_frontends(&mut self, keys: &[FrontendKey<F::Addr>]) -> (usize, io::Result<()>) {
+        if let Err(error) = self.refused(Seam::DeleteFrontends) {
+            return (0, Err(error));
+        }
         self.frontends.retain(|key, _| !keys.contains(key));
         (keys.len(), Ok(()))
     }
 
     fn put_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()> {
+        self.refused(Seam::PutRange)?;
         self.ranges.insert(*key);
         Ok(())
     }
 
     fn delete_range(&mut self, key: &RangeKey<F::Addr>) -> io::Result<()> {
+        self.refused(Seam::DeleteRange)?;
         self.ranges.remove(key);
         Ok(())
     }
 }
 
 impl<F: Family> Memory<F> {
+    fn refused(&self, seam: Seam) -> io::Result<()> {
+        match self.refuses {
+            Some((refused, errno)) if refused == seam => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
+        }
+    }
+
     fn table(&self) -> Table<'_, F> {
         Table {
             frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
@@ -134,6 +167,12 @@ pub(super) struct Fake {
     pub(super) repaired: Vec<String>,
 }
 
+impl Fake {
+    fn refused(&self, seam: Seam, map: &'static str) -> Result<(), Error> {
+        self.v4.refused(seam).map_err(|source| Error::Map { verb: "use", map, source })
+    }
+}
+
 impl Dataplane for Fake {
     fn audit(
         &mut self,
@@ -141,7 +180,7 @@ impl Dataplane for Fake {
         _: &[IpAddr],
         _: Option<&(NodeFacts<Addr4>, NodeFacts<Addr6>)>,
     ) -> (Repairs, Vec<Error>) {
-        (Repairs::default(), Vec::new())
+        (Repairs::default(), self.refused(Seam::Audit, "devices").err().into_iter().collect())
     }
 
     fn repaired(&mut self, repairs: &Repairs) {
@@ -149,6 +188,7 @@ impl Dataplane for Fake {
     }
 
     fn actual(&self) -> Result<Actual<'_>, Error> {
+        self.refused(Seam::Read, "frontends4")?;
         Ok(Actual { v4: self.v4.table(), v6: self.v6.table(), names: BTreeMap::new() })
     }
 
@@ -164,11 +204,15 @@ impl Dataplane for Fake {
     }
 
     fn follow(&mut self, _: &Topology, node: &[IpAddr]) -> Vec<Error> {
+        if let Err(error) = self.refused(Seam::Devices, "devices") {
+            return vec![error];
+        }
         self.followed.push(node.to_vec());
         Vec::new()
     }
 
     fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error> {
+        self.refused(Seam::Node, "node4")?;
         self.node = Some((v4.config, v6.config));
         Ok(())
     }
@@ -188,6 +232,7 @@ impl Dataplane for Fake {
     }
 
     fn policy_actual(&self) -> Result<PolicyActual, Error> {
+        self.refused(Seam::Read, "verdicts")?;
         Ok(PolicyActual {
             v4: self.v4.policies(),
             v6: self.v6.policies(),
@@ -197,6 +242,9 @@ impl Dataplane for Fake {
     }
 
     fn judge(&mut self, writes: &[PolicyWrite]) -> Judged {
+        if let Err(error) = self.v4.refused(Seam::Judge) {
+            return Judged { made: 0, error: Some(error) };
+        }
         let fails_at = self.fails_after.take();
         for (made, write) in writes.iter().enumerate() {
             if fails_at == Some(made) {
@@ -215,6 +263,7 @@ impl Dataplane for Fake {
     }
 
     fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.refused(Seam::Guard, "devices")?;
         self.guarded.push(devices.clone());
         Ok(())
     }

@@ -7,6 +7,7 @@ mod node;
 mod notes;
 mod policy;
 mod range;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

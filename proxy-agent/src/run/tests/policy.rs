@@ -26,7 +26,7 @@ fn policy(name: &str, spec: Value) -> Update {
 }
 
 /// Lets pods with `app: client` in to TCP 80 of those with `app: web`.
-fn web() -> Update {
+pub(super) fn web() -> Update {
     policy(
         "web",
         json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [
@@ -34,7 +34,7 @@ fn web() -> Update {
     )
 }
 
-fn cluster() -> Vec<Update> {
+pub(super) fn cluster() -> Vec<Update> {
     vec![
         namespace(),
         pod("web", &["10.244.1.5", "fd00:10::5"], json!({"app": "web"})),
@@ -66,7 +66,7 @@ fn passes(bench: &mut Bench, from: &str, to: &str, port: u16) -> bool {
         && policed(to).is_none_or(|pod| allows(pod.ingress, from))
 }
 
-fn policed(bench: &mut Bench) -> Vec<String> {
+pub(super) fn policed(bench: &mut Bench) -> Vec<String> {
     let fake = bench.engine.dataplane();
     fake.v4
         .policed
@@ -77,7 +77,7 @@ fn policed(bench: &mut Bench) -> Vec<String> {
 }
 
 /// A node with these addresses of pods behind its devices.
-fn topology(pods: &[(&str, u32)]) -> Topology {
+pub(super) fn topology(pods: &[(&str, u32)]) -> Topology {
     let device = |index: &u32| {
         let name = format!("veth{index}");
         (IfIndex(*index), Device { name, kind: DeviceKind::VethAcross, master: None, peer: None })
