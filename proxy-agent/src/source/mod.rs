@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use ::kube::api::DynamicObject;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec, ServiceCIDR};
 use proxy_model::Name;
 use tokio::sync::mpsc;
 
@@ -142,6 +142,14 @@ pub enum Object {
 }
 
 impl Object {
+    /// In place of a NetworkPolicy that cannot be decoded and was never told: isolates every pod of its namespace, and
+    /// allows nothing (policy item 58).
+    pub(crate) fn closed_policy() -> Self {
+        let types = ["Ingress", "Egress"].map(str::to_owned);
+        let spec = NetworkPolicySpec { policy_types: Some(types.into()), ..NetworkPolicySpec::default() };
+        Self::NetworkPolicy(Box::new(NetworkPolicy { spec: Some(spec), ..NetworkPolicy::default() }))
+    }
+
     /// Its name; `None` without `metadata.name`. A namespaced object without a namespace is in `default`.
     pub fn key(&self) -> Option<Key> {
         let (kind, metadata) = match self {

@@ -246,6 +246,39 @@ fn a_policy_without_room_isolates_its_pods_and_its_object_says_so() {
     assert_eq!(bench.status.snapshot().refused_policies, 0);
 }
 
+/// Policy item 58: what stands in for it isolates until it is understood.
+#[test]
+fn a_policy_that_cannot_be_decoded_isolates_its_namespace_and_says_so_on_its_object() {
+    let (events, mut notices) = Events::channel();
+    let enforcing = Enforcing { args: ENFORCED, capacity: PolicyCapacity::default(), events };
+    let mut bench = Bench::enforcing(Fake::default(), settings(), enforcing);
+    bench.take(ALL.map(Update::Synced));
+    bench.take(cluster());
+    assert!(passes(&mut bench, "10.244.1.6", "10.244.1.5", 80));
+    let key = Key { kind: Kind::NetworkPolicy, namespace: "default".into(), name: "web".into() };
+    let closed = Update::Put(key.clone(), Box::new(parse::object(&key, &Object::closed_policy())));
+    let fault = parse::Fault::Misshapen { error: "invalid type".into() };
+    let problem = parse::Problem { object: key, field: "spec.policyTypes".into(), fault };
+    bench.take([closed, Update::Misshapen(Box::new(problem))]);
+    for (from, to) in
+        [("10.244.1.6", "10.244.1.5"), ("10.244.1.5", "10.244.1.7"), ("fd00:10::6", "fd00:10::5")]
+    {
+        assert!(!passes(&mut bench, from, to, 80), "{from} {to}");
+    }
+    let notice = notices.try_recv().unwrap();
+    assert_eq!((notice.reason, notice.action), ("NotDecoded", "Read"));
+    let said = "node n1: NetworkPolicy default/web spec.policyTypes: invalid type; ";
+    assert!(notice.note.starts_with(said), "{}", notice.note);
+    assert_eq!(bench.status.snapshot().problems, BTreeMap::from([(Kind::NetworkPolicy, 1)]));
+    bench.take([web()]);
+    assert!(
+        passes(&mut bench, "10.244.1.6", "10.244.1.5", 80)
+            && passes(&mut bench, "10.244.1.5", "10.244.1.7", 80)
+    );
+    assert!(!passes(&mut bench, "10.244.1.7", "10.244.1.5", 80));
+    assert_eq!(bench.status.snapshot().problems, BTreeMap::new());
+}
+
 #[test]
 fn an_audit_repairs_what_policies_say() {
     let mut bench = Bench::synced();

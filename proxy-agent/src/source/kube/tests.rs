@@ -14,18 +14,23 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
+mod policy;
+
 use super::{Cluster, Nodes, Policies, Watching};
 use crate::source::{Contact, Update, channel};
 
-/// What the server holds and how it behaves. Only Services exist; lists of other kinds are empty.
+/// What the server holds and how it behaves. Only Services and NetworkPolicies exist; lists of other kinds are empty.
 #[derive(Default)]
 struct Script {
     services: Vec<&'static str>,
+    policies: Vec<Value>,
     streaming: Streaming,
     /// Those of the Services that do not have the shape of one.
     misshapen: Vec<&'static str>,
     /// Bodies of the watches that follow a list, one each; a watch without a body stays silent.
     watches: VecDeque<Value>,
+    /// The same for NetworkPolicies.
+    policy_watches: VecDeque<Value>,
     /// Requests for Services so far.
     seen: Vec<String>,
 }
@@ -35,6 +40,24 @@ enum Streaming {
     #[default]
     Offered,
     Unknown,
+}
+
+/// Of which objects a request is.
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    Services,
+    Policies,
+    Others,
+}
+
+impl Asked {
+    fn of(resource: &str) -> Self {
+        match resource.rsplit('/').next() {
+            Some("services") => Self::Services,
+            Some("networkpolicies") => Self::Policies,
+            Some(_) | None => Self::Others,
+        }
+    }
 }
 
 /// The server.
@@ -66,7 +89,8 @@ async fn answer(
     let query = query.unwrap_or_default();
     let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let mut script = server.script.lock().unwrap();
-    let is_services = resource.ends_with("services");
+    let asked = Asked::of(&resource);
+    let is_services = asked == Asked::Services;
     let streaming = parameter("sendInitialEvents").is_some();
     let watch = parameter("watch").is_some();
     if is_services {
@@ -76,10 +100,14 @@ async fn answer(
             (false, _) => "list".into(),
         });
     }
-    let names = if is_services { script.services.clone() } else { Vec::new() };
-    let service = |name: &str| match script.misshapen.contains(&name) {
+    let service = |name: &&str| match script.misshapen.contains(name) {
         true => misshapen(name),
         false => service(name),
+    };
+    let items: Vec<Value> = match asked {
+        Asked::Services => script.services.iter().map(service).collect(),
+        Asked::Policies => script.policies.clone(),
+        Asked::Others => Vec::new(),
     };
     match (watch, streaming) {
         (true, true) if script.streaming == Streaming::Unknown => {
@@ -89,26 +117,35 @@ async fn answer(
         }
         (true, true) => {
             let mut lines: Vec<Value> =
-                names.iter().map(|name| json!({"type": "ADDED", "object": service(name)})).collect();
+                items.iter().map(|item| json!({"type": "ADDED", "object": item})).collect();
             lines.push(
                 json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Service", "metadata":
                 {"resourceVersion": "10", "annotations": {"k8s.io/initial-events-end": "true"}}}}),
             );
-            if is_services && let Some(more) = script.watches.pop_front() {
-                lines.extend(more.as_array().unwrap().iter().cloned());
-            }
+            lines.extend(script.more(asked));
             server.lasting(lines)
         }
         (true, false) => {
-            let more = if is_services { script.watches.pop_front() } else { None };
-            server.lasting(more.map_or(Vec::new(), |lines| lines.as_array().unwrap().clone()))
+            let lines = script.more(asked);
+            server.lasting(lines)
         }
         (false, _) => {
-            let items: Vec<Value> = names.iter().map(|name| service(name)).collect();
             json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "10"}, "items": items})
                 .to_string()
                 .into_response()
         }
+    }
+}
+
+impl Script {
+    /// What the next watch of the resource says behind its list.
+    fn more(&mut self, asked: Asked) -> Vec<Value> {
+        let more = match asked {
+            Asked::Services => self.watches.pop_front(),
+            Asked::Policies => self.policy_watches.pop_front(),
+            Asked::Others => None,
+        };
+        more.map_or(Vec::new(), |lines| lines.as_array().unwrap().clone())
     }
 }
 

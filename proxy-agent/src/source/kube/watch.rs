@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 
 use futures_util::{StreamExt, pin_mut};
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -285,11 +284,16 @@ impl Watch {
             self.extend(self.untold.add(&key)).await?;
         }
         if told == Told::First && self.kind == Kind::NetworkPolicy {
-            self.feed.put(key.clone(), &Object::NetworkPolicy(Box::new(closed()))).await?;
+            self.feed.put(key.clone(), &Object::closed_policy()).await?;
         }
         let Misshapen { field, error } = misshapen;
         let problem = Problem { object: key, field, fault: Fault::Misshapen { error } };
-        self.feed.send(Update::Misshapen(Box::new(problem))).await
+        self.feed.send(Update::Misshapen(Box::new(problem))).await?;
+        // It may be the only policy, and nobody else would ask for the pods that it isolates.
+        if let Tie::Wants(wants) = &self.tie {
+            wants.look_at(&Object::closed_policy());
+        }
+        Ok(())
     }
 
     /// The event by name, and the object that it carries.
@@ -333,11 +337,4 @@ impl Watch {
             None => self.contacts.failed().await,
         }
     }
-}
-
-/// Isolates every pod of its namespace, and allows nothing.
-fn closed() -> NetworkPolicy {
-    let types = ["Ingress", "Egress"].map(str::to_owned);
-    let spec = NetworkPolicySpec { policy_types: Some(types.into()), ..NetworkPolicySpec::default() };
-    NetworkPolicy { spec: Some(spec), ..NetworkPolicy::default() }
 }

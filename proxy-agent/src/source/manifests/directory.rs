@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use super::document::{self, Contents, DocumentProblem, Syntax};
 use crate::parse::{self, Parsed};
-use crate::source::{Extent, Key, Update};
+use crate::source::{Extent, Key, Object, Update};
 
 /// What the objects of a file say.
 type Objects = BTreeMap<Key, Arc<Parsed>>;
@@ -207,11 +207,17 @@ impl Directory {
             }
         };
         let before = self.files.remove(name).unwrap_or_default().objects;
+        let undecoded = contents.undecoded.clone();
         let mut objects = parse_all(name, contents, problems);
         if reading == Reading::Failed {
             for (key, parsed) in &before {
                 objects.entry(key.clone()).or_insert_with(|| parsed.clone());
             }
+        }
+        // A policy that nobody understands and that was never told allows nothing (policy item 58).
+        for key in undecoded {
+            let closed = Arc::new(parse::object(&key, &Object::closed_policy()));
+            objects.entry(key).or_insert(closed);
         }
         self.own(name, before, &objects, affected);
         self.files.insert(name.to_owned(), File { stamp, objects, reading });

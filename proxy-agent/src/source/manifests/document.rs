@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::serde::Deserialize;
 use k8s_openapi::serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,6 +26,8 @@ pub(super) struct Contents {
     pub(super) objects: Vec<(Key, Object)>,
     /// What could not be read.
     pub(super) problems: Vec<DocumentProblem>,
+    /// Names of the NetworkPolicies among it.
+    pub(super) undecoded: Vec<Key>,
 }
 
 /// Something in a file that could not be read: where it is, and why.
@@ -156,12 +160,16 @@ impl Contents {
                 return self.problem(place, label, Some("apiVersion".into()), cause);
             }
         }
+        let policy = (kind == Kind::NetworkPolicy).then(|| policy_of(&value)).flatten();
         match decode(kind, value) {
             Ok(object) => match object.key() {
                 Some(key) => self.objects.push((key, object)),
                 None => self.problem(place, label, Some("metadata.name".into()), "missing".into()),
             },
-            Err((field, cause)) => self.problem(place, label, field, cause),
+            Err((field, cause)) => {
+                self.undecoded.extend(policy);
+                self.problem(place, label, field, cause);
+            }
         }
     }
 }
@@ -184,6 +192,18 @@ fn name_of(value: &Value, kind: &str) -> Option<String> {
         Some(namespace) => Some(format!("{kind} {}/{name}", namespace.escape_debug())),
         None => Some(format!("{kind} {name}")),
     }
+}
+
+/// Whose policy it is, as far as the metadata tells.
+fn policy_of(value: &Value) -> Option<Key> {
+    let text = |name: &str| value.get("metadata")?.get(name)?.as_str();
+    let metadata = ObjectMeta {
+        name: text("name").map(str::to_owned),
+        namespace: text("namespace").map(str::to_owned),
+        ..ObjectMeta::default()
+    };
+    let policy = NetworkPolicy { metadata, ..NetworkPolicy::default() };
+    Object::NetworkPolicy(Box::new(policy)).key()
 }
 
 fn decode(kind: Kind, value: Value) -> Result<Object, (Option<String>, String)> {

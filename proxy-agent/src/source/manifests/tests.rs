@@ -116,6 +116,55 @@ fn what_was_never_read_since_the_start_is_said_until_it_is_read_or_removed() {
     assert_eq!(refresh(&mut directory).0, ["unreadable 2"]);
 }
 
+/// Policy item 58.
+#[test]
+fn a_policy_that_cannot_be_decoded_allows_nothing_unless_an_older_reading_of_it_is_known() {
+    let policy = |spec: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: guard}}\nspec: {spec}\n---\n"
+        )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut directory = Directory::new(dir.path());
+    let facts = |directory: &mut Directory| -> (Vec<String>, Vec<String>) {
+        let outcome = directory.refresh(&Touched::Any).unwrap();
+        let fact = |update: &Update| match update {
+            Update::Put(_, parsed) => Some(format!("{:?}", parsed.fact)),
+            Update::Delete(_)
+            | Update::Misshapen(_)
+            | Update::Synced(_)
+            | Update::UnreadableFiles(_)
+            | Update::Extent(_)
+            | Update::Contact(_) => None,
+        };
+        let facts = outcome.updates.iter().filter_map(fact).collect();
+        (facts, outcome.problems.iter().map(ToString::to_string).collect())
+    };
+    let broken = policy("{policyTypes: Ingress, ingress: [{}]}");
+    replace(dir.path(), "a.yaml", &(broken.clone() + &service("one", "10.0.0.1")));
+    let (closed, problems) = facts(&mut directory);
+    let [_service, policy_fact] = &closed[..] else { panic!("{closed:?}") };
+    for part in ["types: Some({Ingress, Egress})", "ingress: []", "egress: []", "labels: {}, expressions: []"]
+    {
+        assert!(policy_fact.contains(part), "{part}: {policy_fact}");
+    }
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    let named = "a.yaml, document 1, NetworkPolicy guard, spec.policyTypes: invalid type: string \"Ingress\"";
+    assert!(problem.starts_with(named), "{problem}");
+    // Mended, and broken again: what it said last stays.
+    replace(
+        dir.path(),
+        "a.yaml",
+        &(policy("{policyTypes: [Ingress], ingress: [{}]}") + &service("one", "10.0.0.1")),
+    );
+    let (open, problems) = facts(&mut directory);
+    assert_eq!((open.len(), problems), (1, none()));
+    assert!(open[0].contains("types: Some({Ingress})"), "{open:?}");
+    replace(dir.path(), "a.yaml", &(broken + &service("one", "10.0.0.1")));
+    let (stays, problems) = facts(&mut directory);
+    assert_eq!((stays, problems.len()), (none(), 1));
+}
+
 #[test]
 fn of_an_object_in_two_files_the_first_by_name_counts() {
     let dir = tempfile::tempdir().unwrap();
