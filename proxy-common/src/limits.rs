@@ -98,6 +98,11 @@ pub const MAGLEV_SIZES: [u32; 10] = [251, 509, 1_021, 2_039, 4_093, 8_191, 16_38
 /// rounded.
 pub const WEIGHTED_SLOTS: u32 = 8_192;
 
+/// Size of the `streams` map, 4 MiB: places for TCP sockets that are connected to Services. One whose place is taken carries
+/// its memory itself: of ten thousand at a time one in seven, if their cookies were drawn by lot, and fewer because the
+/// kernel gives them in turn.
+pub const STREAMS: u32 = 65_536;
+
 /// Size of the `turns` map: Services with a round robin that were used.
 pub const TURNS: u32 = 16_384;
 

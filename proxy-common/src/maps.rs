@@ -25,7 +25,7 @@ use crate::prefix::PrefixKey;
 use crate::range::RangeKey;
 use crate::recent::{Finding, Judge, Recent};
 use crate::scratch::Scratch;
-use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey};
+use crate::socket::{ConnectedPeer, PeerDirection, SocketPeer, SocketPeerKey, Stream};
 
 mod table;
 
@@ -199,6 +199,7 @@ const CONNECTED: Layout = layout!(ConnectedPeer as "ConnectedPeer" {
     frontend: [u32; 4], backend: [u32; 4], frontend_port: Port, backend_port: Port, service: ServiceId,
     counted: u32,
 });
+const STREAM: Layout = layout!(Stream as "Stream" { cookie: u64, peer: ConnectedPeer, pad: [u32; 3] });
 const LOAD_KEY: Layout =
     layout!(LoadKey as "LoadKey" { service: ServiceId, addr: [u32; 4], port: Port, kind: LoadKind });
 const TALLY: Layout = layout!(Tally as "Tally" { opened: u64, refused: u64, dropped: u64 });
@@ -270,6 +271,7 @@ map_types! {
     NodeConfig<Addr4> = node!(Addr4, "NodeConfig<Addr4>");
     NodeConfig<Addr6> = node!(Addr6, "NodeConfig<Addr6>");
     ConnectedPeer = CONNECTED;
+    Stream = STREAM;
     AffinityKey = AFFINITY_KEY;
     AffinityValue = AFFINITY_VALUE;
     ServiceId = plain!(ServiceId);

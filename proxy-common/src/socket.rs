@@ -81,6 +81,19 @@ pub struct ConnectedPeer {
     pub counted: u32,
 }
 
+/// Value of the `streams` map: the same of a TCP socket. A cache line of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stream {
+    /// `bpf_get_socket_cookie` of the socket whose place this is; zero: nobody's.
+    pub cookie: u64,
+    /// What it is connected to.
+    pub peer: ConnectedPeer,
+    /// Always zero.
+    pub pad: [u32; 3],
+}
+
+const _: () = assert!(size_of::<Stream>() == 64);
 const _: () = assert!(size_of::<SocketPeerKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<SocketPeerKey<Addr6>>() == 28);
 const _: () = assert!(size_of::<SocketPeer<Addr4>>() == 16);

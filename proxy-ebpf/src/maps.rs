@@ -16,7 +16,8 @@ use aya_ebpf::{
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
     FragmentKey, FragmentPorts, Frontend, FrontendKey, HeldFrame, LoadKey, NodeConfig, PrefixKey, RangeKey,
-    Reason, Scratch, ServiceId, SocketPeer, SocketPeerKey, Tally, V4, V6, limits, socket::ConnectedPeer,
+    Reason, Scratch, ServiceId, SocketPeer, SocketPeerKey, Tally, V4, V6, limits,
+    socket::{ConnectedPeer, Stream},
 };
 
 /// Constants given at load time; a branch on one of them that is not taken is removed by the verifier.
@@ -148,6 +149,10 @@ static SOCKET_PEERS6: LruHashMap<SocketPeerKey<Addr6>, SocketPeer<Addr6>> =
 /// What a connected socket asked for. Only BTF maps can be socket storage.
 #[btf_map(name = "connected")]
 pub static CONNECTED: SkStorage<ConnectedPeer> = SkStorage::new();
+
+/// The same of TCP sockets, by the lower bits of their cookies; see [`crate::socket::stream`].
+#[map(name = "streams")]
+pub static STREAMS: Array<Stream> = Array::with_max_entries(limits::STREAMS, 0);
 
 /// Which backend a client of a Service with session affinity used last.
 #[map(name = "affinity")]

@@ -6,6 +6,7 @@
 mod affinity;
 mod algorithm;
 mod datagram;
+mod kept;
 mod message;
 mod object;
 mod place;

@@ -14,6 +14,7 @@ use std::{
 
 use aya::{
     Ebpf,
+    maps::{Array, MapData},
     programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr},
 };
 use proxy_common::{
@@ -293,6 +294,11 @@ impl Room {
         object::hash::<K, V>(&mut self.object, name)
             .insert(Cell(key), Cell(value), 0)
             .expect("the map has room");
+    }
+
+    /// A map that is an array.
+    pub(crate) fn array<V: MapType>(&mut self, name: &str) -> Array<&mut MapData, Cell<V>> {
+        object::array(&mut self.object, name)
     }
 
     /// Number of instructions that the verifier walked through, by program.

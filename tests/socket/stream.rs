@@ -87,14 +87,14 @@ fn a_socket_that_was_refused_by_a_backend_forgets_the_frontend() {
 }
 
 /// A stream socket of the view, before it is connected.
-fn unconnected(view: View, protocol: Option<Protocol>) -> Socket {
+pub(crate) fn unconnected(view: View, protocol: Option<Protocol>) -> Socket {
     let socket = Socket::new(Domain::for_address(view.any()), Type::STREAM, protocol).expect("a socket");
     // A blocking call waits as long as for a write.
     socket.set_write_timeout(Some(PATIENCE)).expect("a time-out can be set");
     socket
 }
 
-fn peer(socket: &Socket) -> Option<SocketAddr> {
+pub(crate) fn peer(socket: &Socket) -> Option<SocketAddr> {
     socket.peer_addr().ok().and_then(|peer| peer.as_socket())
 }
 

@@ -259,6 +259,7 @@ mod tests {
             "ends",
             "scratch",
             "connected",
+            "streams",
         ] {
             assert!(!pinned.contains(&written), "{written}");
         }

@@ -2,7 +2,7 @@
 
 use super::{
     AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, END, FRAGMENT_PORTS, FRONTEND, HELD_FRAME, LOAD_KEY,
-    MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, TALLY, VERDICT_KEY,
+    MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, STREAM, TALLY, VERDICT_KEY,
     VERDICT_PAGE,
 };
 use crate::addr::{Addr4, Addr6};
@@ -67,6 +67,8 @@ specs! {
         limits::SOCKET_PEERS, "kernel" => "kernel, agent", "the same for IPv6";
     "connected" SocketStorage Both plain!(i32) => CONNECTED, 0,
         "kernel" => "kernel", "what a connected socket asked for, kept in the socket itself";
+    "streams" Array Both plain!(u32) => STREAM, limits::STREAMS,
+        "kernel" => "kernel", "lower bits of a TCP socket's cookie → the same of that socket, until it is closed";
     "affinity" LruHash Both AFFINITY_KEY => AFFINITY_VALUE, limits::AFFINITY,
         "kernel, agent (expiry)" => "kernel, proxyctl", "client → backend for Services with session affinity";
     "localaddrs4" SparseHash Ipv4 plain!(Addr4) => plain!(u32), limits::LOCAL_ADDRS,

@@ -12,8 +12,9 @@ pub fn enter<A: Address>(service: ServiceId, addr: A, port: Port, kind: LoadKind
     count_up(&LoadKey { service, addr: addr.to_words(), port, kind })
 }
 
+/// The same, by the key of the backend.
 #[inline(never)]
-fn count_up(key: &LoadKey) -> bool {
+pub fn count_up(key: &LoadKey) -> bool {
     /// `BPF_NOEXIST`: another processor may be the one that makes the entry.
     const NOEXIST: u64 = 1;
     if let Some(count) = LOADS.get_ptr_mut(key) {

@@ -1,7 +1,7 @@
 //! The socket road: a socket that asks for a frontend is given a backend before its first packet.
 //!
 //! ```text
-//! connect ──► choose ──► peer (in the socket)
+//! connect ──► choose ──► peer (TCP: stream, by the socket; else in the socket)
 //! datagram ─► choose ──► socketpeers (per socket and peer)
 //! peer ─────► what the application is shown
 //! ```
@@ -19,4 +19,5 @@ pub mod choose;
 pub mod connect;
 pub mod datagram;
 pub mod peer;
+pub mod stream;
 pub mod view;
