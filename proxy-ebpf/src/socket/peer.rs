@@ -151,12 +151,7 @@ fn leave(peer: &ConnectedPeer) {
 
 #[inline(always)]
 fn load_key(peer: &ConnectedPeer) -> LoadKey {
-    LoadKey {
-        service: peer.service,
-        addr: peer.backend,
-        port: peer.backend_port,
-        kind: LoadKind::SOCKETS,
-    }
+    LoadKey { service: peer.service, addr: peer.backend, port: peer.backend_port, kind: LoadKind::SOCKETS }
 }
 
 /// The socket is closed. (Its storage outlives its descriptor by as much as its connection does.)
