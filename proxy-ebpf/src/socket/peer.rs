@@ -70,10 +70,7 @@ extern "C" fn keep_peer(ctx: *mut bpf_sock_addr, peer: *const ConnectedPeer, cou
         return 1;
     }
     // Nobody tells when the socket of an application's first connection is closed, of multipath TCP.
-    if let Some(cookie) = cookie
-        && !is_owned
-        && stream::take(cookie, &shown)
-    {
+    if cookie != stream::NOBODY && !is_owned && stream::take(cookie, &shown) {
         return 1;
     }
     store(ctx, shown).is_ok() as u32
@@ -181,21 +178,22 @@ pub fn release(ctx: &SockContext) {
     }
 }
 
-/// The cookie of a TCP socket; `None` for every other.
+/// The cookie of a TCP socket; [`stream::NOBODY`] for every other. No option: the compiler may keep the payload of one that
+/// has none in a register that was never written, which the verifier refuses.
 #[inline(always)]
-fn stream_cookie(ctx: &SockAddrContext) -> Option<u64> {
+fn stream_cookie(ctx: &SockAddrContext) -> u64 {
     if protocol(ctx) != Some(Proto::TCP) {
-        return None;
+        return stream::NOBODY;
     }
     // SAFETY: the helper takes the context of this hook, which is valid while the program runs.
-    Some(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) })
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
 /// What the socket remembers, wherever that is.
 #[inline(always)]
 #[expect(clippy::mut_from_ref, reason = "the memory is the kernel's: the context only says whose")]
-fn known(ctx: &SockAddrContext, cookie: Option<u64>) -> Option<&mut ConnectedPeer> {
-    if let Some(cookie) = cookie
+fn known(ctx: &SockAddrContext, cookie: u64) -> Option<&mut ConnectedPeer> {
+    if cookie != stream::NOBODY
         && let Some(peer) = stream::at(cookie)
     {
         return Some(peer);

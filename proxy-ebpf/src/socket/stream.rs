@@ -6,7 +6,7 @@ use proxy_common::{limits::STREAMS as PLACES, socket::ConnectedPeer, socket::Str
 use crate::maps::STREAMS;
 
 /// The cookie that no socket has.
-const NOBODY: u64 = 0;
+pub const NOBODY: u64 = 0;
 
 #[inline(always)]
 fn place(cookie: u64) -> Option<*mut Stream> {
