@@ -236,7 +236,7 @@ impl Handover {
             crossing::begin(&self.from, &self.to, &places)?;
         }
         // With the ferries on their way, so that none is missed: our programs ask our tables whose ports are taken.
-        self.settle_all()?;
+        self.settle()?;
         let coming = self.to.coming();
         if !coming.exists() {
             let abi = self.to.abi();
@@ -263,11 +263,11 @@ impl Handover {
     /// # Errors
     /// [`Error::Path`], [`Error::Map`].
     pub fn finish(self) -> Result<(), Error> {
-        for spec in SPECS.iter().filter(|spec| spec.writer.contains("kernel")) {
-            match self.fate(spec) {
-                Fate::Moved(moves) if settle::is_connections(spec) => self.settle(spec, &moves)?,
-                Fate::Moved(moves) => self.carry(spec, &moves, Update::New)?,
-                Fate::Shared | Fate::Fresh => {}
+        self.settle()?;
+        let is_left = |spec: &&MapSpec| spec.writer.contains("kernel") && !settle::is_connections(spec);
+        for spec in SPECS.iter().filter(is_left) {
+            if let Fate::Moved(moves) = self.fate(spec) {
+                self.carry(spec, &moves, Update::New)?;
             }
         }
         remove_tree(&self.to.ferry_dir())?;

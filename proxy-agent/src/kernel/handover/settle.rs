@@ -7,7 +7,7 @@ use std::io;
 use proxy_common::{
     Flow, FlowFlags, FlowKey, Proto, V4, V6,
     ferry::{ENDS, Stage, is_later, is_one, leads_back},
-    maps::{MapSpec, MapType},
+    maps::{MapSpec, MapType, spec as spec_of},
 };
 use zerocopy::FromBytes;
 
@@ -29,26 +29,27 @@ pub(super) fn is_connections(spec: &MapSpec) -> bool {
 }
 
 impl Handover {
-    /// Brings the entries of all tables of connections together.
-    pub(super) fn settle_all(&self) -> Result<(), Error> {
-        for spec in proxy_common::maps::SPECS.iter().filter(|spec| is_connections(spec)) {
+    /// Brings the entries of all tables of connections together. The kernel goes on writing to ours.
+    pub(super) fn settle(&self) -> Result<(), Error> {
+        self.settle_family::<V4>()?;
+        self.settle_family::<V6>()
+    }
+
+    fn settle_family<F: MapFamily>(&self) -> Result<(), Error>
+    where
+        FlowKey<F::Addr>: MapType + FromBytes,
+        Flow<F::Addr>: MapType + FromBytes,
+    {
+        for (name, stage) in [(F::NAMES.flows, Stage::ANSWERED), (F::NAMES.half_open, Stage::HALF_OPEN)] {
+            let Some(spec) = spec_of(name) else { continue };
             if let Fate::Moved(moves) = self.fate(spec) {
-                self.settle(spec, &moves)?;
+                self.settle_one::<F>(spec, &moves, stage)?;
             }
         }
         Ok(())
     }
 
-    /// Brings the entries of one of the tables together. The kernel goes on writing to ours.
-    pub(super) fn settle(&self, spec: &'static MapSpec, moves: &Moves) -> Result<(), Error> {
-        match spec.name {
-            "flows4" => self.settle_one::<V4>(spec, moves, Stage::ANSWERED),
-            "flows6" => self.settle_one::<V6>(spec, moves, Stage::ANSWERED),
-            "halfopen4" => self.settle_one::<V4>(spec, moves, Stage::HALF_OPEN),
-            _ => self.settle_one::<V6>(spec, moves, Stage::HALF_OPEN),
-        }
-    }
-
+    /// One of the tables.
     fn settle_one<F: MapFamily>(
         &self,
         spec: &'static MapSpec,
