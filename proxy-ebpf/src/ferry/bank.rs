@@ -6,6 +6,7 @@
 
 use core::mem::offset_of;
 
+use aya_ebpf::maps::{HashMap, LruHashMap};
 use proxy_common::{
     Flow, FlowFlags, FlowKey,
     ferry::{ENDS, FOREIGN_KEY, FOREIGN_VALUE, Stage, leads_alike},
@@ -99,12 +100,7 @@ pub fn enter<F: Wired>(side: Side, slot: Slot, stage: Stage) -> Option<()> {
     let Draft { key, flow } = half::<F>(slot)?;
     let (key, flow) = (&*key, &*flow);
     if side == Side::OURS {
-        if stage == Stage::ANSWERED {
-            let _ = F::flows().insert(key, flow, NOEXIST);
-            let _ = F::half_open().remove(key);
-        } else if F::flows().get_ptr(key).is_none() {
-            let _ = F::half_open().insert(key, flow, NOEXIST);
-        }
+        put(F::flows(), F::half_open(), key, flow, stage);
         return Some(());
     }
     let theirs = translated::<F>(key)?;
@@ -114,13 +110,27 @@ pub fn enter<F: Wired>(side: Side, slot: Slot, stage: Stage) -> Option<()> {
     let key = foreign_key::<F>(theirs);
     // SAFETY: as for the key.
     let flow: &Flow<F::Addr> = unsafe { &*theirs.value.as_ptr().cast() };
-    if stage == Stage::ANSWERED {
-        let _ = F::foreign_flows().insert(key, flow, NOEXIST);
-        let _ = F::foreign_half_open().remove(key);
-    } else if F::foreign_flows().get_ptr(key).is_none() {
-        let _ = F::foreign_half_open().insert(key, flow, NOEXIST);
-    }
+    put(F::foreign_flows(), F::foreign_half_open(), key, flow, stage);
     Some(())
+}
+
+/// An entry that finds no room among the answered ones stays among those without an answer.
+#[inline(always)]
+fn put<A>(
+    flows: &HashMap<FlowKey<A>, Flow<A>>,
+    half_open: &LruHashMap<FlowKey<A>, Flow<A>>,
+    key: &FlowKey<A>,
+    flow: &Flow<A>,
+    stage: Stage,
+) {
+    if stage == Stage::ANSWERED {
+        let _ = flows.insert(key, flow, NOEXIST);
+    }
+    if flows.get_ptr(key).is_some() {
+        let _ = half_open.remove(key);
+    } else if stage == Stage::HALF_OPEN {
+        let _ = half_open.insert(key, flow, NOEXIST);
+    }
 }
 
 /// Removes the entry of a slot's key from both tables of a side.
