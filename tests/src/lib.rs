@@ -17,6 +17,7 @@ pub mod occupancy;
 pub mod packet;
 pub mod peer;
 pub mod policy;
+pub mod ports;
 pub mod programs;
 mod stock;
 pub mod sync;

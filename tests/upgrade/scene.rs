@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_lab::binary::Program;
 use sluice_lab::{Load, Place, Probe, Protocol, SocketLb, Stop};
-use tests::occupancy;
+use tests::{occupancy, ports};
 
 use crate::loads::Loads;
 use crate::objects::{self, DNS_TARGET, HTTP, HTTP_TARGET};
@@ -21,8 +21,8 @@ const STICKY: [&str; 2] = ["10.96.0.20", "fd00:96::20"];
 const FEW_PORTS: &str = "40000 40399";
 /// Between two connections of a client with few ports.
 const GAP: Duration = Duration::from_millis(4);
-/// A SYN that is sent twice more.
-const PATIENT: Duration = Duration::from_secs(4);
+/// No SYN is sent again in that time, so none is lost.
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a blocked attempt waits.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -148,20 +148,14 @@ pub(crate) fn comes_to_rest(stage: &Stage, open: usize) {
 
 /// Leaves a client so few ports that each is soon used again, for another Service of the same servers, too.
 pub(crate) fn few_ports(client: &Place) {
-    let set = || -> anyhow::Result<()> {
-        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", FEW_PORTS)?;
-        // Without an offset by address: a port that is used again for another frontend of a server would seem to come from
-        // the past, and the server would not take it as long as it remembers the last one (RFC 6191).
-        Ok(std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "2")?)
-    };
-    sluice_lab::netns::inside(&client.netns, set).unwrap();
+    ports::give(client, FEW_PORTS).unwrap();
 }
 
 /// Connections of a client to two Services with the same servers, a port of its own each hundredth of a second or so.
 pub(crate) fn crowd(client: &Place) -> Loads {
     let probe = |ip: &&str| Probe {
         pause: GAP,
-        timeout: PATIENT,
+        timeout: TIMEOUT,
         ..Probe::new(Protocol::Tcp, SocketAddr::new(ip.parse().unwrap(), HTTP))
     };
     Loads::exactly(&[(client.clone(), WEB.iter().chain(&STICKY).map(probe).collect())])

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use sluice_lab::{AgentOptions, Lab, SocketLb, Topology, netns};
+use sluice_lab::{AgentOptions, Lab, SocketLb, Topology};
 use sluice_load::order::{Mode, Order, Report, Turn};
 
 use super::contender::{Contender, Policies, Who};
@@ -17,6 +17,7 @@ use super::driver::{Driver, ELSEWHERE, MEASURED, Server};
 use super::scene::{Aim, Asker, Place, Scene};
 use super::world::{self, CLIENT, FAR_WEB, NODE, OUTSIDER, PORT, TARGET, WEBS};
 use crate::cluster::Road;
+use crate::ports;
 
 /// A hundred thousand Services are read from a file and written into maps meanwhile.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -44,13 +45,7 @@ impl Stage {
     pub fn up(contender: Contender) -> Result<Self> {
         let lab = Lab::up(&world::topology()?)?;
         for place in [lab.pod(CLIENT)?, lab.place(OUTSIDER)?] {
-            netns::inside(&place.netns, || {
-                fs::write("/proc/sys/net/ipv4/ip_local_port_range", PORTS)
-                    .context("giving a client its ports")?;
-                // Without an offset by address: a port that is used again for another Service of the same pods would seem to come
-                // from the past, and the server would not take it as long as it remembers the last one (RFC 6191).
-                fs::write("/proc/sys/net/ipv4/tcp_timestamps", "2").context("giving a client its clock")
-            })?;
+            ports::give(&place, PORTS)?;
         }
         if let Some((road, policies)) = contender.sluice() {
             start_agent(&lab, road, policies, contender.services)?;
