@@ -13,8 +13,8 @@ use crate::stage::{NODES, PATIENCE, Stage};
 
 /// How long an attempt waits that is to be blocked: on an idle node an answer takes a hundredth.
 const GLANCE: Duration = Duration::from_millis(300);
-/// How long one waits that is to be answered, with two cores busy.
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long one waits that is to be answered, with two cores busy: no SYN is sent again in that time, so none is lost.
+const ANSWER: Duration = Duration::from_millis(900);
 
 fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace",
