@@ -3,14 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "the room of another target, of which some is used here")]
-#[path = "../life/stage.rs"]
-mod base;
 #[path = "../life/loads.rs"]
 mod loads;
 #[path = "../life/objects.rs"]
 mod objects;
+#[expect(dead_code, reason = "the room of another target, of which some is used here")]
+#[path = "../life/stage.rs"]
+mod stage;
 
 mod layout;
 mod scene;
-mod stage;
