@@ -125,11 +125,18 @@ impl Spread {
     /// Of an address.
     #[inline(always)]
     pub fn of<A: Address>(addr: &A) -> Self {
+        Self::of_words(addr.to_words())
+    }
+
+    /// Of its words, or of the first bits of them.
+    #[inline(always)]
+    pub const fn of_words(words: [u32; 4]) -> Self {
         /// 2^64 divided by the golden ratio: products with it differ in their upper bits.
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         /// Odd, and no small multiple of the other. Two products, of which neither waits for the other.
         const OTHER: u64 = 0xc2b2_ae3d_27d4_eb4f;
-        let [a, b, c, d] = addr.to_words().map(|word| word as u64);
+        let [a, b, c, d] = words;
+        let (a, b, c, d) = (a as u64, b as u64, c as u64, d as u64);
         let mix = (a | b << 32).wrapping_mul(GOLDEN) ^ (c | d << 32).wrapping_mul(OTHER);
         // The bytes that differ most are the last ones of an address: the upper ones of a word, which move no bit below them.
         Self((mix ^ mix >> 32).wrapping_mul(GOLDEN))

@@ -7,7 +7,7 @@
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
-//! policy, recent, end, mentioned                              what the rules say about whom, and have just said
+//! policy, recent, end, mentioned, group                        what the rules say about whom, and have just said
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -30,6 +30,7 @@ pub mod ferry;
 pub mod flow;
 pub mod fragment;
 pub mod frontend;
+pub mod group;
 pub mod layout;
 pub mod limits;
 pub mod maps;

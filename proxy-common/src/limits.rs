@@ -137,6 +137,13 @@ pub const ENDS: u32 = 1_024;
 /// three look mentioned beside a hundred thousand addresses that are.
 pub const MENTIONED: u32 = 16_384;
 
+/// Words of the `spans` map, of 64 bits each: four bits for each of 65,536 neighbourhoods, 32 KiB.
+pub const SPANS: u32 = 4_096;
+
+/// Size of the `groups` map, on each processor: groups of addresses that connect, or are connected to, at one time. 32 KiB a
+/// processor.
+pub const GROUPS: u32 = 1_024;
+
 /// Intervals of a page of verdicts: most rules name fewer ports, and a page is two cache lines.
 pub const PAGE_INTERVALS: usize = 7;
 

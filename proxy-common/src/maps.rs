@@ -14,6 +14,7 @@ use crate::end::{End, Facts};
 use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::fragment::{FragmentKey, FragmentPorts, HELD as HELD_BYTES, HeldFrame};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
+use crate::group::Group;
 use crate::layout::{Layout, NEXT, is_dense, layout, plain};
 use crate::limits;
 use crate::node::{Cidr, DeviceKind, NodeConfig, NodeFlags};
@@ -222,6 +223,8 @@ const END: Layout = layout!(End as "End" {
     addr: [u32; 4], writes: u32, facts: Facts, device: u32, pad: u32, egress: RuleSetId, ingress: RuleSetId,
     class: PeerClass,
 });
+const GROUP: Layout =
+    layout!(Group as "Group" { common: [u32; 4], writes: u32, kind: u32, class: PeerClass });
 const POLICY_STATE: Layout = layout!(PolicyState as "PolicyState" { epoch: u32, flags: PolicyFlags });
 const DENIAL_KEY: Layout = layout!(DenialKey as "DenialKey" { rules: RuleSetId, by: RuleId });
 const NOTICE: Layout = layout!(Notice as "Notice" {
@@ -245,6 +248,7 @@ map_types! {
     Recent<Addr4> = recent!(Addr4, "Recent<Addr4>");
     Recent<Addr6> = recent!(Addr6, "Recent<Addr6>");
     End = END;
+    Group = GROUP;
     DenialKey = DENIAL_KEY;
     Notice = NOTICE;
     Frontend = FRONTEND;

@@ -27,6 +27,13 @@ impl<A> PrefixKey<A> {
         Self { bits: u32::BITS + len as u32, scope, addr }
     }
 
+    /// Length of the prefix, in bits; zero is everything.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no prefix is empty")]
+    pub const fn len(&self) -> u8 {
+        self.bits.saturating_sub(u32::BITS) as u8
+    }
+
     /// The key that one address is looked up by.
     #[inline(always)]
     pub const fn exactly(scope: u32, addr: A) -> Self {

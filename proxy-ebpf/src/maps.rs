@@ -98,6 +98,14 @@ const _: () = assert!(
         && size_of::<lpm_trie::Key<Prefix<Addr6>>>() == size_of::<PrefixKey<Addr6>>()
 );
 
+/// The same key as the library has it.
+#[inline(always)]
+pub fn as_key<A>(key: &PrefixKey<A>) -> &lpm_trie::Key<Prefix<A>> {
+    // SAFETY: both are two words and an address, one behind the other (as above), any bytes are a value of the library's, and it
+    // is aligned to nothing.
+    unsafe { &*core::ptr::from_ref(key).cast() }
+}
+
 #[map(name = "nets4")]
 static NETS4: LpmTrie<Prefix<Addr4>, u32> = LpmTrie::with_max_entries(limits::NETS, BPF_F_NO_PREALLOC);
 

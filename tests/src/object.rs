@@ -45,7 +45,7 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     loader.override_global("FERRY", places.as_bytes(), true);
     for spec in proxy_common::maps::SPECS {
         let is_larger = spec.entries > entries
-            && !["counters", "early", "hooked", "mentioned", "streams"].contains(&spec.name);
+            && !["counters", "early", "hooked", "mentioned", "spans", "streams"].contains(&spec.name);
         // Connections may be more than usual.
         if is_larger || ["flows4", "flows6"].contains(&spec.name) || spec.name.starts_with("spare") {
             loader.map_max_entries(spec.name, entries);

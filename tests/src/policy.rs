@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use aya::maps::{PerCpuHashMap, RingBuf};
 use proxy_common::{
-    Address, DeviceKind, Flow, FlowFlags, FlowKey, PeerClass, Policed, PolicyState, Proto, RuleId, RuleSetId,
-    V4, V6, VerdictKey, VerdictPage, limits,
+    Address, DeviceKind, Flow, FlowFlags, FlowKey, PeerClass, Policed, PolicyState, PrefixKey, Proto, RuleId,
+    RuleSetId, V4, V6, VerdictKey, VerdictPage,
+    group::{Grain, Span, Tier},
+    limits,
     maps::MapType,
     mentioned::Mark,
     policy::{DenialKey, Effect, Interval, Notice, PolicyFlags},
@@ -48,6 +50,12 @@ pub enum Half {
     Requests,
     /// The other.
     Answers,
+}
+
+/// The key of a prefix that rules name.
+fn block_key<F: Named>(text: &str) -> PrefixKey<F::Addr> {
+    let unscoped = prefix_key::<F>(0, text);
+    Tier::key(unscoped.addr, unscoped.len())
 }
 
 impl Dataplane {
@@ -94,14 +102,24 @@ impl Dataplane {
     /// # Panics
     /// If it is none.
     pub fn block(&mut self, prefix: &str, class: u64) {
+        self.block_uncounted(prefix, class);
+        self.note_policy_write();
+    }
+
+    /// The same, but the write is not counted: what was found about others of the prefix before goes on being so.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn block_uncounted(&mut self, prefix: &str, class: u64) {
         if prefix.contains(':') {
-            let key = prefix_key::<V6>(0, prefix);
+            let key = block_key::<V6>(prefix);
+            self.divide(&key);
             object::add_prefix(self.object(), V6::BLOCKS, key, PeerClass(class));
         } else {
-            let key = prefix_key::<V4>(0, prefix);
+            let key = block_key::<V4>(prefix);
+            self.divide(&key);
             object::add_prefix(self.object(), V4::BLOCKS, key, PeerClass(class));
         }
-        self.note_policy_write();
     }
 
     fn put<F: Named, V: MapType>(&mut self, map: &str, addr: &str, value: V)
@@ -116,10 +134,20 @@ impl Dataplane {
 
     /// Says that policies have something to say about an address.
     fn mention<A: Address>(&mut self, addr: &A) {
-        let mark = Mark::of(addr);
-        let mut words = object::array::<u64>(self.object(), "mentioned");
-        let Cell(word) = words.get(&mark.word, 0).expect("a word of the map");
-        words.set(mark.word, Cell(word | mark.bits), 0).expect("a word of the map");
+        let Mark { word, bits } = Mark::of(addr);
+        self.set_bits("mentioned", word, bits);
+    }
+
+    /// Says that a prefix divides the addresses around it.
+    fn divide<A: Address>(&mut self, prefix: &PrefixKey<A>) {
+        let span = Span::of(&prefix.addr);
+        self.set_bits("spans", span.word, span.bits(Grain::of::<A>(prefix.len())));
+    }
+
+    fn set_bits(&mut self, map: &str, word: u32, bits: u64) {
+        let mut words = object::array::<u64>(self.object(), map);
+        let Cell(before) = words.get(&word, 0).expect("a word of the map");
+        words.set(word, Cell(before | bits), 0).expect("a word of the map");
     }
 
     /// Says that a map was written which judgements depend on.

@@ -123,6 +123,9 @@ fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>, mentioned: &Me
     if let AddressWrite::PutPeer { addr, .. } | AddressWrite::PutPoliced { addr, .. } = write {
         mentioned.add(addr);
     }
+    if let AddressWrite::PutBlock { key, .. } = write {
+        mentioned.divide(key);
+    }
     match write {
         AddressWrite::PutBlock { key, class } => maps.blocks.put(key, class),
         AddressWrite::PutPeer { addr, class } => maps.peers.put(addr, class),
@@ -133,7 +136,7 @@ fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>, mentioned: &Me
     }
 }
 
-/// Sets the bits of all addresses that the maps hold: what was carried over from another layout has none yet.
+/// Sets the bits of all addresses and prefixes that the maps hold: what was carried over from another layout has none yet.
 pub(super) fn mention(maps: &Pinned) -> Result<(), Error> {
     mention_in(&maps.v4, &maps.policy.mentioned)?;
     mention_in(&maps.v6, &maps.policy.mentioned)
@@ -144,7 +147,10 @@ fn mention_in<F: MapFamily>(maps: &Maps<F>, mentioned: &Mentioned) -> Result<(),
     let of_pods = maps.policed.scan(|addrs, _| addrs.iter().for_each(|addr| mentioned.add(addr)));
     of_pods.map_err(failed(F::NAMES.policed))?;
     let of_peers = maps.peers.scan(|addrs, _| addrs.iter().for_each(|addr| mentioned.add(addr)));
-    of_peers.map_err(failed(F::NAMES.peers))
+    of_peers.map_err(failed(F::NAMES.peers))?;
+    let of_blocks =
+        maps.blocks.scan(|prefixes, _| prefixes.iter().for_each(|prefix| mentioned.divide(prefix)));
+    of_blocks.map_err(failed(F::NAMES.blocks))
 }
 
 /// What the maps hold.

@@ -7,7 +7,8 @@ use std::{
 
 use proxy_agent::kernel::{Kernel, Sizes, netlink};
 use proxy_common::{
-    Addr4, Addr6, DeviceKind, PeerClass, Policed, PolicyState, PrefixKey, RuleSetId, VerdictKey, VerdictPage,
+    Addr4, Addr6, DeviceKind, PeerClass, Policed, PolicyState, RuleSetId, VerdictKey, VerdictPage,
+    group::{Grain, Tier},
     policy::PolicyFlags,
 };
 use proxy_model::policy::{AddressWrite, PolicyWrite};
@@ -99,13 +100,36 @@ fn whoever_is_written_is_mentioned_from_then_on_and_so_is_whoever_was_there_at_a
 }
 
 #[test]
+fn a_prefix_divides_its_neighbourhood_from_then_on_and_so_does_one_that_was_there_at_a_start() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let grains = |kernel: &Kernel| {
+            let bits = &kernel.maps().policy.mentioned;
+            [bits.grain(&v4(6)), bits.grain(&v6(7))]
+        };
+        let (coarsest, finest) = (Grain::COARSEST, Grain::FINEST);
+        assert_eq!(grains(&kernel), [coarsest; 2]);
+        let block = Tier::key(v4(0), 30);
+        let put = PolicyWrite::V4(AddressWrite::PutBlock { key: block, class: PeerClass(5) });
+        assert_eq!(kernel.judge(&[put]).made, 1);
+        assert_eq!(grains(&kernel), [finest, coarsest]);
+        assert_eq!(kernel.judge(&[PolicyWrite::V4(AddressWrite::DeleteBlock { key: block })]).made, 1);
+        assert_eq!(grains(&kernel), [finest, coarsest], "no bit is cleared: others may need it");
+        // As another layout's tables are carried over.
+        kernel.maps().v6.blocks.put(&Tier::key(v6(0), 60), &PeerClass(5)).unwrap();
+        drop(kernel);
+        assert_eq!(grains(&stage.open()), [finest, Grain::of::<Addr6>(64)]);
+    });
+}
+
+#[test]
 fn what_is_written_is_found_by_the_next_agent_and_who_watches_goes_on_watching() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
         let watched = PolicyState { epoch: 0, flags: PolicyFlags::WATCHED };
         kernel.maps().policy.state.put(&0, &watched).unwrap();
         let state = PolicyState { epoch: 3, flags: PolicyFlags::BLOCKS4 };
-        let block = PrefixKey::new(0, v4(0), 24);
+        let block = Tier::key(v4(0), 24);
         let writes = [
             verdict(9, 2),
             PolicyWrite::V4(AddressWrite::PutBlock { key: block, class: PeerClass(5) }),

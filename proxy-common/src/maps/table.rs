@@ -1,9 +1,9 @@
 //! The table of all maps.
 
 use super::{
-    AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, END, FRAGMENT_PORTS, FRONTEND, HELD_FRAME, LOAD_KEY,
-    MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, STREAM, TALLY, VERDICT_KEY,
-    VERDICT_PAGE,
+    AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, END, FRAGMENT_PORTS, FRONTEND, GROUP, HELD_FRAME,
+    LOAD_KEY, MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, STREAM, TALLY,
+    VERDICT_KEY, VERDICT_PAGE,
 };
 use crate::addr::{Addr4, Addr6};
 use crate::backend::Backend;
@@ -131,7 +131,7 @@ specs! {
     "peers6" SparseHash Ipv6 plain!(Addr6) => plain!(PeerClass), limits::PEERS,
         "agent" => "kernel, proxyctl", "the same for IPv6";
     "blocks4" PrefixTrie Ipv4 PrefixKey::<Addr4>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
-        "agent" => "kernel, proxyctl", "prefixes of ipBlocks and their exceptions → class; the scope is always 0";
+        "agent" => "kernel, proxyctl", "prefixes of ipBlocks and their exceptions → class; the scope is 1 if the prefix is longer than 16 bits (IPv6: 32)";
     "blocks6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
         "agent" => "kernel, proxyctl", "the same for IPv6";
     "verdicts" SparseHash Both VERDICT_KEY => VERDICT_PAGE, limits::VERDICTS,
@@ -148,6 +148,10 @@ specs! {
         "kernel" => "kernel", "what was found about addresses since the last of those writes";
     "mentioned" MappedArray Both plain!(u32) => plain!(u64), limits::MENTIONED,
         "agent, through memory" => "kernel", "three bits for each address that `policed` or `peers` has or has had";
+    "spans" MappedArray Both plain!(u32) => plain!(u64), limits::SPANS,
+        "agent, through memory" => "kernel", "how long the longest prefix is that `blocks` has or has had in each /16 (IPv6: /32)";
+    "groups" PerCpuArray Both plain!(u32) => GROUP, limits::GROUPS,
+        "kernel" => "kernel", "what was found about addresses that no such prefix divides since the last of those writes";
     "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
         "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
     "notices" Ring Both NONE => NOTICE, limits::NOTICES,

@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Recent, V4, V6, VerdictKey, VerdictPage,
+    group::Group,
     limits,
     policy::{DenialKey, PolicyFlags},
 };
@@ -59,6 +60,14 @@ pub static ENDS: PerCpuArray<End> = PerCpuArray::with_max_entries(limits::ENDS, 
 /// Three bits for each address that the maps of pods under a policy and of classes may have.
 #[map(name = "mentioned")]
 pub static MENTIONED: Array<u64> = Array::with_max_entries(limits::MENTIONED, BPF_F_MMAPABLE);
+
+/// How finely prefixes divide each neighbourhood of addresses.
+#[map(name = "spans")]
+pub static SPANS: Array<u64> = Array::with_max_entries(limits::SPANS, BPF_F_MMAPABLE);
+
+/// What was found about addresses that no prefix divides.
+#[map(name = "groups")]
+pub static GROUPS: PerCpuArray<Group> = PerCpuArray::with_max_entries(limits::GROUPS, 0);
 
 /// Packets denied by each rule.
 #[map(name = "denials")]

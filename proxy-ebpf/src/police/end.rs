@@ -3,18 +3,15 @@
 //!
 //! Each processor has its own, and a packet's program is interrupted by no other packet's: see [`crate::scratch`].
 
-use aya_ebpf::maps::lpm_trie::Key;
 use proxy_common::{
-    End, PeerClass, PrefixKey,
+    Address, End, PeerClass, PrefixKey,
     end::{Facts, Spread},
     mentioned::Mark,
 };
 
-use super::state;
-use crate::maps::{
-    Prefix,
-    policy::{ENDS, MENTIONED, PolicyTables},
-};
+use super::{group, state};
+use crate::maps::policy::{ENDS, MENTIONED, PolicyTables};
+use crate::verified::police::Judging;
 
 /// The end with this address, its rules looked up; `writes` is what the count was before anything was. Whoever has one lets it
 /// go before taking another, which may share its place.
@@ -40,17 +37,23 @@ pub fn of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut E
 /// What the end with this address is to the rules: a pod or a node of its own, a part of a prefix that a rule names, or the
 /// world.
 #[inline(always)]
-pub fn class_of<F: PolicyTables>(end: &mut End, addr: &F::Addr) -> PeerClass {
+pub fn class_of<F: Judging>(end: &mut End) -> PeerClass {
     if !end.facts.has(Facts::CLASS) {
-        find_class::<F>(end, addr);
+        F::find_class(end);
     }
     end.class
 }
 
-/// Looks it up. In a frame of its own: what it needs is gone when the verdict is looked up.
-#[inline(never)]
-fn find_class<F: PolicyTables>(end: &mut End, addr: &F::Addr) {
-    end.note_class(if end.facts.has(Facts::UNMENTIONED) { of_range::<F>(addr) } else { look_up::<F>(addr) });
+/// Looks it up.
+#[inline(always)]
+pub fn find_class<F: PolicyTables>(end: &mut End) {
+    // The only copy of the address: the stack is full.
+    let mut key = PrefixKey::exactly(0, F::Addr::from_padded(end.addr));
+    let own = if end.facts.has(Facts::UNMENTIONED) { None } else { own_class::<F>(&key.addr) };
+    end.note_class(match own {
+        Some(class) => class,
+        None => group::class_of::<F>(&mut key, end.writes),
+    });
 }
 
 /// Whether the tables by address may have it: most strangers are in none, and one word in the processor's cache says so.
@@ -63,29 +66,14 @@ fn is_mentioned(mark: Mark) -> bool {
     }
 }
 
+/// Rules name prefixes.
 #[inline(always)]
-fn has_blocks<F: PolicyTables>() -> bool {
+pub fn has_blocks<F: PolicyTables>() -> bool {
     state().flags.has(F::BLOCKS)
 }
 
 #[inline(always)]
-fn look_up<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
+fn own_class<F: PolicyTables>(addr: &F::Addr) -> Option<PeerClass> {
     // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { F::peers().get(addr) } {
-        Some(class) => *class,
-        None => of_range::<F>(addr),
-    }
-}
-
-/// The class of whoever has none of its own.
-#[inline(always)]
-fn of_range<F: PolicyTables>(addr: &F::Addr) -> PeerClass {
-    if !has_blocks::<F>() {
-        return PeerClass::WORLD;
-    }
-    let PrefixKey { bits, scope, addr } = PrefixKey::exactly(0, *addr);
-    match F::blocks().get(Key::new(bits, Prefix { scope, addr })) {
-        Some(class) => *class,
-        None => PeerClass::WORLD,
-    }
+    unsafe { F::peers().get(addr) }.copied()
 }

@@ -30,7 +30,7 @@ pub fn judge<F: Judging>(case: &mut Case<F::Addr>) -> Reason {
     }
     let mut reason = Reason::Judged;
     if is_policed && case.egress != RuleSetId::OPEN {
-        let peer = class_of::<F>(receiver, &case.key.dst);
+        let peer = class_of::<F>(receiver);
         if F::weigh(case, case.egress, peer) == Effect::DENY {
             reason = Reason::DeniedEgress;
         }
@@ -40,7 +40,7 @@ pub fn judge<F: Judging>(case: &mut Case<F::Addr>) -> Reason {
         && ingress != RuleSetId::OPEN
     {
         let Some(sender) = end::of::<F>(&case.key.src, case.writes) else { return Reason::DeniedEgress };
-        let peer = class_of::<F>(sender, &case.key.src);
+        let peer = class_of::<F>(sender);
         if F::weigh(case, ingress, peer) == Effect::DENY {
             reason = Reason::DeniedIngress;
         }

@@ -1,7 +1,7 @@
 //! The parts of [`crate::police`] that are verified on their own.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use proxy_common::{Addr4, Addr6, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect};
+use proxy_common::{Addr4, Addr6, End, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect};
 
 use super::{opaque, own, pack_found, pack_hook, unpack_found, unpack_hook, unpack_reason};
 use crate::family::related::Unusual;
@@ -30,6 +30,8 @@ pub trait Judging: Unusual {
     fn tell_end(frame: &mut Frame, packet: &Packet<Self::Addr>, reason: Reason);
     /// [`police::answer`].
     fn answer(case: &mut Case<Self::Addr>, device: u32, question: Question) -> Reason;
+    /// [`police::find_class`].
+    fn find_class(end: &mut End);
     /// [`police::is_forged`].
     #[inline(always)]
     fn is_forged(case: &mut Case<Self::Addr>, device: u32, sender: Role) -> bool {
@@ -54,7 +56,7 @@ pub trait Judging: Unusual {
 const NONE: u32 = u32::MAX;
 
 macro_rules! judging {
-    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $answer:ident) => {
+    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $answer:ident, $class:ident) => {
         impl Judging for $family {
             #[inline(always)]
             fn police(
@@ -89,6 +91,10 @@ macro_rules! judging {
             #[inline(always)]
             fn answer(case: &mut Case<$addr>, device: u32, question: Question) -> Reason {
                 unpack_reason($answer(case, device, question.0))
+            }
+            #[inline(always)]
+            fn find_class(end: &mut End) {
+                $class(end);
             }
         }
 
@@ -150,6 +156,14 @@ macro_rules! judging {
         }
 
         #[unsafe(no_mangle)]
+        extern "C" fn $class(end: *mut End) -> u32 {
+            // SAFETY: as above.
+            let Some(end) = (unsafe { end.as_mut() }) else { return 0 };
+            police::find_class::<$family>(end);
+            1
+        }
+
+        #[unsafe(no_mangle)]
         extern "C" fn $answer(case: *mut Case<$addr>, device: u32, question: u32) -> u32 {
             // All cases are made in one place. It is looked up again, because its addresses are keys: see `own`.
             match scratch::take::<Case<$addr>>(Area::Case) {
@@ -163,8 +177,8 @@ macro_rules! judging {
     };
 }
 
-judging!(V4, Addr4, police4, again4, portless4, end4, answer4);
-judging!(V6, Addr6, police6, again6, portless6, end6, answer6);
+judging!(V4, Addr4, police4, again4, portless4, end4, answer4, class4);
+judging!(V6, Addr6, police6, again6, portless6, end6, answer6, class6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

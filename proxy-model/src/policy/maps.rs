@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use proxy_common::group::Tier;
 use proxy_common::policy::{PeerClass, Policed, PolicyFlags};
 use proxy_common::{Address, Family, PrefixKey, V4, V6};
 
@@ -131,7 +132,7 @@ impl Maps {
                     }
                 }
                 Entry::Block(prefix) => {
-                    let key = PrefixKey::new(0, F::Addr::from_ip(prefix.addr)?, prefix.len);
+                    let key = Tier::key(F::Addr::from_ip(prefix.addr)?, prefix.len);
                     match maps.blocks.get(&prefix) {
                         Some(class) => AddressWrite::PutBlock { key, class: *class },
                         None => AddressWrite::DeleteBlock { key },

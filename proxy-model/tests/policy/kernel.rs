@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use proxy_common::group::Tier;
 use proxy_common::policy::{
     Effect, PeerClass, Policed, PolicyState, RuleId, RuleSetId, Ruling, VerdictKey, VerdictPage, decide,
 };
@@ -27,8 +28,8 @@ pub struct Kernel {
 }
 
 fn prefix<A: Address>(key: &PrefixKey<A>) -> Prefix {
-    assert_eq!(key.scope, 0);
-    Prefix { addr: key.addr.to_ip(), len: u8::try_from(key.bits - 32).unwrap() }
+    assert_eq!(*key, Tier::key(key.addr, key.len()), "where the programs look for it");
+    Prefix { addr: key.addr.to_ip(), len: key.len() }
 }
 
 fn full<K: Ord, V>(map: &BTreeMap<K, V>, key: &K, capacity: u32) -> Result<(), &'static str> {
@@ -127,7 +128,7 @@ impl Kernel {
                 blocks: kernel
                     .blocks
                     .iter()
-                    .filter_map(|(p, v)| Some((PrefixKey::new(0, F::Addr::from_ip(p.addr)?, p.len), *v)))
+                    .filter_map(|(p, v)| Some((Tier::key(F::Addr::from_ip(p.addr)?, p.len), *v)))
                     .collect(),
             }
         }

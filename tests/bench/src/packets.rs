@@ -111,7 +111,19 @@ const ANSWERS: &[Answer] = &[
         flows: 100_000,
         reference: 1.0,
     },
+    new("policies +: new, to another port"),
+    new("policies +: new, to another host"),
+    new("policies +: the same, to another port"),
+    new("policies +: the same, to another host"),
+    new("policies +: to any host of 256 blocks"),
+    new("policies +: to the first host of each block"),
+    new("policies +: to the first host of each neighbourhood"),
 ];
+
+/// What policies add to connections that have to be judged.
+const fn new(path: &'static str) -> Answer {
+    Answer { goal: (11, "new"), path, way: "flows", flows: 100_000, reference: 1.0 }
+}
 
 /// The figures: first those with goals, then every path.
 #[must_use]

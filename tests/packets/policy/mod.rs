@@ -2,6 +2,7 @@
 
 mod again;
 mod connection;
+mod group;
 mod notice;
 mod portless;
 mod recent;

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use proxy_common::{
     Address, Backend, Family, Frontend, FrontendKey, PeerClass, Policed, PolicyState, Port, PrefixKey, Proto,
-    RangeKey, RuleSetId, VerdictKey, VerdictPage, node,
+    RangeKey, RuleSetId, VerdictKey, VerdictPage,
+    group::Tier,
+    node,
     policy::{PolicyFlags, Ruling, decide},
 };
 
@@ -160,7 +162,11 @@ fn peer<F: MapFamily>(maps: &Maps<F>, ip: IpAddr) -> io::Result<Option<PeerClass
 }
 
 fn block<F: MapFamily>(maps: &Maps<F>, ip: IpAddr) -> io::Result<Option<PeerClass>> {
-    maps.blocks.get(&PrefixKey::exactly(0, own::<F>(ip)?))
+    let longest = |tier: Tier| maps.blocks.get(&PrefixKey::exactly(tier.0, own::<F>(ip)?));
+    Ok(match longest(Tier::NARROW)? {
+        Some(class) => Some(class),
+        None => longest(Tier::WIDE)?,
+    })
 }
 
 fn own_address<F: MapFamily>(maps: &Maps<F>) -> io::Result<Option<IpAddr>> {

@@ -16,6 +16,8 @@ use crate::figure::{Figure, REPEAT, ROUNDS, SINGLE};
 use crate::flows::{differences, fd, sent, time, to_any_host, to_any_port};
 use crate::node::{Names, POD, add_identity, node};
 
+/// Connections that differ in two bytes.
+const FLOWS: u32 = 1 << 16;
 /// What the other rules of a node with policies are about.
 const OTHERS: RuleSetId = RuleSetId(2);
 /// The rules of the pod.
@@ -71,6 +73,11 @@ where
         for (path, opening) in strange::<F>(names, flags) {
             line(path, "flows", added_to_new(&mut dataplane, flags, &opening));
         }
+        if blocks {
+            for (path, opening, hosts) in apart::<F>(names) {
+                line(path, "flows", added_to_new_of(&mut dataplane, flags, &opening, hosts));
+            }
+        }
     }
     figures
 }
@@ -87,6 +94,26 @@ fn strange<F: Named>(names: &Names, flags: PolicyFlags) -> [(&'static str, Templ
     }
 }
 
+/// Each to a server of which nothing is known: inside of one of 256 of the blocks, the first one of its block, and the first
+/// one of its neighbourhood, of which one in five has blocks.
+fn apart<F: Named>(names: &Names) -> [(&'static str, Template, u32); 3] {
+    /// From what numbers blocks and neighbourhoods to the end of an address.
+    const BEHIND: [(usize, usize); 2] = [(3, 4), (12, 14)];
+    let to = |server| to_any_host::<F>(&Packet::tcp(tcp::SYN, &format!("{}:1024", names.client), server));
+    let within = to(if F::INDEX == 0 { "100.1.2.1:80" } else { "[fd64:1:2::1]:80" });
+    let behind =
+        |template: &Template, bytes| Template { port_at: template.port_at + 2 - bytes, ..template.clone() };
+    let (block, neighbourhood) = BEHIND[F::INDEX];
+    // Each of these has one of the blocks, and most are in no cache of the processor's.
+    let of_each = behind(&within, block);
+    let afar = behind(&to(names.stranger), neighbourhood);
+    [
+        ("policies +: to any host of 256 blocks", within, FLOWS),
+        ("policies +: to the first host of each block", of_each, 1 << 12),
+        ("policies +: to the first host of each neighbourhood", afar, 1 << 12),
+    ]
+}
+
 /// As many verdicts and classes of others.
 fn crowd<F: Named>(dataplane: &mut Dataplane, entries: u32) {
     for number in 0..entries {
@@ -100,12 +127,20 @@ fn crowd<F: Named>(dataplane: &mut Dataplane, entries: u32) {
     }
 }
 
-/// Ten thousand prefixes, and those of everybody else.
+/// Ten thousand prefixes, most of them side by side and the others anywhere, and those of everybody else.
 fn block<F: Named>(dataplane: &mut Dataplane) {
-    for number in 0..10_000_u32 {
+    for number in 0..6_000_u32 {
         let [_, _, a, b] = number.to_be_bytes();
         let prefix =
-            if F::INDEX == 0 { format!("100.{a}.{b}.0/24") } else { format!("fd64:{a:x}:{b:x}::/48") };
+            if F::INDEX == 0 { format!("100.{a}.{b}.0/24") } else { format!("fd64:1:{number:x}::/48") };
+        dataplane.block(&prefix, 2);
+    }
+    for number in 0..4_000_u32 {
+        let [a, b, c, d] = number.wrapping_mul(0x9e37_79b9).to_be_bytes();
+        let prefix = match F::INDEX {
+            0 => format!("{}.{b}.{c}.0/24", a % 100),
+            _ => format!("2001:{:x}:{c:x}{d:02x}::/48", u16::from_be_bytes([a, b]) % 0x4000),
+        };
         dataplane.block(&prefix, 2);
     }
     dataplane.block(if F::INDEX == 0 { "0.0.0.0/0" } else { "::/0" }, 2);
@@ -141,8 +176,18 @@ fn added(
 
 /// The same of connections that a loop in the kernel opens, each once with policies and another without.
 fn added_to_new(dataplane: &mut Dataplane, flags: PolicyFlags, opening: &Template) -> (f64, f64) {
+    added_to_new_of(dataplane, flags, opening, FLOWS)
+}
+
+/// The same of so many different ones.
+fn added_to_new_of(
+    dataplane: &mut Dataplane,
+    flags: PolicyFlags,
+    opening: &Template,
+    different: u32,
+) -> (f64, f64) {
     const NEW: u32 = 1 << 10;
-    let generator = Generator::new(slice::from_ref(opening), 1 << 16, Order::Rising);
+    let generator = Generator::new(slice::from_ref(opening), different, Order::Rising);
     let program = fd(dataplane, "from_pod");
     dataplane.forget_flows();
     differences(|round| {
