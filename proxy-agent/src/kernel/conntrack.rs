@@ -139,9 +139,9 @@ fn request<A: Address>(key: &FlowKey<A>, flow: &Flow<A>, seconds: u32) -> Vec<u8
         let tcp = [attribute(1, &[ESTABLISHED]), attribute(4, &LIBERAL), attribute(5, &LIBERAL)].concat();
         body.extend(nest(4, &nest(1, &tcp)));
     }
-    body.extend(nest(6, &range(flow.src.to_ip(), flow.sport.number())));
+    body.extend(nest(6, &range(flow.src.to_ip(), flow.sport)));
     body.extend(attribute(7, &seconds.to_be_bytes()));
-    body.extend(nest(13, &range(flow.dst.to_ip(), flow.dport.number())));
+    body.extend(nest(13, &range(flow.dst.to_ip(), flow.dport)));
     body
 }
 
@@ -160,9 +160,9 @@ fn tuple<A: Address>(kind: u16, key: &FlowKey<A>) -> Vec<u8> {
 }
 
 /// `CTA_NAT_*`: one address and one port.
-fn range(ip: IpAddr, port: u16) -> Vec<u8> {
+fn range(ip: IpAddr, port: Port) -> Vec<u8> {
     let (least, most) = if ip.is_ipv4() { (1, 2) } else { (4, 5) };
-    let port = port.to_be_bytes();
+    let port = port.number().to_be_bytes();
     let ports = nest(3, &[attribute(1, &port), attribute(2, &port)].concat());
     [attribute(least, &octets(ip)), attribute(most, &octets(ip)), ports].concat()
 }

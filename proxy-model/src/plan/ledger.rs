@@ -25,7 +25,7 @@ use super::phase::{self, Write};
 use super::ranges::Ranges;
 use super::refusal::{Refusal, Refused};
 use super::segments::Segments;
-use super::undo::{Before, Undo};
+use super::undo::{Before, Soundness, Undo};
 use super::{Adoption, Capacity, Table, Tick};
 use crate::fact::ObjectKey;
 use crate::family::Served;
@@ -176,7 +176,7 @@ impl<F: Served> Ledger<F> {
             Write::PutFrontend { key, value: _ } | Write::DeleteFrontend { key } => *key,
         };
         let Some(before) = self.undo.find(&key) else { return };
-        self.replace(key, before.value, before.was_broken);
+        self.replace(key, before.value, before.soundness);
         self.pending.insert(key);
     }
 
@@ -295,7 +295,7 @@ impl<F: Served> Ledger<F> {
         // Last, so that each of them still counts as taking up room: the kernel sees them last, too.
         for key in deletions {
             self.undo.deleted.push((key, self.before(&key)));
-            self.replace(key, None, false);
+            self.replace(key, None, Soundness::Sound);
             writes.push(Write::DeleteFrontend { key });
         }
         let kept = self.kept_ids().collect();
@@ -366,18 +366,20 @@ impl<F: Served> Ledger<F> {
     }
 
     fn before(&self, key: &Key<F>) -> Before {
-        Before { value: self.actual.get(key).copied(), was_broken: self.broken.contains(key) }
+        let soundness = if self.broken.contains(key) { Soundness::Broken } else { Soundness::Sound };
+        Before { value: self.actual.get(key).copied(), soundness }
     }
 
     /// Notes what the kernel holds under a key, and moves the pointers to segments.
-    fn replace(&mut self, key: Key<F>, value: Option<Frontend>, is_broken: bool) {
+    fn replace(&mut self, key: Key<F>, value: Option<Frontend>, soundness: Soundness) {
         let old = self.actual.remove(&key).filter(|_| !self.broken.remove(&key));
         if let Some(value) = value {
             self.actual.insert(key, value);
-            if is_broken {
-                self.broken.insert(key);
-            } else {
-                [value.cluster, value.local].into_iter().for_each(|segment| self.segments.hold(segment));
+            match soundness {
+                Soundness::Broken => drop(self.broken.insert(key)),
+                Soundness::Sound => {
+                    [value.cluster, value.local].into_iter().for_each(|segment| self.segments.hold(segment));
+                }
             }
         }
         if let Some(old) = old {

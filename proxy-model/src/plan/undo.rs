@@ -7,8 +7,14 @@ use proxy_common::{Family, Frontend, FrontendKey};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Before {
     pub(crate) value: Option<Frontend>,
-    /// Its segments were not what they should be.
-    pub(crate) was_broken: bool,
+    pub(crate) soundness: Soundness,
+}
+
+/// Whether an entry's segments are what they should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Soundness {
+    Sound,
+    Broken,
 }
 
 /// Entries that the last plan wrote, each list in the order of the keys.

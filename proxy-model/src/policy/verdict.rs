@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proxy_common::policy::{Effect, Interval, RuleId, Ruling, VerdictPage};
-use proxy_common::{Proto, limits};
+use proxy_common::{Port, Proto, limits};
 
 use super::class::Class;
 use super::rules::{Ports, Rule, RuleSet, Says, Span, Whom, called, exactly};
@@ -216,7 +216,8 @@ impl Verdicts {
     }
 
     /// What is said about a port.
-    fn at(&self, proto: Proto, port: u16) -> Ruling {
+    fn at(&self, proto: Proto, port: Port) -> Ruling {
+        let port = port.number();
         let behind =
             self.intervals.partition_point(|interval| (interval.proto, interval.first) <= (proto, port));
         let before = behind.checked_sub(1).and_then(|at| self.intervals.get(at));
@@ -235,7 +236,7 @@ impl Verdicts {
             let edges: std::collections::BTreeSet<u16> = edges.flatten().chain([0]).collect();
             let ends = edges.iter().skip(1).map(|edge| edge - 1).chain([u16::MAX]);
             for (first, last) in edges.iter().zip(ends) {
-                let said = stricter(self.at(proto, *first), other.at(proto, *first));
+                let said = stricter(self.at(proto, Port::new(*first)), other.at(proto, Port::new(*first)));
                 add(&mut intervals, proto, (u32::from(*first), u32::from(last)), said);
             }
         }

@@ -100,19 +100,20 @@ impl World {
 
     pub(super) fn pod_change(&mut self, change: Change<Pod>) -> Changed {
         let keys = changed_keys(&mut self.pods, change);
-        self.note(!keys.is_empty(), |touched| touched.pods.extend(keys))
+        self.note(news(&keys), |touched| touched.pods.extend(keys))
     }
 
     pub(super) fn namespace_change(&mut self, change: Change<Namespace>) -> Changed {
         let keys = changed_keys(&mut self.namespaces, change);
         let names = keys.into_iter().map(|key| key.name).collect::<Vec<_>>();
-        self.note(!names.is_empty(), |touched| touched.namespaces.extend(names))
+        self.note(news(&names), |touched| touched.namespaces.extend(names))
     }
 
     pub(super) fn network_change(&mut self, change: Change<NetworkPolicy>) -> Changed {
         let keys = changed_keys(&mut self.guarded.network, change);
         let changed = if keys.is_empty() { Changed::No } else { Changed::Yes };
-        let _ = self.note(true, |touched| touched.network.extend(keys.into_iter().map(|key| key.namespace)));
+        let _ = self
+            .note(Changed::Yes, |touched| touched.network.extend(keys.into_iter().map(|key| key.namespace)));
         changed
     }
 
@@ -126,14 +127,14 @@ impl World {
     }
 
     pub(super) fn device_change(&mut self, devices: BTreeMap<IpAddr, u32>) -> Changed {
-        let is_new = self.guarded.devices != devices;
+        let news = if self.guarded.devices == devices { Changed::No } else { Changed::Yes };
         self.guarded.devices = devices;
-        self.note(is_new, |touched| touched.others.devices = true)
+        self.note(news, |touched| touched.others.devices = true)
     }
 
     /// A node's addresses or labels may be in a policy's peers; its ranges say whose addresses are pods' here.
     pub(super) fn nodes_changed(&mut self) -> Changed {
-        self.note(true, |touched| touched.others.nodes = true)
+        self.note(Changed::Yes, |touched| touched.others.nodes = true)
     }
 
     /// A kind is not watched any more.
@@ -152,12 +153,18 @@ impl World {
     }
 
     /// A change counts only while there is a policy; it is noted in any case.
-    fn note(&mut self, is_new: bool, touch: impl FnOnce(&mut Touched)) -> Changed {
-        if is_new {
-            touch(&mut self.guarded.touched);
+    fn note(&mut self, news: Changed, touch: impl FnOnce(&mut Touched)) -> Changed {
+        match news {
+            Changed::No => return Changed::No,
+            Changed::Yes => touch(&mut self.guarded.touched),
         }
-        if is_new && self.has_policies() { Changed::Yes } else { Changed::No }
+        if self.has_policies() { Changed::Yes } else { Changed::No }
     }
+}
+
+/// Some have changed.
+fn news<T>(changed: &[T]) -> Changed {
+    if changed.is_empty() { Changed::No } else { Changed::Yes }
 }
 
 /// Objects of a namespace: they are neighbours.

@@ -9,6 +9,7 @@ use crate::family::Served;
 use crate::intent::Backends;
 use crate::plan::phase::Write;
 use crate::plan::refusal::Refused;
+use crate::plan::undo::Soundness;
 
 impl<F: Served> Ledger<F> {
     /// Puts the frontends of these ids among the pending ones.
@@ -62,7 +63,7 @@ impl<F: Served> Ledger<F> {
         }
         self.generation = self.generation.max(value.generation);
         self.undo.put.push((key, self.before(&key)));
-        self.replace(key, Some(value), false);
+        self.replace(key, Some(value), Soundness::Sound);
         writes.push(Write::PutFrontend { key, value });
         Ok(())
     }
