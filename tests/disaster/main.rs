@@ -7,6 +7,7 @@
 mod absence;
 mod attachment;
 mod crash;
+mod doubt;
 mod errors;
 mod flood;
 mod foreign;

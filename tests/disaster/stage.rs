@@ -208,10 +208,16 @@ impl Stage {
         }
     }
 
+    /// All of `/metrics`; empty while nobody answers.
+    pub(crate) fn page(&self) -> String {
+        let node = self.lab.node(NODE).unwrap();
+        let answer = node.get("http://127.0.0.1:10249/metrics", Duration::from_secs(2)).unwrap();
+        answer.map(|answer| answer.body).unwrap_or_default()
+    }
+
     /// A line of `/metrics`, by its beginning.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let node = self.lab.node(NODE).unwrap();
-        let page = node.get("http://127.0.0.1:10249/metrics", Duration::from_secs(2)).unwrap().ok()?.body;
+        let page = self.page();
         let line = page.lines().find(|line| line.starts_with(name))?;
         line.rsplit(' ').next()?.parse().ok()
     }

@@ -63,6 +63,8 @@ pub(super) struct Engine<D> {
     /// Services that Events say of that not all of theirs is written.
     unwritten: BTreeSet<ObjectKey>,
     last_write: Option<Instant>,
+    /// When an audit last compared what Services need.
+    compared: Option<Instant>,
     applied_first: bool,
     /// Counts what [`Engine::known`] differs by.
     version: u64,
@@ -147,6 +149,7 @@ impl<D: Dataplane> Engine<D> {
             naming: names::Naming::default(),
             unwritten: BTreeSet::new(),
             last_write: None,
+            compared: None,
             applied_first: false,
             version: 0,
         })

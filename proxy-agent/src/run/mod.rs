@@ -174,7 +174,8 @@ struct Pace {
     audits: Duration,
 }
 
-/// The loop: what arrived together is taken in together, and written at once.
+/// The loop: what arrived together is taken in together, and written at once. What is done now and then is done however much
+/// there is to be taken in.
 async fn follow<D: Dataplane>(
     mut engine: Engine<D>,
     mut updates: mpsc::Receiver<Update>,
@@ -210,6 +211,12 @@ async fn follow<D: Dataplane>(
                 // Counted from the last write: a look at sources that are not there yet delays nothing.
                 earliest = engine.last_write().map_or(earliest, |at| at + pace.writes);
             }
+            _ = collect.tick() => engine.collect(),
+            _ = audit.tick() => {
+                if let Next::At(at) = engine.audit(Instant::now()) {
+                    next = Next::At(at);
+                }
+            }
             received = updates.recv_many(&mut batch, BATCH) => {
                 anyhow::ensure!(received > 0, "the source has ended");
                 engine.take(batch.drain(..));
@@ -220,14 +227,8 @@ async fn follow<D: Dataplane>(
                 engine.take_topology(now);
                 next = Next::At(Instant::now());
             }
-            _ = collect.tick() => engine.collect(),
             () = either(&mut names, engine.naming()) => engine.write_names(Instant::now()),
             () = time::sleep_until(note.into()) => note = notes.write(&engine.known(), Instant::now()),
-            _ = audit.tick() => {
-                if let Next::At(at) = engine.audit(Instant::now()) {
-                    next = Next::At(at);
-                }
-            }
         }
     }
     engine.write_names_at_last(Instant::now());

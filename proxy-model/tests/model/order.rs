@@ -111,6 +111,26 @@ proptest! {
         prop_assert!(machine.sync().is_empty());
     }
 
+    /// The kernel is read again at any moment, also while slots rest: nothing looks as if somebody else had written it.
+    #[test]
+    fn an_audit_at_any_moment_finds_what_was_written(
+        (facts, shuffled, flushes) in random::shuffled(), pause in prop::sample::select(vec![1_u64, 700, 2_500])
+    ) {
+        let mut machine = start(&facts);
+        machine.apply(synced());
+        for (event, flush) in shuffled.into_iter().zip(flushes.into_iter().cycle()) {
+            machine.apply([event]);
+            machine.now = machine.now.after(pause);
+            machine.sync();
+            if flush {
+                machine.adopt(BTreeMap::new());
+                let plan = machine.sync();
+                prop_assert!(plan.v4.is_empty() && plan.v6.is_empty(), "{:?}", plan);
+            }
+        }
+        prop_assert_eq!(machine.content(), straight(&facts));
+    }
+
     /// The agent dies on the way from one world to another, after any number of writes; what it knew of names is lost or not.
     #[test]
     fn a_death_after_any_write_is_made_up_for_by_the_next_start(

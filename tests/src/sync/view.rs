@@ -41,16 +41,44 @@ impl View {
         self.map.get(&Cell(*key), 0).ok().map(|cell| cell.0)
     }
 
+    /// Puts a frontend there, as somebody who has no business to.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn put(&mut self, key: &FrontendKey<Addr4>, value: &Frontend) -> Result<()> {
+        Ok(self.map.insert(Cell(*key), Cell(*value), 0)?)
+    }
+
+    /// Takes a frontend away in the same manner.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn remove(&mut self, key: &FrontendKey<Addr4>) -> Result<()> {
+        Ok(self.map.remove(&Cell(*key))?)
+    }
+
     /// Looks until it is something else; gives when it was seen.
     ///
     /// # Errors
     /// It stays what it was.
     pub fn changed(&self, key: &FrontendKey<Addr4>, before: Option<Frontend>) -> Result<Instant> {
+        self.until(key, |now| now != before)
+    }
+
+    /// Looks until it is so; gives when it was seen.
+    ///
+    /// # Errors
+    /// It does not come to be so.
+    pub fn until(
+        &self,
+        key: &FrontendKey<Addr4>,
+        is_so: impl Fn(Option<Frontend>) -> bool,
+    ) -> Result<Instant> {
         let end = Instant::now() + PATIENCE;
         loop {
             let now = self.get(key);
             let at = Instant::now();
-            if now != before {
+            if is_so(now) {
                 return Ok(at);
             }
             if at > end {

@@ -10,8 +10,9 @@ use crate::observe::metrics::{Extent, KernelStep};
 use crate::run::dataplane::Dataplane;
 
 impl<D: Dataplane> Engine<D> {
-    /// Compares the kernel with what it should hold, unless something was written so lately that slots still
-    /// rest. What is missing is written by the next [`Engine::sync`]; this one does that, too.
+    /// Compares the kernel with what it should hold, however much changes meanwhile: what was planned is written, and what
+    /// rests goes on resting. As that begins anew with each comparison of Services, those are some seconds apart. What is
+    /// missing is written by the next [`Engine::sync`]; this one does that, too.
     pub(in crate::run) fn audit(&mut self, now: Instant) -> Next {
         let rests = Duration::from_millis(2 * proxy_model::plan::GRACE_MILLIS);
         self.metrics.audited();
@@ -48,9 +49,13 @@ impl<D: Dataplane> Engine<D> {
     }
 
     fn audit_services(&mut self, now: Instant, rests: Duration) -> Next {
-        if self.last_write.is_some_and(|at| now.duration_since(at) < rests) || self.pending == Pending::Yes {
+        if self.compared.is_some_and(|at| now.saturating_duration_since(at) < rests)
+            || self.pending == Pending::Yes
+            || !self.applied_first
+        {
             return Next::OnUpdate;
         }
+        self.compared = Some(now);
         match self.dataplane.actual() {
             Ok(actual) => drop(self.planner.adopt(actual)),
             Err(error) => {
