@@ -65,6 +65,7 @@ pub(super) struct Engine<D> {
     last_write: Option<Instant>,
     /// When an audit last compared what Services need.
     compared: Option<Instant>,
+    owed: audit::Debts,
     applied_first: bool,
     /// Counts what [`Engine::known`] differs by.
     version: u64,
@@ -96,7 +97,7 @@ impl Next {
     }
 
     /// The earlier of two.
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::At(one), Self::At(two)) => Self::At(one.min(two)),
             (Self::At(at), Self::OnUpdate) | (Self::OnUpdate, Self::At(at)) => Self::At(at),
@@ -150,6 +151,7 @@ impl<D: Dataplane> Engine<D> {
             unwritten: BTreeSet::new(),
             last_write: None,
             compared: None,
+            owed: audit::Debts::default(),
             applied_first: false,
             version: 0,
         })
@@ -228,7 +230,8 @@ impl<D: Dataplane> Engine<D> {
     pub(super) fn sync(&mut self, now: Instant) -> Next {
         let devices = self.follow();
         let policies = self.sync_policies(now);
-        self.sync_services(now, devices).or(policies)
+        let next = self.sync_services(now, devices).or(policies);
+        self.audit_owed(now).or(next)
     }
 
     fn sync_services(&mut self, now: Instant, devices: Option<()>) -> Next {

@@ -212,11 +212,8 @@ async fn follow<D: Dataplane>(
                 earliest = engine.last_write().map_or(earliest, |at| at + pace.writes);
             }
             _ = collect.tick() => engine.collect(),
-            _ = audit.tick() => {
-                if let Next::At(at) = engine.audit(Instant::now()) {
-                    next = Next::At(at);
-                }
-            }
+            // What waits for its time goes on waiting for no longer than that.
+            _ = audit.tick() => next = engine.audit(Instant::now()).or(next),
             received = updates.recv_many(&mut batch, BATCH) => {
                 anyhow::ensure!(received > 0, "the source has ended");
                 engine.take(batch.drain(..));

@@ -47,7 +47,6 @@ pub(super) struct Policies {
     devices: BTreeSet<u32>,
     due: Due,
     retry: Duration,
-    last_write: Option<Instant>,
     planned_first: bool,
     /// Some plan was written in full.
     is_in_force: bool,
@@ -61,8 +60,21 @@ pub(super) struct Policies {
 enum Due {
     No,
     Yes,
-    /// Not before then, unless something changes.
-    At(Instant),
+    /// Something failed, and is tried again then, unless something changes.
+    Retry(Instant),
+    /// Something has rested long enough then. Until then the kernel holds what it should.
+    Release(Instant),
+}
+
+/// What has become of an audit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Look {
+    /// There is nothing yet that the maps could differ from.
+    Needless,
+    /// The maps are compared.
+    Taken,
+    /// Something waits to be written: they can be compared after that.
+    Later,
 }
 
 /// What has become of a plan.
@@ -107,7 +119,6 @@ impl Policies {
             places: Repairs::default(),
             unwritten: Unwritten::default(),
             retry: SHORTEST_RETRY,
-            last_write: None,
             planned_first: false,
             is_in_force: false,
         })
@@ -131,7 +142,7 @@ impl Policies {
         let is_due = match self.due {
             Due::No => false,
             Due::Yes => true,
-            Due::At(at) => at <= now,
+            Due::Retry(at) | Due::Release(at) => at <= now,
         };
         if !is_due {
             return Step::None;
@@ -152,13 +163,15 @@ impl Policies {
             });
         }
         self.places = places(&plan.writes);
-        let failed = self.write(&plan, dataplane, now, &world.settings().node_name);
+        let failed = self.write(&plan, dataplane, &world.settings().node_name);
         let complete = failed == 0;
         self.planned_first = true;
         self.is_in_force |= complete;
         self.due = match (complete, plan.next_release) {
-            (false, _) => Due::At(self.later(now)),
-            (true, Some(Tick(at))) => Due::At(now + Duration::from_millis(at.saturating_sub(tick_now.0))),
+            (false, _) => Due::Retry(self.later(now)),
+            (true, Some(Tick(at))) => {
+                Due::Release(now + Duration::from_millis(at.saturating_sub(tick_now.0)))
+            }
             (true, None) => Due::No,
         };
         Step::Planned { writes: plan.writes.len(), failed }
@@ -176,7 +189,7 @@ impl Policies {
                 1
             }
         };
-        self.due = if failed == 0 { Due::No } else { Due::At(self.later(now)) };
+        self.due = if failed == 0 { Due::No } else { Due::Retry(self.later(now)) };
         Step::Planned { writes: 0, failed }
     }
 
@@ -191,24 +204,30 @@ impl Policies {
     /// When [`Policies::sync`] has something to do again without a change.
     pub(super) fn next(&self, world: &World) -> Option<Instant> {
         match self.due {
-            Due::At(at) if self.planner.is_none() || world.is_guarded() => Some(at),
-            Due::No | Due::Yes | Due::At(_) => None,
+            Due::Retry(at) | Due::Release(at) if self.planner.is_none() || world.is_guarded() => Some(at),
+            Due::No | Due::Yes | Due::Retry(_) | Due::Release(_) => None,
         }
     }
 
-    /// Compares the maps with what they should hold, unless something was written since `before`; the next
-    /// [`Policies::sync`] repairs what differs.
+    /// Compares the maps with what they should hold, if all is written that is known; the next [`Policies::sync`] repairs
+    /// what differs.
     ///
     /// # Errors
     /// When the maps cannot be read.
-    pub(super) fn audit<D: Dataplane>(&mut self, dataplane: &D, before: Instant) -> Result<bool, Error> {
-        let Some(planner) = &mut self.planner else { return Ok(false) };
-        if self.due != Due::No || self.last_write.is_some_and(|at| at > before) {
-            return Ok(false);
+    pub(super) fn audit<D: Dataplane>(&mut self, dataplane: &D, now: Instant) -> Result<Look, Error> {
+        let Some(planner) = &mut self.planner else { return Ok(Look::Needless) };
+        let is_written = match self.due {
+            Due::No => true,
+            Due::Yes | Due::Retry(_) => false,
+            // What goes because it has rested is nothing that somebody else did.
+            Due::Release(at) => at > now,
+        };
+        if !is_written {
+            return Ok(if self.planned_first { Look::Later } else { Look::Needless });
         }
-        planner.adopt(dataplane.policy_actual()?);
+        planner.compare(dataplane.policy_actual()?, self.epoch);
         self.due = Due::Yes;
-        Ok(true)
+        Ok(Look::Taken)
     }
 
     /// What the numbers in the maps stand for; none where policies are not enforced.
@@ -238,13 +257,7 @@ impl Policies {
     }
 
     /// Makes the writes of a plan; gives how many things were not done.
-    fn write<D: Dataplane>(
-        &mut self,
-        plan: &PolicyPlan,
-        dataplane: &mut D,
-        now: Instant,
-        node: &str,
-    ) -> usize {
+    fn write<D: Dataplane>(&mut self, plan: &PolicyPlan, dataplane: &mut D, node: &str) -> usize {
         let Some(planner) = &mut self.planner else { return 0 };
         let wanted = planner.policed().values().map(|pod| pod.device).filter(|device| *device != 0).collect();
         // A device whose pod leaves its policies is let go before its address is: what it sends is not forged.
@@ -256,7 +269,6 @@ impl Policies {
         let writes = rewritten(&plan.writes, self.change, self.epoch);
         if !writes.is_empty() {
             let judged = dataplane.judge(&writes);
-            self.last_write = Some(now);
             for write in &writes[..judged.made] {
                 if let PolicyWrite::State(state) = write {
                     self.epoch = state.epoch;
@@ -349,11 +361,12 @@ fn emptied<F: proxy_common::Family>(table: PolicyTable<F>) -> impl Iterator<Item
 /// Counts the entries of each map that writes are for. The epoch moves with other writes.
 fn places(writes: &[PolicyWrite]) -> Repairs {
     let mut repairs = Repairs::default();
-    for write in writes {
-        if matches!(write, PolicyWrite::State(_)) && writes.len() > 1 {
-            continue;
-        }
+    let is_state = |write: &PolicyWrite| matches!(write, PolicyWrite::State(_));
+    for write in writes.iter().filter(|write| !is_state(write)) {
         repairs.add(place(write), 1);
+    }
+    if repairs.total() == 0 && !writes.is_empty() {
+        repairs.add("policy", 1);
     }
     repairs
 }

@@ -13,6 +13,7 @@ use super::rules::RuleSet;
 use super::verdict::verdicts;
 use super::write::PolicyWrite;
 use crate::plan::{GRACE_MILLIS, Tick};
+use crate::world::Changed;
 
 /// A rule set and a class.
 pub(super) type Pair = (RuleSetId, PeerClass);
@@ -63,6 +64,26 @@ impl Pages {
             }
         }
         adopted
+    }
+
+    /// Compares what the kernel holds with what was written. What is missing is written by the next plan, what is too much
+    /// is deleted by it; both are looked for among all pairs.
+    pub(super) fn compare(&mut self, verdicts: Vec<(VerdictKey, u16)>) -> Changed {
+        let found = Self::adopt(verdicts);
+        let lost: Vec<_> =
+            self.held.iter().filter(|(k, v)| found.held.get(k) != Some(v)).map(|(pair, _)| *pair).collect();
+        let more = found.held.iter().filter(|(k, v)| self.held.get(k) != Some(v));
+        let keys = more.flat_map(|((set, class), count)| {
+            (0..u32::from(*count)).map(|page| VerdictKey::new(*set, *class, page))
+        });
+        self.strays = keys.chain(found.strays).collect();
+        let changed = if lost.is_empty() && self.strays.is_empty() { Changed::No } else { Changed::Yes };
+        for pair in lost {
+            let count = self.held.remove(&pair).unwrap_or_default();
+            self.entries = self.entries.saturating_sub(usize::from(count));
+            self.doubtful.insert(pair);
+        }
+        changed
     }
 
     /// Entries of the map.

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use proxy_common::policy::{PeerClass, Policed, PolicyFlags, PolicyState, RuleSetId};
+use proxy_common::policy::{PeerClass, Policed, PolicyFlags, PolicyState, RuleSetId, VerdictKey};
 
 use super::maps::{Entry, Maps};
 use super::middle::{Between, Middle, Room};
@@ -23,7 +23,7 @@ use super::write::{
     PolicyActual, PolicyCapacity, PolicyNames, PolicyPlan, PolicyRefusal, PolicyUsage, PolicyWrite,
 };
 use crate::plan::Tick;
-use crate::world::{Touched, World};
+use crate::world::{Changed, Touched, World};
 
 /// Entries to be written, by map.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct PolicyPlanner {
     doubtful: BTreeSet<Entry>,
     /// The entry of `policy` is not known.
     state_doubtful: bool,
+    /// Somebody else has changed pages or the epoch: what was judged meanwhile is judged again.
+    tampered: Changed,
     /// The next plan looks at everything.
     whole: bool,
     refusals: Vec<PolicyRefusal>,
@@ -68,6 +70,7 @@ impl PolicyPlanner {
             state: PolicyState::default(),
             doubtful: BTreeSet::new(),
             state_doubtful: false,
+            tampered: Changed::No,
             whole: true,
             refusals: Vec::new(),
             policies: 0,
@@ -76,11 +79,28 @@ impl PolicyPlanner {
         }
     }
 
-    /// Takes what the kernel holds as the state that plans start from: after a restart, and whenever there is doubt
-    /// about it. Writes that are still running must have ended.
+    /// Takes what the kernel holds as the state that plans start from, after a restart. What nothing of it names begins
+    /// to rest.
     pub fn adopt(&mut self, actual: PolicyActual) {
-        let PolicyActual { v4, v6, verdicts, state } = actual;
+        let verdicts = self.start_from(actual);
         self.pages = Pages::adopt(verdicts);
+    }
+
+    /// Compares what the kernel holds with what was written; the next plan puts right what differs, and has nothing else
+    /// to do for it. What rests goes on resting. All writes of all plans must have been made, the last epoch being this one.
+    pub fn compare(&mut self, actual: PolicyActual, epoch: u32) {
+        let is_another = actual.state.epoch != epoch;
+        let verdicts = self.start_from(actual);
+        self.tampered = self.pages.compare(verdicts);
+        if is_another {
+            (self.tampered, self.state_doubtful) = (Changed::Yes, true);
+            self.state.epoch = self.state.epoch.max(epoch);
+        }
+    }
+
+    /// Takes over all but the pages, which it gives back.
+    fn start_from(&mut self, actual: PolicyActual) -> Vec<(VerdictKey, u16)> {
+        let PolicyActual { v4, v6, verdicts, state } = actual;
         self.actual = Maps::default();
         self.actual.add(v4);
         self.actual.add(v6);
@@ -89,6 +109,7 @@ impl PolicyPlanner {
         self.doubtful.clear();
         self.state_doubtful = false;
         self.whole = true;
+        verdicts
     }
 
     /// What must be written so that the kernel judges by this world. Empty until [`World::is_guarded`]: what was
@@ -159,7 +180,8 @@ impl PolicyPlanner {
             writes = first;
         }
         let meanwhile = Maps { policed: middle.policed, ..Maps::default() };
-        let judged_anew = !self.doubtful.is_empty() || self.changes_a_verdict(&changes);
+        let tampered = std::mem::replace(&mut self.tampered, Changed::No) == Changed::Yes;
+        let judged_anew = tampered || !self.doubtful.is_empty() || self.changes_a_verdict(&changes);
         self.doubtful.clear();
         self.write_entries(changes.blocks, &mut writes);
         self.write_state(self.state.epoch, self.state.flags.with(self.model.maps.flags()), &mut writes);
@@ -240,7 +262,8 @@ impl PolicyPlanner {
 
     fn write_state(&mut self, epoch: u32, flags: PolicyFlags, writes: &mut Vec<PolicyWrite>) {
         let state = PolicyState { epoch, flags };
-        if state != self.state || std::mem::take(&mut self.state_doubtful) {
+        let is_doubtful = std::mem::take(&mut self.state_doubtful);
+        if state != self.state || is_doubtful {
             self.state = state;
             writes.push(PolicyWrite::State(state));
         }

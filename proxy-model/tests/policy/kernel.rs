@@ -190,6 +190,16 @@ impl Machine {
         plan
     }
 
+    /// An audit looks at the maps; the last epoch is the one that is there.
+    pub fn compare(&mut self) {
+        self.compare_with(self.kernel.state.epoch);
+    }
+
+    /// The same, the last epoch being this one.
+    pub fn compare_with(&mut self, epoch: u32) {
+        self.planner.compare(self.kernel.actual(), epoch);
+    }
+
     /// Plans until nothing rests any more.
     pub fn settle(&mut self) {
         for _ in 0..20 {

@@ -15,4 +15,5 @@ mod order;
 mod random;
 mod reference;
 mod room;
+mod tamper;
 mod write;

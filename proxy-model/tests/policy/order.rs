@@ -12,6 +12,7 @@ use crate::fixture::*;
 use crate::kernel::{Kernel, Machine};
 use crate::random::{Kinds, facts, shuffled};
 use crate::reference::Facts;
+use crate::tamper;
 
 /// Everything but the epoch, which counts changes.
 type Content = (
@@ -114,6 +115,40 @@ proptest! {
         machine.settle();
         prop_assert_eq!(content(&machine.kernel), straight(&facts));
         prop_assert!(machine.sync().writes.is_empty());
+    }
+
+    /// The maps are read again at any moment, also while much rests: nothing looks as if somebody else had written it, and what
+    /// somebody has is as it was after one plan.
+    #[test]
+    fn an_audit_at_any_moment_finds_what_somebody_else_did_and_nothing_else(
+        (facts, shuffled, flushes) in shuffled(),
+        pause in prop::sample::select(vec![1_u64, 700, 2_500]),
+        deeds in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
+    ) {
+        let mut machine = Machine::new(PolicyCapacity::default());
+        machine.apply(synced());
+        let mut deeds = deeds.into_iter().cycle();
+        for (event, flush) in shuffled.into_iter().zip(flushes.into_iter().cycle()) {
+            machine.apply([event]);
+            machine.now = machine.now.after(pause);
+            machine.sync();
+            machine.compare();
+            let again = machine.sync().writes;
+            prop_assert!(again.is_empty(), "{:?}", again);
+            let Some((deed, entry)) = deeds.next().filter(|_| flush) else { continue };
+            let before = machine.kernel.clone();
+            let deed = deed.get(&tamper::DEEDS);
+            deed(&mut machine.kernel, entry);
+            let is_judged_anew = before.verdicts.keys().ne(machine.kernel.verdicts.keys())
+                || before.state.epoch != machine.kernel.state.epoch;
+            machine.compare_with(before.state.epoch);
+            machine.sync();
+            prop_assert_eq!(content(&machine.kernel), content(&before));
+            let epochs = [before.state.epoch, machine.kernel.state.epoch];
+            prop_assert!(epochs[0] < epochs[1] || !is_judged_anew && epochs[0] == epochs[1], "{:?}", epochs);
+        }
+        machine.settle();
+        prop_assert_eq!(content(&machine.kernel), straight(&facts));
     }
 
     #[test]

@@ -9,16 +9,45 @@ use crate::kernel::{MapFamily, Repairs};
 use crate::observe::metrics::{Extent, KernelStep};
 use crate::run::dataplane::Dataplane;
 
+/// Least time between two comparisons of Services: with each of them, what rests begins to rest anew.
+const APART: Duration = Duration::from_millis(2 * proxy_model::plan::GRACE_MILLIS);
+
+/// What an audit could not do because something waited to be written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Owed {
+    #[default]
+    Nothing,
+    Comparison,
+}
+
+/// The same for each part that is planned for itself.
+#[derive(Default, Debug)]
+pub(super) struct Debts {
+    pub(super) services: Owed,
+    pub(super) policies: Owed,
+}
+
 impl<D: Dataplane> Engine<D> {
     /// Compares the kernel with what it should hold, however much changes meanwhile: what was planned is written, and what
-    /// rests goes on resting. As that begins anew with each comparison of Services, those are some seconds apart. What is
+    /// rests goes on resting. Where something waits to be written, the comparison is owed, and made after it. What is
     /// missing is written by the next [`Engine::sync`]; this one does that, too.
     pub(in crate::run) fn audit(&mut self, now: Instant) -> Next {
-        let rests = Duration::from_millis(2 * proxy_model::plan::GRACE_MILLIS);
         self.metrics.audited();
         self.audit_node();
-        let policies = self.audit_policies(now, now.checked_sub(rests).unwrap_or(now));
-        self.audit_services(now, rests).or(policies)
+        let policies = self.audit_policies(now);
+        self.audit_services(now).or(policies)
+    }
+
+    /// Makes up for what an audit could not do before this moment's writes.
+    pub(super) fn audit_owed(&mut self, now: Instant) -> Next {
+        let policies = match self.owed.policies {
+            Owed::Nothing => Next::OnUpdate,
+            Owed::Comparison => self.audit_policies(now),
+        };
+        match self.owed.services {
+            Owed::Nothing => policies,
+            Owed::Comparison => self.audit_services(now).or(policies),
+        }
     }
 
     /// Pins, links, and what the programs were told of the node.
@@ -48,11 +77,13 @@ impl<D: Dataplane> Engine<D> {
         self.dataplane.repaired(repairs);
     }
 
-    fn audit_services(&mut self, now: Instant, rests: Duration) -> Next {
-        if self.compared.is_some_and(|at| now.saturating_duration_since(at) < rests)
-            || self.pending == Pending::Yes
-            || !self.applied_first
-        {
+    fn audit_services(&mut self, now: Instant) -> Next {
+        self.owed.services = Owed::Nothing;
+        if !self.applied_first || self.compared.is_some_and(|at| now.saturating_duration_since(at) < APART) {
+            return Next::OnUpdate;
+        }
+        if self.pending == Pending::Yes {
+            self.owed.services = Owed::Comparison;
             return Next::OnUpdate;
         }
         self.compared = Some(now);

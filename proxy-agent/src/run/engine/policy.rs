@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::audit::Owed;
 use super::{Engine, Next};
 use crate::observe::metrics::KernelStep;
 use crate::run::dataplane::Dataplane;
-use crate::run::policy::Step;
+use crate::run::policy::{Look, Step};
 
 /// Least time between two writings of the names.
 const NAMES: Duration = Duration::from_secs(1);
@@ -40,15 +41,20 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// Looks whether the maps of policies hold what they should, and repairs them.
-    pub(super) fn audit_policies(&mut self, now: Instant, before: Instant) -> Next {
-        match self.policies.audit(&self.dataplane, before) {
-            Ok(true) => {
+    pub(super) fn audit_policies(&mut self, now: Instant) -> Next {
+        self.owed.policies = Owed::Nothing;
+        match self.policies.audit(&self.dataplane, now) {
+            Ok(Look::Taken) => {
                 let next = self.sync_policies(now);
                 let repairs = self.policies.take_places();
                 self.repaired(&repairs);
                 next
             }
-            Ok(false) => Next::OnUpdate,
+            Ok(Look::Later) => {
+                self.owed.policies = Owed::Comparison;
+                Next::OnUpdate
+            }
+            Ok(Look::Needless) => Next::OnUpdate,
             Err(error) => {
                 self.metrics.kernel_refused(KernelStep::Audit, 1);
                 tracing::error!(

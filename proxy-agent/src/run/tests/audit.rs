@@ -1,5 +1,7 @@
 //! What somebody else has done to the maps is found, put right and counted by where it was.
 
+use proxy_common::policy::PolicyState;
+
 use super::*;
 
 #[test]
@@ -50,4 +52,69 @@ fn an_audit_right_after_a_write_repairs_what_differs_and_nothing_else() {
         bench.engine.dataplane().repaired.clear();
         at += Duration::from_secs(5);
     }
+}
+
+fn labelled(app: &str) -> Update {
+    policy::pod("client", &["10.244.1.6", "fd00:10::6"], json!({"app": app}))
+}
+
+/// What has been put right since the last time.
+fn repairs(bench: &mut Bench) -> Vec<String> {
+    std::mem::take(&mut bench.engine.dataplane().repaired)
+}
+
+/// Something rests all the time: that hides nothing, and looks like nothing that somebody else did.
+#[test]
+fn an_audit_between_changes_of_policies_repairs_what_differs_and_nothing_else() {
+    for change in [PolicyChangeArg::All, PolicyChangeArg::NewFlows] {
+        let args = PolicyArgs { policy_on_change: change, ..ENFORCED };
+        let mut bench = Bench::asked(Fake::default(), settings(), args);
+        bench.take(Kind::ALL.map(Update::Synced));
+        bench.take(policy::cluster().into_iter().chain([policy::web()]));
+        for round in 0..9 {
+            bench.now += Duration::from_secs(1);
+            bench.take([labelled(["other", "client", "another"][round % 3])]);
+            bench.engine.audit(bench.now);
+            assert_eq!(repairs(&mut bench), [""; 0], "round {round}");
+            bench.engine.dataplane().v4.policed.clear();
+            bench.engine.audit(bench.now);
+            assert_eq!(repairs(&mut bench), ["policed4 1"], "round {round}");
+            assert_eq!(policy::policed(&mut bench), ["10.244.1.5", "fd00:10::5"]);
+            let epoch = bench.engine.dataplane().policy.epoch;
+            bench.engine.dataplane().policy = PolicyState::default();
+            bench.engine.audit(bench.now);
+            assert_eq!(repairs(&mut bench), ["policy 1"], "round {round}");
+            let again = bench.engine.dataplane().policy.epoch;
+            let is_in_use = if change == PolicyChangeArg::All { again > epoch } else { again == epoch };
+            assert!(is_in_use, "{change:?}, round {round}: {epoch} {again}");
+        }
+        let Next::At(at) = bench.engine.sync(bench.now) else { panic!("nothing rests") };
+        bench.engine.audit(at);
+        bench.engine.sync(at);
+        assert_eq!(repairs(&mut bench), [""; 0], "what has rested goes");
+    }
+}
+
+/// With `--min-sync-period` a change waits.
+#[test]
+fn an_audit_that_comes_while_a_change_waits_is_made_after_it() {
+    let mut bench = Bench::synced();
+    bench.take([service("web", &["10.96.0.1"])]);
+    bench.take(policy::cluster().into_iter().chain([policy::web()]));
+    bench.engine.take([service("more", &["10.96.0.2"]), labelled("other")].into_iter());
+    bench.engine.dataplane().v4.frontends.clear();
+    bench.engine.dataplane().v6.policed.clear();
+    assert_eq!(bench.engine.audit(bench.now), Next::OnUpdate);
+    assert_eq!((repairs(&mut bench), bench.lookup("10.96.0.2:80")), (vec![], None), "it waits");
+    let Next::At(release) = bench.take([]) else { panic!("nothing rests") };
+    assert!(release > bench.now);
+    assert_eq!(repairs(&mut bench), ["policed6 1", "frontends4 2"]);
+    assert_eq!(
+        bench.lookup("10.96.0.1:80").zip(bench.lookup("10.96.0.2:80")),
+        backends(&[]).zip(backends(&[]))
+    );
+    assert_eq!(policy::policed(&mut bench), ["10.244.1.5", "fd00:10::5"]);
+    bench.engine.dataplane().v6.policed.clear();
+    bench.take([]);
+    assert_eq!(policy::policed(&mut bench), ["10.244.1.5"], "it is owed no more");
 }

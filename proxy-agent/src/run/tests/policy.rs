@@ -8,7 +8,7 @@ use crate::kernel::topology::{Device, DeviceKind, IfIndex};
 
 const ALL: [Kind; 8] = Kind::ALL;
 
-fn pod(name: &str, ips: &[&str], labels: Value) -> Update {
+pub(super) fn pod(name: &str, ips: &[&str], labels: Value) -> Update {
     let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
     let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
         "spec": {"nodeName": "n1", "containers": []}, "status": {"phase": "Running", "podIPs": ips}});

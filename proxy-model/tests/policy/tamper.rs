@@ -1,0 +1,45 @@
+//! What somebody who has no business there may do to the maps of policies. Knows nothing of what should be in them.
+
+use std::collections::BTreeMap;
+
+use proptest::sample::Index;
+use proxy_common::policy::{PeerClass, Policed, PolicyState, RuleSetId, VerdictKey, VerdictPage};
+use proxy_model::fact::Prefix;
+
+use crate::fixture::ip;
+use crate::kernel::Kernel;
+
+/// Something that is done to one entry.
+pub type Deed = fn(&mut Kernel, Index);
+
+/// All of them. What a page says is not compared: its key is a digest of that.
+pub const DEEDS: [Deed; 10] = [
+    |kernel, entry| take(&mut kernel.policed, entry),
+    |kernel, entry| take(&mut kernel.peers, entry),
+    |kernel, entry| take(&mut kernel.blocks, entry),
+    |kernel, entry| take(&mut kernel.verdicts, entry),
+    |kernel, _| kernel.state = PolicyState::default(),
+    |kernel, _| kernel.state.epoch += 7,
+    |kernel, _| {
+        kernel.policed.insert(ip("10.9.9.9"), Policed { ingress: RuleSetId(77), ..Policed::default() });
+    },
+    |kernel, _| {
+        kernel.peers.insert(ip("10.9.9.9"), PeerClass(77));
+    },
+    |kernel, _| {
+        kernel.blocks.insert(Prefix { addr: ip("10.9.9.0"), len: 24 }, PeerClass(77));
+    },
+    |kernel, entry| {
+        // For a rule set that is in use, about somebody of whom it says nothing.
+        let sets: Vec<_> = kernel.verdicts.keys().map(|key| key.rules).chain([RuleSetId(77)]).collect();
+        let page = VerdictPage { pages: 1, ..VerdictPage::default() };
+        kernel.verdicts.insert(VerdictKey::new(*entry.get(&sets), PeerClass(77), 0), page);
+    },
+];
+
+fn take<K: Ord + Copy, V>(map: &mut BTreeMap<K, V>, entry: Index) {
+    let keys: Vec<_> = map.keys().copied().collect();
+    if !keys.is_empty() {
+        map.remove(entry.get(&keys));
+    }
+}
