@@ -152,15 +152,18 @@ impl Contents {
             return;
         };
         let label = name_of(&value, kind.name());
-        match text(map, "apiVersion") {
+        let version = text(map, "apiVersion");
+        let policy =
+            (kind == Kind::NetworkPolicy && may_be_meant(version)).then(|| policy_of(&value)).flatten();
+        match version {
             Some(version) if version == kind.api_version() => {}
             version => {
                 let version = version.unwrap_or("none");
                 let cause = format!("{version:?} is not read, write {:?}", kind.api_version());
+                self.undecoded.extend(policy);
                 return self.problem(place, label, Some("apiVersion".into()), cause);
             }
         }
-        let policy = (kind == Kind::NetworkPolicy).then(|| policy_of(&value)).flatten();
         match decode(kind, value) {
             Ok(object) => match object.key() {
                 Some(key) => self.objects.push((key, object)),
@@ -192,6 +195,13 @@ fn name_of(value: &Value, kind: &str) -> Option<String> {
         Some(namespace) => Some(format!("{kind} {}/{name}", namespace.escape_debug())),
         None => Some(format!("{kind} {name}")),
     }
+}
+
+/// A NetworkPolicy of this version is one of Kubernetes, of whatever time, or says nothing of whose it is. One of another group
+/// is of another kind, though that has the same name: it is for somebody else.
+fn may_be_meant(version: Option<&str>) -> bool {
+    let group = version.map_or("", |version| version.rsplit_once('/').map_or("", |(group, _)| group));
+    ["", "networking.k8s.io", "extensions"].contains(&group)
 }
 
 /// Whose policy it is, as far as the metadata tells.

@@ -116,6 +116,56 @@ fn what_was_never_read_since_the_start_is_said_until_it_is_read_or_removed() {
     assert_eq!(refresh(&mut directory).0, ["unreadable 2"]);
 }
 
+/// What a look at the directory tells of objects, and what is wrong with them.
+fn facts(directory: &mut Directory) -> (Vec<String>, Vec<String>) {
+    let outcome = directory.refresh(&Touched::Any).unwrap();
+    let fact = |update: &Update| match update {
+        Update::Put(_, parsed) => Some(format!("{:?}", parsed.fact)),
+        Update::Delete(_)
+        | Update::Misshapen(_)
+        | Update::Synced(_)
+        | Update::UnreadableFiles(_)
+        | Update::Extent(_)
+        | Update::Contact(_) => None,
+    };
+    let facts = outcome.updates.iter().filter_map(fact).collect();
+    (facts, outcome.problems.iter().map(ToString::to_string).collect())
+}
+
+/// A policy that isolates its namespace and allows nothing.
+fn is_closed(fact: &str) -> bool {
+    ["types: Some({Ingress, Egress})", "ingress: []", "egress: []", "labels: {}, expressions: []"]
+        .iter()
+        .all(|part| fact.contains(part))
+}
+
+/// Policy item 58: what Kubernetes calls so is closed until it is understood, and what others call so is nobody's rule here.
+#[test]
+fn a_policy_of_another_version_allows_nothing_and_one_of_another_group_is_left_to_others() {
+    for (version, is_meant) in [
+        ("apiVersion: networking.k8s.io/v2", true),
+        ("apiVersion: networking.k8s.io/v1beta1", true),
+        ("apiVersion: extensions/v1beta1", true),
+        ("apiVersion: v1", true),
+        ("metadata: {name: guard}", true),
+        ("apiVersion: [v1]", true),
+        ("apiVersion: crd.projectcalico.org/v1", false),
+        ("apiVersion: projectcalico.org/v3", false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = if version.starts_with("metadata") { "" } else { "metadata: {name: guard}" };
+        let text = format!(
+            "{version}\nkind: NetworkPolicy\n{metadata}\nspec: {{podSelector: {{}}, ingress: [{{}}]}}\n"
+        );
+        replace(dir.path(), "a.yaml", &text);
+        let (facts, problems) = facts(&mut Directory::new(dir.path()));
+        let closed: Vec<bool> = facts.iter().map(|fact| is_closed(fact)).collect();
+        assert_eq!(closed, vec![true; usize::from(is_meant)], "{version}: {facts:?}");
+        let named = "a.yaml, document 1, NetworkPolicy guard, apiVersion: ";
+        assert!(problems.len() == 1 && problems[0].starts_with(named), "{problems:?}");
+    }
+}
+
 /// Policy item 58.
 #[test]
 fn a_policy_that_cannot_be_decoded_allows_nothing_unless_an_older_reading_of_it_is_known() {
@@ -126,28 +176,11 @@ fn a_policy_that_cannot_be_decoded_allows_nothing_unless_an_older_reading_of_it_
     };
     let dir = tempfile::tempdir().unwrap();
     let mut directory = Directory::new(dir.path());
-    let facts = |directory: &mut Directory| -> (Vec<String>, Vec<String>) {
-        let outcome = directory.refresh(&Touched::Any).unwrap();
-        let fact = |update: &Update| match update {
-            Update::Put(_, parsed) => Some(format!("{:?}", parsed.fact)),
-            Update::Delete(_)
-            | Update::Misshapen(_)
-            | Update::Synced(_)
-            | Update::UnreadableFiles(_)
-            | Update::Extent(_)
-            | Update::Contact(_) => None,
-        };
-        let facts = outcome.updates.iter().filter_map(fact).collect();
-        (facts, outcome.problems.iter().map(ToString::to_string).collect())
-    };
     let broken = policy("{policyTypes: Ingress, ingress: [{}]}");
     replace(dir.path(), "a.yaml", &(broken.clone() + &service("one", "10.0.0.1")));
     let (closed, problems) = facts(&mut directory);
     let [_service, policy_fact] = &closed[..] else { panic!("{closed:?}") };
-    for part in ["types: Some({Ingress, Egress})", "ingress: []", "egress: []", "labels: {}, expressions: []"]
-    {
-        assert!(policy_fact.contains(part), "{part}: {policy_fact}");
-    }
+    assert!(is_closed(policy_fact), "{policy_fact}");
     let [problem] = &problems[..] else { panic!("{problems:?}") };
     let named = "a.yaml, document 1, NetworkPolicy guard, spec.policyTypes: invalid type: string \"Ingress\"";
     assert!(problem.starts_with(named), "{problem}");
