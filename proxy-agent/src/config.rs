@@ -167,6 +167,16 @@ pub enum LocalhostNodePorts {
     Left,
 }
 
+impl From<Option<bool>> for Masquerade {
+    /// Only where it is needed, unless somebody says otherwise.
+    fn from(all: Option<bool>) -> Self {
+        match all {
+            None | Some(false) => Self::WhereNeeded,
+            Some(true) => Self::All,
+        }
+    }
+}
+
 impl From<Option<bool>> for LocalhostNodePorts {
     /// They do, unless somebody says that they do not.
     fn from(said: Option<bool>) -> Self {

@@ -13,8 +13,8 @@ use super::value::{
     table_size, uplinks,
 };
 use super::{
-    Config, ConfigError, DetectLocal, LocalhostNodePorts, Masquerade, NodePortAddresses, Roots, SourceConfig,
-    TableSizes, Watched,
+    Config, ConfigError, DetectLocal, LocalhostNodePorts, NodePortAddresses, Roots, SourceConfig, TableSizes,
+    Watched,
 };
 use crate::cli::kube_proxy::{KubeProxyArgs, Taken};
 use crate::cli::{RunArgs, TableArgs};
@@ -34,6 +34,7 @@ impl Config {
         let watched = args.config.as_deref().map(Watched::read).transpose()?;
         let file = watched.as_ref().map(Watched::parse).transpose()?.unwrap_or_default();
         let notes = foreign(&args.kube_proxy)?.into_iter().chain(file.notes.iter().cloned()).collect();
+        let local_source = local_source(&args);
         let fields = &file.fields;
         let (mode, section) = file.section();
         let of_mode = |field: &str| format!("{mode}.{field}");
@@ -41,8 +42,7 @@ impl Config {
         let bound = args.bind_address.map(|ip| ip.to_string());
         let address = file.or("bind-address", bound, "bindAddress", text(&fields.bind_address));
         let address = address.map(|given| primary(&given)).transpose()?.flatten();
-        let ranges = fields.cluster_cidr.as_ref().map(|text| text.split(',').map(str::to_owned).collect());
-        let ranges = file.or("cluster-cidr", list(args.cluster_cidr), "clusterCIDR", ranges);
+        let ranges = ranges(&file, args.cluster_cidr);
         let node_ports = fields.node_port_addresses.clone().and_then(list);
         let node_ports =
             file.or("nodeport-addresses", list(args.nodeport_addresses), "nodePortAddresses", node_ports);
@@ -64,8 +64,8 @@ impl Config {
             socket_lb: args.socket_lb.into(),
             detect_local,
             cluster_cidrs: ranges.map_or(Ok(Vec::new()), |given| known_cidrs(&given))?,
-            masquerade: masquerade(args.masquerade_all.or(section.masquerade_all)),
-            local_source: local_source(args.preserve_local_source),
+            masquerade: args.masquerade_all.or(section.masquerade_all).into(),
+            local_source,
             dsr: args.dsr,
             algorithm: algorithm(&Given::flag("algorithm", args.algorithm))?,
             table_size: table_size(&Given::flag("maglev-table-size", args.maglev_table_size))?,
@@ -106,12 +106,14 @@ fn localhost(file: &File, flag: Option<bool>) -> LocalhostNodePorts {
     LocalhostNodePorts::from(flag.or(file.fields.iptables.localhost_node_ports))
 }
 
-fn masquerade(all: Option<bool>) -> Masquerade {
-    if all == Some(true) { Masquerade::All } else { Masquerade::WhereNeeded }
+fn local_source(args: &RunArgs) -> LocalSource {
+    if args.preserve_local_source { LocalSource::Preserved } else { LocalSource::Masqueraded }
 }
 
-fn local_source(preserve: bool) -> LocalSource {
-    if preserve { LocalSource::Preserved } else { LocalSource::Masqueraded }
+/// Addresses of pods.
+fn ranges(file: &File, flag: Vec<String>) -> Option<Given<Vec<String>>> {
+    let of_file = file.fields.cluster_cidr.as_ref().map(|text| text.split(',').map(str::to_owned).collect());
+    file.or("cluster-cidr", list(flag), "clusterCIDR", of_file)
 }
 
 /// The API server that the file names; a directory of manifests is asked for by a flag alone, and wins.
