@@ -1,7 +1,8 @@
 //! What a socket remembers of the Service it is connected to. A TCP socket has a place for it in an array until it is
-//! closed ([`stream`]), because a memory of its own costs a microsecond to make and to free. All others, those whose place is
-//! taken, and those of multipath TCP have it in the socket itself: it needs no key, no bound and no clean-up. That there is such a memory at all also tells the datagram sockets that ever talked to a Service from all
-//! others, which pay nothing for those.
+//! closed ([`stream`]), because a memory of its own costs a microsecond to make and to free. All others, those whose
+//! place is taken, and those of multipath TCP have it in the socket itself: it needs no key, no bound and no clean-up.
+//! That there is such a memory at all also tells the datagram sockets that ever talked to a Service from all others,
+//! which pay nothing for those.
 
 use core::{ffi::c_void, ptr};
 
