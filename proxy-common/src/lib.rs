@@ -7,7 +7,7 @@
 //! ```text
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
-//! policy, recent, end, mentioned, group                        what the rules say about whom, and have just said
+//! policy, recent, end, mentioned, group, precedent             what the rules say about whom, and have just said
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -37,6 +37,7 @@ pub mod maps;
 pub mod mentioned;
 pub mod node;
 pub mod policy;
+pub mod precedent;
 pub mod prefix;
 pub mod range;
 pub mod reason;
@@ -55,6 +56,7 @@ pub use fragment::{FragmentKey, FragmentPorts, HeldFrame};
 pub use frontend::{ClientClass, ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
 pub use node::{Cidr, DatapathConfig, DeviceKind, NetKind, NodeConfig, NodeFlags};
 pub use policy::{PeerClass, Policed, PolicyState, RuleId, RuleSetId, VerdictKey, VerdictPage};
+pub use precedent::Precedent;
 pub use prefix::PrefixKey;
 pub use range::RangeKey;
 pub use reason::Reason;

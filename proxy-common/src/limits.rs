@@ -144,6 +144,9 @@ pub const SPANS: u32 = 4_096;
 /// processor.
 pub const GROUPS: u32 = 1_024;
 
+/// Size of the `precedents` map, on each processor: pairs of a rule set and a class that meet at one time. 24 KiB a processor.
+pub const PRECEDENTS: u32 = 512;
+
 /// Intervals of a page of verdicts: most rules name fewer ports, and a page is two cache lines.
 pub const PAGE_INTERVALS: usize = 7;
 

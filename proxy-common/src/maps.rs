@@ -22,6 +22,7 @@ use crate::policy::{
     DenialKey, Effect, Interval, Notice, PeerClass, Policed, PolicyFlags, PolicyState, RuleId, RuleSetId,
     VerdictKey, VerdictPage,
 };
+use crate::precedent::Precedent;
 use crate::prefix::PrefixKey;
 use crate::range::RangeKey;
 use crate::recent::{Finding, Judge, Recent};
@@ -225,6 +226,9 @@ const END: Layout = layout!(End as "End" {
 });
 const GROUP: Layout =
     layout!(Group as "Group" { common: [u32; 4], writes: u32, kind: u32, class: PeerClass });
+const PRECEDENT: Layout = layout!(Precedent as "Precedent" {
+    key: VerdictKey, said: Interval, writes: u32, pad: u32,
+});
 const POLICY_STATE: Layout = layout!(PolicyState as "PolicyState" { epoch: u32, flags: PolicyFlags });
 const DENIAL_KEY: Layout = layout!(DenialKey as "DenialKey" { rules: RuleSetId, by: RuleId });
 const NOTICE: Layout = layout!(Notice as "Notice" {
@@ -249,6 +253,7 @@ map_types! {
     Recent<Addr6> = recent!(Addr6, "Recent<Addr6>");
     End = END;
     Group = GROUP;
+    Precedent = PRECEDENT;
     DenialKey = DENIAL_KEY;
     Notice = NOTICE;
     Frontend = FRONTEND;

@@ -117,6 +117,18 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// What is said about its ports.
+    #[inline(always)]
+    pub const fn ruling(&self) -> Ruling {
+        Ruling { by: self.by, effect: self.effect }
+    }
+
+    /// Whether a port is one of its own.
+    #[inline(always)]
+    pub const fn is_around(&self, proto: Proto, port: u16) -> bool {
+        self.proto.0 == proto.0 && self.first <= port && port <= self.last
+    }
+
     #[inline(always)]
     fn is_before(&self, proto: Proto, port: u16) -> bool {
         self.proto.0 < proto.0 || self.proto == proto && self.last < port
@@ -185,9 +197,9 @@ pub struct VerdictPage {
 
 /// What one page knows about a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+enum Place<'a> {
     /// It decides.
-    Here(Ruling),
+    Here(&'a Interval),
     /// All its intervals are behind the port.
     Earlier,
     /// All its intervals are before the port.
@@ -204,14 +216,14 @@ impl VerdictPage {
     }
 
     #[inline(always)]
-    fn find(&self, proto: Proto, port: u16) -> Place {
+    fn find(&self, proto: Proto, port: u16) -> Place<'_> {
         let mut place = Place::Earlier;
         for (number, interval) in self.intervals.iter().enumerate() {
             if number >= self.count as usize || interval.is_behind(proto, port) {
                 return place;
             }
             if !interval.is_before(proto, port) {
-                return Place::Here(Ruling { by: interval.by, effect: interval.effect });
+                return Place::Here(interval);
             }
             place = if number + 1 == self.count as usize { Place::Later } else { Place::Nowhere };
         }
@@ -219,17 +231,24 @@ impl VerdictPage {
     }
 }
 
-/// What a rule set says about a port of a class of peers; `page` looks a page up. `port` is not in network order, and zero
-/// for protocols without ports.
+/// What a rule set says about a port of a class of peers; see [`decide_around`].
+#[inline(always)]
+pub fn decide<'a>(page: impl Fn(u32) -> Option<&'a VerdictPage>, proto: Proto, port: u16) -> Ruling {
+    decide_around(page, proto, port).ruling()
+}
+
+/// What a rule set says about a port of a class of peers, and about those beside it: the interval that names it, or the port
+/// alone. `page` looks a page up. `port` is not in network order, and zero for protocols without ports.
 ///
 /// One lookup, unless there are more than [`limits::PAGE_INTERVALS`] intervals; then as many as a search by halves takes.
 #[inline(always)]
-pub fn decide<'a>(page: impl Fn(u32) -> Option<&'a VerdictPage>, proto: Proto, port: u16) -> Ruling {
-    let Some(first) = page(0) else { return Ruling::default() };
+pub fn decide_around<'a>(page: impl Fn(u32) -> Option<&'a VerdictPage>, proto: Proto, port: u16) -> Interval {
+    let alone = |Ruling { by, effect }| Interval { by, first: port, last: port, proto, effect, pad: [0; 2] };
+    let Some(first) = page(0) else { return alone(Ruling::default()) };
     match first.find(proto, port) {
-        Place::Here(ruling) => return ruling,
+        Place::Here(interval) => return *interval,
         Place::Later if first.pages > 1 => {}
-        Place::Earlier | Place::Later | Place::Nowhere => return first.rest(),
+        Place::Earlier | Place::Later | Place::Nowhere => return alone(first.rest()),
     }
     let (mut low, mut high) = (1, first.pages as u32);
     for _ in 0..limits::PAGE_STEPS {
@@ -238,15 +257,15 @@ pub fn decide<'a>(page: impl Fn(u32) -> Option<&'a VerdictPage>, proto: Proto, p
         }
         let middle = low + (high - low) / 2;
         // A page that is missing among others is a broken map.
-        let Some(found) = page(middle) else { return Ruling::default() };
+        let Some(found) = page(middle) else { return alone(Ruling::default()) };
         match found.find(proto, port) {
-            Place::Here(ruling) => return ruling,
+            Place::Here(interval) => return *interval,
             Place::Earlier => high = middle,
             Place::Later => low = middle + 1,
             Place::Nowhere => break,
         }
     }
-    first.rest()
+    alone(first.rest())
 }
 
 word! {

@@ -162,6 +162,15 @@ impl Dataplane {
     /// # Panics
     /// If the map is full.
     pub fn say(&mut self, rules: RuleSetId, class: u64, says: &[Says], otherwise: (Effect, u64)) {
+        self.say_uncounted(rules, class, says, otherwise);
+        self.note_policy_write();
+    }
+
+    /// The same, but the write is not counted: what the rules said before goes on being so.
+    ///
+    /// # Panics
+    /// If the map is full.
+    pub fn say_uncounted(&mut self, rules: RuleSetId, class: u64, says: &[Says], otherwise: (Effect, u64)) {
         let chunks: Vec<&[Says]> =
             if says.is_empty() { vec![&[]] } else { says.chunks(limits::PAGE_INTERVALS).collect() };
         let pages = u16::try_from(chunks.len()).expect("few pages");
@@ -189,7 +198,6 @@ impl Dataplane {
             let key = VerdictKey::new(rules, PeerClass(class), number);
             verdicts.insert(Cell(key), Cell(page), 0).expect("a page fits");
         }
-        self.note_policy_write();
     }
 
     /// Sets the epoch: from now on policies are in use, and what was judged by another is judged again.

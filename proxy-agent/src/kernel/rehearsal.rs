@@ -258,6 +258,7 @@ mod tests {
             "recent6",
             "ends",
             "groups",
+            "precedents",
             "scratch",
             "connected",
             "streams",

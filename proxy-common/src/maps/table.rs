@@ -2,8 +2,8 @@
 
 use super::{
     AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, END, FRAGMENT_PORTS, FRONTEND, GROUP, HELD_FRAME,
-    LOAD_KEY, MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, STREAM, TALLY,
-    VERDICT_KEY, VERDICT_PAGE,
+    LOAD_KEY, MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, PRECEDENT, STREAM,
+    TALLY, VERDICT_KEY, VERDICT_PAGE,
 };
 use crate::addr::{Addr4, Addr6};
 use crate::backend::Backend;
@@ -152,6 +152,8 @@ specs! {
         "agent, through memory" => "kernel", "how long the longest prefix is that `blocks` has or has had in each /16 (IPv6: /32)";
     "groups" PerCpuArray Both plain!(u32) => GROUP, limits::GROUPS,
         "kernel" => "kernel", "what was found about addresses that no such prefix divides since the last of those writes";
+    "precedents" PerCpuArray Both plain!(u32) => PRECEDENT, limits::PRECEDENTS,
+        "kernel" => "kernel", "what rules said about classes since the last of those writes";
     "denials" PerCpuHash Both DENIAL_KEY => plain!(u64), limits::DENIALS,
         "kernel, agent (removal)" => "agent, proxyctl", "packets denied, by rule set and rule";
     "notices" Ring Both NONE => NOTICE, limits::NOTICES,

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use proxy_common::{
-    Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Recent, V4, V6, VerdictKey, VerdictPage,
+    Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Precedent, Recent, V4, V6, VerdictKey, VerdictPage,
     group::Group,
     limits,
     policy::{DenialKey, PolicyFlags},
@@ -68,6 +68,10 @@ pub static SPANS: Array<u64> = Array::with_max_entries(limits::SPANS, BPF_F_MMAP
 /// What was found about addresses that no prefix divides.
 #[map(name = "groups")]
 pub static GROUPS: PerCpuArray<Group> = PerCpuArray::with_max_entries(limits::GROUPS, 0);
+
+/// What rules said about classes of peers.
+#[map(name = "precedents")]
+pub static PRECEDENTS: PerCpuArray<Precedent> = PerCpuArray::with_max_entries(limits::PRECEDENTS, 0);
 
 /// Packets denied by each rule.
 #[map(name = "denials")]

@@ -1,7 +1,7 @@
 //! The parts of [`crate::police`] that are verified on their own.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use proxy_common::{Addr4, Addr6, End, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect};
+use proxy_common::{Addr4, Addr6, End, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect, precedent::Matter};
 
 use super::{opaque, own, pack_found, pack_hook, unpack_found, unpack_hook, unpack_reason};
 use crate::family::related::Unusual;
@@ -47,7 +47,7 @@ pub trait Judging: Unusual {
     #[inline(always)]
     fn weigh(case: &mut Case<Self::Addr>, rules: RuleSetId, peer: PeerClass) -> Effect {
         case.rules = rules;
-        let what = (case.key.proto.0 as u32) << 16 | case.key.dport.number() as u32;
+        let what = (case.writes as u64) << 32 | (case.key.proto.0 as u64) << 16 | case.key.dport.number() as u64;
         Effect(opaque(weigh(rules.0, peer.0, what, &mut case.by)) as u8)
     }
 }
@@ -182,9 +182,9 @@ judging!(V6, Addr6, police6, again6, portless6, end6, answer6, class6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn weigh(rules: u64, peer: u64, what: u32, by: *mut RuleId) -> u32 {
+extern "C" fn weigh(rules: u64, peer: u64, what: u64, by: *mut RuleId) -> u32 {
     // SAFETY: the verifier has seen the callers: a whole value in the scratch map, or null for all that it knows here.
     let Some(by) = (unsafe { by.as_mut() }) else { return Effect::DENY.0 as u32 };
-    let (proto, port) = (Proto((what >> 16) as u8), what as u16);
-    police::weigh(RuleSetId(rules), PeerClass(peer), proto, port, by).0 as u32
+    let matter = Matter { proto: Proto((what >> 16) as u8), port: what as u16, writes: (what >> 32) as u32 };
+    police::weigh(RuleSetId(rules), PeerClass(peer), matter, by).0 as u32
 }

@@ -123,7 +123,7 @@ impl Tiers<'_> {
                 }
             }
         }
-        into.retain(|interval| interval.proto != proto || ruling(interval) != rest);
+        into.retain(|interval| interval.proto != proto || interval.ruling() != rest);
     }
 }
 
@@ -143,17 +143,13 @@ fn numbers(span: &Span, proto: Proto, class: &Class) -> Vec<(u16, u16)> {
     }
 }
 
-const fn ruling(interval: &Interval) -> Ruling {
-    Ruling { by: interval.by, effect: interval.effect }
-}
-
 /// Adds an interval, or makes the one before it longer.
 fn add(into: &mut Vec<Interval>, proto: Proto, (first, last): (u32, u32), said: Ruling) {
     // Both are ports: the sweep ends behind the last one.
     let [first, last] = [first, last].map(|port| u16::try_from(port).unwrap_or(u16::MAX));
     match into.last_mut() {
         Some(before)
-            if before.proto == proto && ruling(before) == said && first > 0 && before.last == first - 1 =>
+            if before.proto == proto && before.ruling() == said && first > 0 && before.last == first - 1 =>
         {
             before.last = last;
         }
@@ -221,7 +217,7 @@ impl Verdicts {
         let behind =
             self.intervals.partition_point(|interval| (interval.proto, interval.first) <= (proto, port));
         let before = behind.checked_sub(1).and_then(|at| self.intervals.get(at));
-        before.filter(|it| it.proto == proto && it.last >= port).map_or(self.rest, ruling)
+        before.filter(|it| it.proto == proto && it.last >= port).map_or(self.rest, Interval::ruling)
     }
 
     /// What both let pass; who denies is told by the one that does.
@@ -240,7 +236,7 @@ impl Verdicts {
                 add(&mut intervals, proto, (u32::from(*first), u32::from(last)), said);
             }
         }
-        intervals.retain(|interval| ruling(interval) != rest);
+        intervals.retain(|interval| interval.ruling() != rest);
         Self { intervals, rest }
     }
 

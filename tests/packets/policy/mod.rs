@@ -5,6 +5,7 @@ mod connection;
 mod group;
 mod notice;
 mod portless;
+mod precedent;
 mod recent;
 mod translated;
 

@@ -56,11 +56,16 @@ pub(crate) fn got<F: Named>(packet: &Packet) -> Template {
     to_any_port::<F>(packet)
 }
 
-/// Least and median of the difference between two measures of the same round.
-pub(crate) fn differences(mut measure: impl FnMut(u32) -> f64) -> (f64, f64) {
-    let mut found: Vec<f64> = (0..ROUNDS as u32).map(&mut measure).collect();
+/// Median and least of the difference between two measures of the same round.
+pub(crate) fn differences(measure: impl FnMut(u32) -> f64) -> (f64, f64) {
+    differences_of(ROUNDS, measure)
+}
+
+/// The same of so many rounds.
+pub(crate) fn differences_of(rounds: usize, measure: impl FnMut(u32) -> f64) -> (f64, f64) {
+    let mut found: Vec<f64> = (0..rounds as u32).map(measure).collect();
     found.sort_by(f64::total_cmp);
-    (found[ROUNDS / 2], found[0])
+    (found[rounds / 2], found[0])
 }
 
 /// The figures of one family.
