@@ -91,7 +91,7 @@ impl FlowFlags {
     pub const FIN: Self = Self(2);
     /// This direction has sent a RST.
     pub const RST: Self = Self(4);
-    /// The source of the forward direction is replaced by a node address.
+    /// The source of the forward direction is replaced: by a node address, or by another port alone.
     pub const MASQUERADED: Self = Self(8);
     /// `route`, `ifindex` and the Ethernet addresses are filled in; without it the next packet looks them up.
     pub const ROUTED: Self = Self(16);

@@ -69,7 +69,7 @@ reasons! {
     NoLocalEndpoints = 9 => Drop, "no-local-endpoints";
     /// In the range of ClusterIPs, but no Service owns the address (item 53).
     UnallocatedAddress = 10 => Drop, "unallocated-address";
-    /// Every source port that a masqueraded connection to the backend could have is taken.
+    /// Every source port that the connection could have towards the backend is taken.
     NoSourcePort = 11 => Drop, "no-source-port";
     /// A flow table has no room for another connection.
     FlowTableFull = 12 => Drop, "flow-table-full";
@@ -87,7 +87,7 @@ reasons! {
     SocketReceive = 18 => Translate, "socket-receive";
     /// A frontend points at a slot outside of the array: a broken map.
     BadSegment = 19 => Drop, "bad-segment";
-    /// A reply was told apart from a direct connection with the same ports by another source port.
+    /// A direct connection got another source port, because its replies would have been taken for a Service's.
     PortClash = 20 => Translate, "port-clash";
     /// The map that remembers a socket's peer has no room.
     SocketPeersFull = 21 => Drop, "socket-peers-full";

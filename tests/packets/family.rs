@@ -1,9 +1,11 @@
 //! The names that a case uses, once per family.
 
-use tests::dataplane::{Run, code};
-use tests::packet::Packet;
+use std::net::SocketAddr;
 
 use proxy_common::Reason;
+use proxy_common::decide::FIRST_SOURCE_PORT;
+use tests::dataplane::{Run, code};
+use tests::packet::Packet;
 
 /// Addresses of one family. Ports are in the text: they differ where a rewrite should be seen.
 pub(crate) struct Names {
@@ -78,4 +80,13 @@ pub(crate) fn dropped(reason: Reason, packet: &Packet) -> Run {
 /// Answered by a refusal.
 pub(crate) fn rejected(reason: Reason, packet: &Packet) -> Run {
     Run { reason, code: code::REDIRECT, bytes: packet.refusal() }
+}
+
+/// The source of a packet that a program has translated: it has this one's address, and another port.
+pub(crate) fn other_port(run: &Run, client: &str) -> String {
+    let before: SocketAddr = client.parse().expect("an address and a port");
+    let at = if before.is_ipv6() { 54 } else { 34 };
+    let port = u16::from_be_bytes([run.bytes[at], run.bytes[at + 1]]);
+    assert!(port >= FIRST_SOURCE_PORT && port != before.port(), "{port}");
+    SocketAddr::new(before.ip(), port).to_string()
 }

@@ -1,5 +1,5 @@
-//! Makes the entries of a new connection, with the source that the backend sees: the client's own, or an address
-//! and a free port of this node (item 59).
+//! Makes the entries of a new connection, with the source that the backend sees: the client's own address, on another
+//! port if its own is taken, or an address and a free port of this node (item 59).
 
 use core::ffi::c_void;
 
@@ -11,17 +11,17 @@ use aya_ebpf::{
 };
 use proxy_common::{
     FlowFlags, FlowKey, Port, Proto, Reason,
-    decide::{self, Ownership, Translation},
+    decide::{self, Translation},
     limits,
 };
 
 use super::{
     Found, Plan, Table,
-    plan::{KEPT, TOLD_APART, TUNNELLED, UNWRAPPED},
+    plan::{KEPT, MASQUERADED, TUNNELLED, UNWRAPPED},
     table::{self, Draft},
 };
 use crate::family::Wired;
-use crate::lookup::{owner, source};
+use crate::lookup::source;
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::road::{is_stale, jiffies};
@@ -32,8 +32,8 @@ use crate::tunnel::{self, Entered};
 struct Connection<'a, F: Wired> {
     key: &'a FlowKey<F::Addr>,
     plan: &'a Plan<F::Addr>,
-    /// Address of this node to masquerade with.
-    node: &'a F::Addr,
+    /// Whose ports are searched: the client's own address, or one of this node to masquerade with.
+    whose: &'a F::Addr,
     context: *mut c_void,
     random: u32,
     outcome: Outcome,
@@ -56,9 +56,9 @@ impl Outcome {
 
 impl<'a, F: Wired> Connection<'a, F> {
     #[inline(always)]
-    fn new(frame: &Frame, key: &'a FlowKey<F::Addr>, plan: &'a Plan<F::Addr>, node: &'a F::Addr) -> Self {
+    fn new(frame: &Frame, key: &'a FlowKey<F::Addr>, plan: &'a Plan<F::Addr>, whose: &'a F::Addr) -> Self {
         let context = frame.context();
-        Self { key, plan, node, context, random: 0, outcome: Outcome::NONE, found: Port::NONE }
+        Self { key, plan, whose, context, random: 0, outcome: Outcome::NONE, found: Port::NONE }
     }
 
     /// What becomes of its packets if the backend sees this source.
@@ -75,7 +75,8 @@ impl<'a, F: Wired> Connection<'a, F> {
     }
 }
 
-/// Makes both entries. A kept source whose tuple is taken is masqueraded.
+/// Makes both entries. A kept source whose tuple is taken gets another port and stays who it is: policies and logs go by
+/// its address. Its answers come the way on which those of the taken tuple come.
 ///
 /// Errors: [`Reason::NoNodeAddress`], [`Reason::NoSourcePort`], [`Reason::FlowTableFull`].
 #[inline(always)]
@@ -100,10 +101,9 @@ pub fn open<F: Wired>(
             return finish(&connection, &key.src, key.sport, reason);
         }
     }
-    let mut source = F::node().get(0).ok_or(Reason::NoNodeAddress)?.address;
-    if plan.source == TOLD_APART && owner::ownership::<F>(key.src) == Ownership::Node {
-        source = key.src;
-    } else {
+    let mut source = key.src;
+    if plan.source == MASQUERADED {
+        source = F::node().get(0).ok_or(Reason::NoNodeAddress)?.address;
         source::towards::<F>(frame, key, &plan.backend, &mut source);
     }
     let mut connection = Connection::<F>::new(frame, key, plan, &source);
@@ -162,11 +162,11 @@ fn enter<F: Wired>(connection: &Connection<'_, F>, addr: &F::Addr, port: Port) -
     table::enter_forward::<F>(connection.key, flow)
 }
 
-/// Finds a port of the node's address: all are tried before the connection is refused for want of one. That takes
+/// Finds a port of the address: all are tried before the connection is refused for want of one. That takes
 /// milliseconds, so that it has failed is remembered for a second or so, in which only some ports are tried.
 #[inline(always)]
 fn search<F: Wired>(connection: &mut Connection<'_, F>) -> Result<Port, Reason> {
-    if *connection.node == F::Addr::default() {
+    if *connection.whose == F::Addr::default() {
         return Err(Reason::NoNodeAddress);
     }
     // SAFETY: the first has no arguments. The callback has the signature that the helper wants, and `connection`
@@ -190,7 +190,7 @@ fn search<F: Wired>(connection: &mut Connection<'_, F>) -> Result<Port, Reason> 
 #[inline(always)]
 fn full_key<F: Wired>(connection: &Connection<'_, F>) -> FlowKey<F::Addr> {
     let backend = &connection.plan.backend;
-    FlowKey::new(backend.addr, backend.port, *connection.node, Port::NONE, connection.key.proto)
+    FlowKey::new(backend.addr, backend.port, *connection.whose, Port::NONE, connection.key.proto)
 }
 
 #[inline(never)]
@@ -219,11 +219,11 @@ unsafe extern "C" fn attempt<F: Wired>(number: u64, connection: *mut c_void) -> 
     }
     let port = decide::source_port(connection.key.sport, connection.random, number as u32);
     // In the order of what it costs. The client's own port on its own address is used by its own socket.
-    if !is_free(connection, connection.node, port) {
+    if !is_free(connection, connection.whose, port) {
         return 0;
     }
-    let own = port == connection.key.sport && *connection.node == connection.key.src;
-    if !own && is_used_by_socket(connection, port) || !enter_reply(connection, connection.node, port) {
+    let own = port == connection.key.sport && *connection.whose == connection.key.src;
+    if !own && is_used_by_socket(connection, port) || !enter_reply(connection, connection.whose, port) {
         return 0;
     }
     connection.found = port;
@@ -236,7 +236,7 @@ unsafe extern "C" fn attempt<F: Wired>(number: u64, connection: *mut c_void) -> 
 fn is_used_by_socket<F: Wired>(connection: &Connection<'_, F>, port: Port) -> bool {
     const CURRENT_NETNS: u64 = u64::MAX;
     let remote = (connection.plan.backend.addr, connection.plan.backend.port);
-    let mut tuple = F::ask_socket(remote, (*connection.node, port));
+    let mut tuple = F::ask_socket(remote, (*connection.whose, port));
     let (context, size) = (connection.context, size_of::<F::SocketTuple>() as u32);
     let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
     // SAFETY: the context is the hook's, the tuple is on our stack and as long as `size` says, which tells the

@@ -35,11 +35,11 @@ pub struct Plan<A> {
     pub origin: u32,
 }
 
-/// The backend sees the client's own address and port.
+/// The backend sees the client's own address, and its port unless that is taken.
 pub const KEPT: u32 = 0;
 /// The backend sees an address of this node.
 pub const MASQUERADED: u32 = 1;
-/// The server sees another port: of the same address if that is this node's, else of this node.
+/// The server sees another port of the same address.
 pub const TOLD_APART: u32 = 2;
 /// The backend's node gets the packet in a tunnel, and its own say.
 pub const TUNNELLED: u32 = 3;
@@ -189,7 +189,7 @@ fn is_on_host<F: Wired>(backend: &Backend<F::Addr>) -> bool {
 }
 
 /// Straight to its destination. If the answers have the tuple of a translated connection's answers, that one is
-/// forgotten when it is over; else the new one is told apart by another source.
+/// forgotten when it is over; else the new one is told apart by another port.
 ///
 /// The second lookup is for TCP alone, which pays once per connection; each datagram would.
 #[inline(always)]

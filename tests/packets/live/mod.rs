@@ -114,7 +114,7 @@ fn a_client_uses_one_port_for_the_service_and_for_its_backend() {
             let mut service = connect(names.vip, Some(40_000)).expect("the service");
             assert_eq!(greeting(&mut service), names.pod_a);
             let mut backend = connect(&to, Some(40_000)).expect("its backend, beside it");
-            assert_eq!(greeting(&mut backend), names.node, "told apart by another source");
+            assert_eq!(greeting(&mut backend), names.pod_a, "told apart by its port");
             for round in 0..3_u8 {
                 echo(&mut service, &[b's', round]);
                 echo(&mut backend, &[b'b', round]);

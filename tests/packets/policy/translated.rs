@@ -7,7 +7,7 @@ use tests::packet::{Packet, flags};
 use super::{
     FRIENDS, NOBODY, OTHER, OTHER_RULES, POD, RULE, RULES, WIRE, arrive, friends, host, leave, world,
 };
-use crate::family::{FAMILIES, Names, dropped, next};
+use crate::family::{FAMILIES, Names, dropped, next, other_port};
 use tests::policy::allow;
 
 fn opening(from: &str, to: &str) -> [Packet; 2] {
@@ -94,6 +94,42 @@ fn policy_item_38_a_masqueraded_client_is_judged_by_its_own_address_and_not_by_t
             assert_eq!(arrive(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedIngress, &packet));
         }
         assert_eq!((dataplane.half_open(), dataplane.flows()), (vec![], vec![]));
+    }
+}
+
+/// The backend's own node, or whatever judges behind this one, has nothing but that address to go by.
+#[test]
+fn a_client_whose_port_is_taken_is_judged_by_its_own_address_and_keeps_it() {
+    for n in &FAMILIES {
+        let mut dataplane = behind_a_service(n, n.outside);
+        let backend = format!("{}*", n.own_backend);
+        for vip in [n.vip, n.vip_other_port] {
+            for proto in [Proto::TCP, Proto::UDP] {
+                dataplane.serve(proto, vip, &[&backend], |_| {});
+            }
+        }
+        for packet in opening(n.outside, n.vip) {
+            let translated = packet.between(n.outside, n.own_backend);
+            assert_eq!(arrive(&mut dataplane, &packet.bytes()), next(Reason::ServiceNew, &translated));
+        }
+        for packet in opening(n.outside, n.vip_other_port) {
+            let run = arrive(&mut dataplane, &packet.bytes());
+            let translated = packet.between(&other_port(&run, n.outside), n.own_backend);
+            assert_eq!(run, next(Reason::ServiceNew, &translated));
+            let at = Hook { device: POD, arrived_by: WIRE };
+            let run = dataplane.run_at("to_pod", at, &translated.bytes());
+            assert_eq!(run, next(Reason::NotAService, &translated), "it was judged");
+        }
+        // Nor is what it would be told apart by a way around the rules.
+        let mut dataplane = behind_a_service(n, n.outside);
+        for vip in [n.vip, n.vip_other_port] {
+            dataplane.serve(Proto::TCP, vip, &[&backend], |_| {});
+        }
+        arrive(&mut dataplane, &Packet::tcp(flags::SYN, n.outside, n.vip).bytes());
+        dataplane.class(&host(n.outside), 0);
+        dataplane.class(&host(n.node), FRIENDS);
+        let packet = Packet::tcp(flags::SYN, n.outside, n.vip_other_port);
+        assert_eq!(arrive(&mut dataplane, &packet.bytes()), dropped(Reason::DeniedIngress, &packet));
     }
 }
 
