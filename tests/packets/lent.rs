@@ -22,7 +22,12 @@ fn what_one_test_leaves_in_the_maps_reaches_no_other() {
         for to in [n.vip, n.stranger] {
             leave(&mut used, &Packet::tcp(flags::SYN, n.client, to).bytes());
         }
-        assert!(content(used.object()).len() > fresh.len() + 8, "{:?}", content(used.object()).keys());
+        let left = content(used.object());
+        assert!(left.len() > fresh.len() + 8, "{:?}", left.keys());
+        // Seen as memory, as cells of each processor and as a hash.
+        for name in ["policywrites", "counters", "verdicts"] {
+            assert!(left.contains_key(name), "{name} of {:?}", left.keys());
+        }
         drop(used);
         let mut next = Dataplane::new(config());
         assert_eq!(next.notices(), []);

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    sync::LazyLock,
 };
 
 use aya::{
@@ -12,12 +13,20 @@ use aya::{
     maps::{Map, MapData, RingBuf},
 };
 
-use crate::bpf::{self, Words, put_pointer};
+use crate::{
+    bpf::{self, Words, put_pointer},
+    mapped::Mapped,
+};
 
 const UPDATE: libc::c_long = 2;
 const DELETE: libc::c_long = 3;
 const NEXT_KEY: libc::c_long = 4;
 const LOOKUP_BATCH: libc::c_long = 24;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+/// Copies of a per-CPU value. They are counted by reading a file.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| aya::util::nr_cpus().expect("processors can be counted"));
 
 /// A map's content: a key and its value, of each processor if they have their own. Cells of arrays that are zero are as
 /// good as none.
@@ -30,9 +39,17 @@ pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 /// If a map cannot be read, or is of a type that no map of the object has had.
 #[must_use]
 pub fn content(object: &Ebpf) -> BTreeMap<String, Entries> {
-    let maps =
-        object.maps().filter_map(|(name, map)| Some((name.to_owned(), Table::of(name, map)?.entries())));
+    let maps = object.maps().filter_map(|(name, map)| Some((name.to_owned(), entries(name, map)?)));
     maps.filter(|(_, entries)| !entries.is_empty()).collect()
+}
+
+/// What one map holds; none where [`content`] leaves it out.
+///
+/// # Panics
+/// As [`content`].
+#[must_use]
+pub fn entries(name: &str, map: &Map) -> Option<Entries> {
+    Table::of(name, map).map(|table| table.entries())
 }
 
 /// Takes out everything that a program or a test has put in.
@@ -66,6 +83,8 @@ struct Table {
 enum Shape {
     /// Every key has a value at all times.
     Array,
+    /// The same, as memory: it is read without a call for each cell.
+    Mapped,
     Hash,
     /// As a hash, but what it holds cannot be read in one call.
     Prefixes,
@@ -82,18 +101,19 @@ impl Table {
             Map::Array(_) if name.starts_with(".rodata") => return None,
             Map::RingBuf(_) | Map::SkStorage(_) => return None,
             Map::Array(data) => (data, Shape::Array, None),
-            Map::PerCpuArray(data) => (data, Shape::Array, Some(aya::util::nr_cpus())),
+            Map::PerCpuArray(data) => (data, Shape::Array, Some(*PROCESSORS)),
             Map::HashMap(data) | Map::LruHashMap(data) => (data, Shape::Hash, None),
-            Map::PerCpuHashMap(data) => (data, Shape::Hash, Some(aya::util::nr_cpus())),
+            Map::PerCpuHashMap(data) => (data, Shape::Hash, Some(*PROCESSORS)),
             Map::LpmTrie(data) => (data, Shape::Prefixes, None),
             other => panic!("{name}: nobody knows how to empty {other:?}"),
         };
-        Some(Self::new(data, shape, copies.map(|count| count.expect("processors can be counted"))))
+        Some(Self::new(data, shape, copies))
     }
 
     fn new(data: &MapData, shape: Shape, copies: Option<usize>) -> Self {
         let info = data.info().expect("a map has facts");
         let value = info.value_size() as usize;
+        let shape = if info.map_flags() & MMAPABLE == 0 { shape } else { Shape::Mapped };
         Self {
             fd: data.fd().as_fd().as_raw_fd(),
             shape,
@@ -105,18 +125,44 @@ impl Table {
     }
 
     fn entries(&self) -> Entries {
-        let all = match self.shape {
-            Shape::Array | Shape::Hash => self.read(),
+        match self.shape {
+            Shape::Array => self.cells(&self.read().1, self.value),
+            Shape::Mapped => self.cells(&self.mapped().bytes(), self.step()),
+            // Most of them are, and to read one takes many times as long.
+            Shape::Hash if self.is_empty() => Entries::new(),
+            Shape::Hash => {
+                let (keys, values) = self.read();
+                let pairs = keys.chunks(self.key).zip(values.chunks(self.value));
+                pairs.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+            }
             Shape::Prefixes => self.keys().into_iter().map(|key| (key, Vec::new())).collect(),
-        };
-        let is_something = |(_, value): &(Vec<u8>, Vec<u8>)| {
-            self.shape != Shape::Array || value.iter().any(|byte| *byte != 0)
-        };
-        all.into_iter().filter(is_something).collect()
+        }
+    }
+
+    /// The cells of an array that are not zero. Nearly all are: whole stretches of them are looked at together.
+    fn cells(&self, bytes: &[u8], size: usize) -> Entries {
+        const TOGETHER: usize = 256;
+        assert_eq!(bytes.len(), self.entries as usize * size, "all cells of an array");
+        let zero = vec![0_u8; TOGETHER * size];
+        let stretches = bytes.chunks(zero.len()).zip((0_u32..).step_by(TOGETHER));
+        let some = stretches.filter(|(stretch, _)| **stretch != zero[..stretch.len()]);
+        let cells = some.flat_map(|(stretch, first)| stretch.chunks(size).zip(first..));
+        let some = cells.filter(|(cell, _)| **cell != zero[..size]);
+        some.map(|(cell, index)| (index.to_ne_bytes().to_vec(), cell[..self.value].to_vec())).collect()
+    }
+
+    fn mapped(&self) -> Mapped {
+        Mapped::new(self.fd, self.entries as usize * self.step()).expect("a map that can be mapped")
+    }
+
+    /// From one cell in memory to the next: each begins at a multiple of eight.
+    fn step(&self) -> usize {
+        self.value.next_multiple_of(8)
     }
 
     fn empty(&self) {
         match self.shape {
+            Shape::Mapped => self.mapped().zero(),
             Shape::Array => {
                 let zero = vec![0_u8; self.value];
                 for key in self.entries().into_keys() {
@@ -163,8 +209,16 @@ impl Table {
         }
     }
 
-    /// All keys and values, in one call.
-    fn read(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn is_empty(&self) -> bool {
+        let mut first = vec![0_u8; self.key];
+        let mut words = self.at(&[]);
+        put_pointer(&mut words, 2, std::ptr::null::<u8>());
+        put_pointer(&mut words, 4, first.as_mut_ptr());
+        bpf::call(NEXT_KEY, &mut words).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// All keys and all values, in one call.
+    fn read(&self) -> (Vec<u8>, Vec<u8>) {
         let count = self.entries as usize;
         let (mut keys, mut values) = (vec![0_u8; count * self.key], vec![0_u8; count * self.value]);
         // Where the next call would go on: as large as the largest key, or a number.
@@ -180,7 +234,9 @@ impl Table {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => panic!("a map cannot be read: {error}"),
         }
-        let pairs = keys.chunks(self.key).zip(values.chunks(self.value));
-        pairs.take(words[8] as usize).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+        let found = words[8] as usize;
+        keys.truncate(found * self.key);
+        values.truncate(found * self.value);
+        (keys, values)
     }
 }

@@ -10,6 +10,7 @@ pub mod dataplane;
 pub mod early;
 pub mod generator;
 pub mod icmp;
+mod mapped;
 mod masquerade;
 mod named;
 pub mod object;

@@ -3,7 +3,7 @@
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
     maps::{
-        Array, HashMap, MapData, PerCpuArray, PerCpuHashMap,
+        Array, HashMap, MapData, PerCpuHashMap,
         lpm_trie::{Key, LpmTrie},
     },
     programs::ProgramError,
@@ -14,6 +14,8 @@ use proxy_common::{
 };
 use std::{borrow::Cow, collections::BTreeMap};
 use zerocopy::IntoBytes as _;
+
+use crate::content;
 
 /// The object file.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice.o"));
@@ -38,6 +40,20 @@ pub type Hash<'a, K, V> = HashMap<&'a mut MapData, Cell<K>, Cell<V>>;
 /// If the kernel refuses: without privileges, or because the object is broken.
 #[must_use]
 pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
+    load_but_for(config, entries, &[])
+}
+
+/// The same for whoever runs packet programs only: sockets' places, more than all other cells together, are looked at by
+/// none of them, and there are few.
+///
+/// # Panics
+/// As [`load`].
+#[must_use]
+pub(crate) fn load_for_packets(config: DatapathConfig, entries: u32) -> Ebpf {
+    load_but_for(config, entries, &["streams"])
+}
+
+fn load_but_for(config: DatapathConfig, entries: u32, small: &[&str]) -> Ebpf {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
     loader.override_global("CONFIG", config.as_bytes(), true);
@@ -45,7 +61,8 @@ pub fn load(config: DatapathConfig, entries: u32) -> Ebpf {
     loader.override_global("FERRY", places.as_bytes(), true);
     for spec in proxy_common::maps::SPECS {
         let is_larger = spec.entries > entries
-            && !["counters", "early", "hooked", "mentioned", "spans", "streams"].contains(&spec.name);
+            && (small.contains(&spec.name)
+                || !["counters", "early", "hooked", "mentioned", "spans", "streams"].contains(&spec.name));
         // Connections may be more than usual.
         if is_larger || ["flows4", "flows6"].contains(&spec.name) || spec.name.starts_with("spare") {
             loader.map_max_entries(spec.name, entries);
@@ -126,14 +143,16 @@ pub fn early(object: &Ebpf) -> BTreeMap<Reason, u64> {
     sums(object, "early")
 }
 
+/// Read as a whole: a call for each counter takes longer than the program that counted.
 fn sums(object: &Ebpf, name: &str) -> BTreeMap<Reason, u64> {
     let map = object.map(name).expect("the object has counters");
-    let counters = PerCpuArray::<_, u64>::try_from(map).expect("counters are a per-CPU array of numbers");
-    let count = |reason: &Reason| {
-        let copies = counters.get(&reason.index(), 0).expect("every reason has a counter");
-        (*reason, copies.iter().sum())
+    let entries = content::entries(name, map).expect("an array has cells");
+    let sum = |copies: &Vec<u8>| -> u64 {
+        let copies = copies.chunks_exact(size_of::<u64>());
+        copies.map(|copy| u64::from_ne_bytes(copy.try_into().expect("eight bytes"))).sum()
     };
-    Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0).collect()
+    let count = |reason: &Reason| Some((*reason, sum(entries.get(&reason.index().to_ne_bytes()[..])?)));
+    Reason::ALL.iter().filter_map(count).filter(|(_, count)| *count != 0).collect()
 }
 
 /// A key of `ranges` behind its number of bits, as aya wants to have it.

@@ -61,14 +61,14 @@ impl Loan {
                 assert_eq!(content(&object), BTreeMap::new(), "maps that were emptied");
                 object
             }
-            None => object::load(config, entries),
+            None => object::load_for_packets(config, entries),
         };
         Self { object: Some(object), made_for: Some(made_for) }
     }
 
     /// A new one, which nobody gets afterwards.
     pub(crate) fn own(config: DatapathConfig, entries: u32) -> Self {
-        Self { object: Some(object::load(config, entries)), made_for: None }
+        Self { object: Some(object::load_for_packets(config, entries)), made_for: None }
     }
 }
 
