@@ -85,8 +85,7 @@ impl Dataplane {
         Self::with(|| Loan::shared(config, ENTRIES))
     }
 
-    /// The same, with programs and maps that no other test gets: for programs that are attached, whose packets may come
-    /// when the test is over.
+    /// The same, with programs and maps that no other test has had or gets.
     ///
     /// # Panics
     /// Without privileges.

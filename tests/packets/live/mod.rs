@@ -11,6 +11,10 @@ use std::{
 };
 
 use proxy_common::Reason;
+use tests::{
+    content::content,
+    dataplane::{Dataplane, config},
+};
 
 use peer::{ask, bulk, checksum_errors, connect, disable_checksum_offload, greeting, serve_both};
 use world::{FAMILIES, World};
@@ -122,5 +126,22 @@ fn a_client_uses_one_port_for_the_service_and_for_its_backend() {
         });
         assert_eq!(world.losses(), []);
         assert_eq!(world.dataplane.counters()[&Reason::PortClash], 1);
+    }
+}
+
+#[test]
+fn what_passes_between_namespaces_leaves_nothing_to_whoever_gets_the_programs_next() {
+    let fresh = content(Dataplane::alone(config()).object());
+    for names in &FAMILIES {
+        let mut world = World::new(names);
+        world.pod_b.run(|| serve_both(names.pod_b));
+        // The connection stays open: its last packets come when the devices go.
+        let _open = world.pod_a.run(|| connect(names.vip, None).expect("the service"));
+        assert!(
+            content(world.dataplane.object()).len() > fresh.len() + 4,
+            "flows, counters, backends, devices"
+        );
+        drop(world);
+        assert_eq!(content(Dataplane::new(config()).object()), fresh);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use aya::{
     programs::{
         LinkOrder, TcAttachType,
-        tc::{self, NlOptions, TcAttachOptions},
+        tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions},
     },
     util::KernelVersion,
 };
@@ -115,8 +115,11 @@ impl Namespace {
     }
 }
 
+/// Its programs are another world's before and after: nothing passes a device of it when it is dropped.
 pub(super) struct World {
     pub(super) dataplane: Dataplane,
+    /// Of programs, by name.
+    attached: Vec<(&'static str, SchedClassifierLinkId)>,
     pub(super) names: &'static Names,
     pub(super) pod_a: Namespace,
     pub(super) pod_b: Namespace,
@@ -125,12 +128,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(names: &'static Names) -> Self {
-        let dataplane = Dataplane::alone(config());
+        let dataplane = Dataplane::new(config());
         for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             std::fs::write(format!("/proc/sys/net/{file}"), "1").expect("a namespace has its own switches");
         }
         let [pod_a, pod_b, outside] = [(); 3].map(|()| Namespace::new());
-        let mut world = Self { dataplane, names, pod_a, pod_b, outside };
+        let mut world = Self { dataplane, attached: Vec::new(), names, pod_a, pod_b, outside };
         world.add_pods();
         world.add_uplink();
         world.serve();
@@ -153,7 +156,7 @@ impl World {
             namespace.ip(format!("route add {gateway} dev eth0"));
             namespace.ip(format!("route add default via {gateway} dev eth0"));
             self.dataplane.add_device(index, DeviceKind::POD);
-            attach(&mut self.dataplane, &format!("host-{name}"), "from_pod", "to_pod");
+            self.attached.extend(attach(&mut self.dataplane, &format!("host-{name}"), "from_pod", "to_pod"));
         }
     }
 
@@ -169,7 +172,7 @@ impl World {
         self.outside
             .ip(format!("route add {}/{} via {node} dev eth0", self.names.pod_a, self.names.host_bits));
         self.dataplane.add_device(20, DeviceKind::UPLINK);
-        attach(&mut self.dataplane, "uplink", "from_wire", "to_wire");
+        self.attached.extend(attach(&mut self.dataplane, "uplink", "from_wire", "to_wire"));
     }
 
     fn serve(&mut self) {
@@ -202,19 +205,38 @@ impl World {
     }
 }
 
-fn attach(dataplane: &mut Dataplane, device: &str, ingress: &str, egress: &str) {
+impl Drop for World {
+    fn drop(&mut self) {
+        // Nobody gets the programs then, and who looks into the failure finds all of it.
+        if thread::panicking() {
+            return;
+        }
+        for (name, link) in self.attached.drain(..) {
+            self.dataplane.program(name).detach(link).expect("what was attached can be detached");
+        }
+        // The kernel has seen the last packet of a device to its end when that is gone.
+        for device in ["host-a", "host-b", "uplink"] {
+            ip(&format!("link delete {device}"));
+        }
+    }
+}
+
+fn attach(
+    dataplane: &mut Dataplane,
+    device: &str,
+    ingress: &'static str,
+    egress: &'static str,
+) -> [(&'static str, SchedClassifierLinkId); 2] {
     let has_tcx = KernelVersion::current().expect("the kernel has a version") >= KernelVersion::new(6, 6, 0);
     if !has_tcx {
         tc::qdisc_add_clsact(device).expect("the device takes the qdisc");
     }
-    for (name, kind) in [(ingress, TcAttachType::Ingress), (egress, TcAttachType::Egress)] {
+    [(ingress, TcAttachType::Ingress), (egress, TcAttachType::Egress)].map(|(name, kind)| {
         let options = match has_tcx {
             true => TcAttachOptions::TcxOrder(LinkOrder::default()),
             false => TcAttachOptions::Netlink(NlOptions::default()),
         };
-        dataplane
-            .program(name)
-            .attach_with_options(device, kind, options)
-            .expect("the hook takes the program");
-    }
+        let link = dataplane.program(name).attach_with_options(device, kind, options);
+        (name, link.expect("the hook takes the program"))
+    })
 }
