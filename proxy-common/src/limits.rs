@@ -110,8 +110,9 @@ pub const TURNS: u32 = 16_384;
 /// flows are counted apart.
 pub const LOADS: u32 = 65_536;
 
-/// Size of the `tallies` map: Service ports that were used.
-pub const TALLIES: u32 = 65_536;
+/// Default size of the `tallies` map, which goes with that of the `frontends` maps: a Service port of a family has an entry in
+/// one of them, and its address another. Whoever finds no room is not counted.
+pub const TALLIES: u32 = FRONTENDS;
 
 /// Size of each `policed` map: addresses of local pods under a policy.
 pub const POLICED: u32 = 4_096;

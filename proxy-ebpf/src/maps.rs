@@ -11,7 +11,7 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
 };
 use proxy_common::{
     Addr4, Addr6, AffinityKey, AffinityValue, Backend, DatapathConfig, DeviceKind, Family, Flow, FlowKey,
@@ -213,8 +213,8 @@ pub static LOADS: HashMap<LoadKey, u64> = HashMap::with_max_entries(limits::LOAD
 
 /// New connections of each Service port by what became of them.
 #[map(name = "tallies")]
-pub static TALLIES: PerCpuHashMap<ServiceId, Tally> =
-    PerCpuHashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
+pub static TALLIES: HashMap<ServiceId, Tally> =
+    HashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
 #[map(name = "fragments4")]
 static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, FragmentPorts> =
     LruHashMap::with_max_entries(limits::FRAGMENTS, 0);

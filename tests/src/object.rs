@@ -3,7 +3,7 @@
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
     maps::{
-        Array, HashMap, MapData, PerCpuHashMap,
+        Array, HashMap, MapData,
         lpm_trie::{Key, LpmTrie},
     },
     programs::ProgramError,
@@ -252,11 +252,6 @@ pub fn empty<K: MapType, V: MapType>(mut map: Hash<'_, K, V>) {
 /// If the map cannot be read.
 pub fn tally(object: &mut Ebpf, service: ServiceId) -> Option<Tally> {
     let map = object.map_mut("tallies").expect("the map of the table");
-    let map: PerCpuHashMap<_, Cell<ServiceId>, Cell<Tally>> = map.try_into().expect("a per-CPU hash");
-    let sum = |one: Tally, Cell(other): &Cell<Tally>| Tally {
-        opened: one.opened + other.opened,
-        refused: one.refused + other.refused,
-        dropped: one.dropped + other.dropped,
-    };
-    map.get(&Cell(service), 0).ok().map(|copies| copies.iter().fold(Tally::default(), sum))
+    let map: HashMap<_, Cell<ServiceId>, Cell<Tally>> = map.try_into().expect("a hash");
+    map.get(&Cell(service), 0).ok().map(|Cell(tally)| tally)
 }

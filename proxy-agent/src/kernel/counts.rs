@@ -10,7 +10,7 @@ use proxy_common::{Address, Flow, FlowFlags, Frontend, LoadKey, ServiceId, Tally
 use super::{
     error::Error,
     family::{MapFamily, Maps, table},
-    map::{PerCpuTable, Table},
+    map::Table,
     pins::{Pinned, Pins},
     sys::Access,
 };
@@ -19,7 +19,7 @@ use super::{
 #[derive(Debug)]
 pub struct Counts {
     /// New connections by what became of them.
-    pub tallies: PerCpuTable<ServiceId, Tally>,
+    pub tallies: Table<ServiceId, Tally>,
     /// The next turn of a round robin.
     pub turns: Table<ServiceId, u64>,
     /// Connections of each backend.
@@ -27,10 +27,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn open(pins: &Pins, cpus: usize, access: Access) -> Result<Self, Error> {
-        let unfit = |source| Error::Map { verb: "read the layout of", map: "tallies", source };
+    pub(super) fn open(pins: &Pins, access: Access) -> Result<Self, Error> {
         Ok(Self {
-            tallies: PerCpuTable::new(pins.open("tallies", access)?, cpus).map_err(unfit)?,
+            tallies: table(pins, "tallies", access)?,
             turns: table(pins, "turns", access)?,
             loads: table(pins, "loads", access)?,
         })
@@ -42,7 +41,7 @@ impl Counts {
     /// [`Error::Map`].
     pub fn tallies(&self) -> Result<BTreeMap<ServiceId, Tally>, Error> {
         let failed = |source| Error::Map { verb: "read", map: "tallies", source };
-        self.tallies.sums().map(|sums| sums.into_iter().collect()).map_err(failed)
+        self.tallies.entries().map(|all| all.into_iter().collect()).map_err(failed)
     }
 
     /// Forgets the counts of everybody else.
@@ -51,7 +50,7 @@ impl Counts {
     /// [`Error::Map`].
     pub fn retain(&self, is_known: impl Fn(ServiceId) -> bool) -> Result<(), Error> {
         let failed = |map| move |source| Error::Map { verb: "clean", map, source };
-        let tallies = self.tallies.sums().map_err(failed("tallies"))?;
+        let tallies = self.tallies.entries().map_err(failed("tallies"))?;
         for (id, _) in tallies.iter().filter(|(id, _)| !is_known(*id)) {
             self.tallies.remove(id).map_err(failed("tallies"))?;
         }

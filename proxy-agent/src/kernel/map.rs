@@ -3,7 +3,7 @@
 
 use std::{io, marker::PhantomData};
 
-use proxy_common::{Tally, maps::MapType};
+use proxy_common::maps::MapType;
 
 use super::sys::{Cursor, RawMap, Update};
 
@@ -40,16 +40,6 @@ pub trait Count: MapType + Default {
 impl Count for u64 {
     fn plus(self, other: &Self) -> Self {
         self.wrapping_add(*other)
-    }
-}
-
-impl Count for Tally {
-    fn plus(self, other: &Self) -> Self {
-        Self {
-            opened: self.opened.wrapping_add(other.opened),
-            refused: self.refused.wrapping_add(other.refused),
-            dropped: self.dropped.wrapping_add(other.dropped),
-        }
     }
 }
 

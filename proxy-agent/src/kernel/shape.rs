@@ -70,7 +70,7 @@ pub fn entries(spec: &MapSpec, families: Families, sizes: Sizes) -> u32 {
     match (served, spec.name) {
         (_, _) if spec.kind == MapKind::SocketStorage => 0,
         (false, _) => 1,
-        (true, "frontends4" | "frontends6") => sizes.frontends,
+        (true, "frontends4" | "frontends6" | "tallies") => sizes.frontends,
         (true, "backends4" | "backends6") => sizes.backends,
         (true, "flows4" | "flows6") => sizes.flows,
         (true, "peers4" | "peers6") => sizes.peers,

@@ -6,7 +6,7 @@ use proxy_agent::kernel::{
     Kernel, SocketRoad, State,
     pins::{self, Pins},
 };
-use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto};
+use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto, ServiceId, Tally};
 use proxy_model::{
     Capacity, Change, Event, Kind, ObjectKey, Plan, Planner, Settings, Tick, World,
     fact::{Endpoint, EndpointSlice, Label, Prefix, Service, ServicePort, SliceFamily, SlicePort},
@@ -247,6 +247,8 @@ fn another_size_of_the_tables_keeps_their_content() {
         start(&mut kernel, &mut planner(stage), &mut world());
         let before = frontends(&kernel);
         let before_links = links(stage);
+        let counted = (ServiceId(7), Tally { opened: 3, ..Tally::default() });
+        kernel.maps().counts.tallies.put(&counted.0, &counted.1).unwrap();
         drop(kernel);
 
         stage.settings.sizes.frontends = 2_000;
@@ -254,6 +256,8 @@ fn another_size_of_the_tables_keeps_their_content() {
         let mut kernel = stage.open();
         assert_eq!(kernel.maps().v4.frontends.raw().max_entries(), 2_000);
         assert_eq!(kernel.maps().v4.backends.count(), 8_000);
+        assert_eq!(kernel.maps().counts.tallies.raw().max_entries(), 2_000);
+        assert_eq!(kernel.maps().counts.tallies.entries().unwrap(), [counted]);
         let plan = start(&mut kernel, &mut planner(stage), &mut world());
         assert!(plan.is_empty(), "{plan:?}");
         assert_eq!(frontends(&kernel), before);

@@ -112,7 +112,7 @@ specs! {
     "loads" SparseHash Both LOAD_KEY => plain!(u64), limits::LOADS,
         "kernel, agent (count of flows)" => "kernel, proxyctl",
         "connections of each backend, of Services that choose the least loaded";
-    "tallies" PerCpuHash Both plain!(ServiceId) => TALLY, limits::TALLIES,
+    "tallies" SparseHash Both plain!(ServiceId) => TALLY, limits::TALLIES,
         "kernel, agent (removal)" => "agent, proxyctl", "new connections of each Service port by what became of them";
     "fragments4" LruHash Ipv4 FragmentKey::<Addr4>::LAYOUT => FRAGMENT_PORTS, limits::FRAGMENTS,
         "kernel" => "kernel", "datagrams in fragments: the ports that only the first fragment has";
