@@ -1,7 +1,7 @@
 //! Measures connections: the same cluster served by nobody, by Sluice and by kube-proxy's rules, asked in turn. Prints a table for
 //! each scene and writes its part of the report. `cargo xtask bench connect` is the way to call it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +29,9 @@ struct Options {
     /// Seconds: whether the runner runs
     #[arg(long, conflicts_with_all = ["quick", "own"])]
     smoke: bool,
+    /// Beside IPVS, in an emulated machine
+    #[arg(long, conflicts_with_all = ["quick", "own", "smoke"])]
+    emulated: bool,
     /// Only this scene; can be repeated
     #[arg(long, value_name = "NAME")]
     scene: Vec<String>,
@@ -48,12 +51,13 @@ struct Options {
 
 impl Options {
     fn size(&self) -> Size {
-        match (self.quick, self.own, self.smoke) {
-            (true, _, _) => Size::Quick,
-            (_, true, _) => Size::Own,
-            (_, _, true) => Size::Smoke,
-            (false, false, false) => Size::Full,
-        }
+        let asked = [
+            (self.quick, Size::Quick),
+            (self.own, Size::Own),
+            (self.smoke, Size::Smoke),
+            (self.emulated, Size::Emulated),
+        ];
+        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Size::Full, |(_, size)| size)
     }
 
     fn scenes(&self) -> Vec<Scene> {
@@ -113,7 +117,9 @@ fn main() -> Result<ExitCode> {
         outcomes.push(outcome);
         // After each, so that it is there whatever becomes of the next one.
         part.figures = answer::figures(&outcomes);
-        part.figures.extend(answer::missing(&outcomes, field.absent()));
+        if options.size() != Size::Emulated {
+            part.figures.extend(answer::missing(&outcomes, field.absent()));
+        }
         part.plots = table::plots(&outcomes);
         part.notes = field.notes().into_iter().chain(outcomes.iter().flat_map(remarks)).collect();
         part.seconds = began.elapsed().as_secs_f64();
@@ -121,17 +127,18 @@ fn main() -> Result<ExitCode> {
         table::write_slices(&options.folder.join("connect.csv"), &outcomes)?;
     }
     field.down()?;
+    conclude(&part, &options.folder);
+    let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What it comes to, and where that stands.
+fn conclude(part: &Part, folder: &Path) {
     for figure in part.figures.iter().filter(|figure| figure.goal.is_some()) {
         println!("{}", table::goal(figure));
     }
     part.notes.iter().for_each(|note| println!("{note}"));
-    println!(
-        "\n{:.0} s; {}",
-        began.elapsed().as_secs_f64(),
-        Part::path(&options.folder, &part.what).display()
-    );
-    let failures: u64 = outcomes.iter().map(|outcome| outcome.failures).sum();
-    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("\n{:.0} s; {}", part.seconds, Part::path(folder, &part.what).display());
 }
 
 fn left_out(scenes: &[Scene]) -> String {

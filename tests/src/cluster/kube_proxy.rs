@@ -25,6 +25,8 @@ pub enum Mode {
     Nftables,
     /// The usual one.
     Iptables,
+    /// Virtual servers of the kernel, and iptables beside them.
+    Ipvs,
 }
 
 /// How kube-proxy is started.
@@ -176,7 +178,11 @@ fn config_of(node: &str, settings: &Settings, kubeconfig: &Path) -> String {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": match settings.mode { Mode::Nftables => "nftables", Mode::Iptables => "iptables" },
+        "mode": match settings.mode {
+            Mode::Nftables => "nftables",
+            Mode::Iptables => "iptables",
+            Mode::Ipvs => "ipvs",
+        },
         "hostnameOverride": node,
         "clientConnection": {"kubeconfig": kubeconfig},
         "clusterCIDR": ranges,
@@ -188,6 +194,7 @@ fn config_of(node: &str, settings: &Settings, kubeconfig: &Path) -> String {
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "nftables": rules,
         "iptables": rules,
+        "ipvs": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
     })
     .to_string()
 }

@@ -122,7 +122,7 @@ impl Churn {
             millis: LONGEST,
             limit: u64::MAX,
             seed: 1,
-            cpu: Some(super::driver::MEASURED),
+            cpu: Some(super::driver::measured()),
             servers: Vec::new(),
             raw: None,
         };

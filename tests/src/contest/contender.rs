@@ -18,6 +18,8 @@ pub enum Rules {
     Nftables,
     /// `nft`, and established connections in a flow table.
     NftablesFlowtable,
+    /// Virtual servers of the kernel, and `iptables-legacy` beside them.
+    Ipvs,
 }
 
 /// Whether pods are under policies.
@@ -101,6 +103,7 @@ impl fmt::Display for Contender {
             Who::KubeProxy(Rules::IptablesNft) => "iptables-nft".to_owned(),
             Who::KubeProxy(Rules::Nftables) => "nftables".to_owned(),
             Who::KubeProxy(Rules::NftablesFlowtable) => "nftables+flowtable".to_owned(),
+            Who::KubeProxy(Rules::Ipvs) => "ipvs".to_owned(),
         };
         match self.who {
             Who::Direct | Who::Twin => f.pad(&name),
@@ -143,6 +146,10 @@ pub fn field(size: Size) -> Vec<Contender> {
     ];
     match size {
         Size::Smoke => [&twins[..], &few[..2]].concat(),
+        Size::Emulated => {
+            let both = |services| [Rules::Legacy, Rules::Ipvs].map(|rules| peer(rules, services));
+            [&twins[..], &few[..2], &both(10), &both(1_000)].concat()
+        }
         Size::Own => [&twins[..], &few[..3], &many[..2]].concat(),
         Size::Quick => [&twins[..], &few, &some, &many, &most].concat(),
         Size::Full => [&twins[..], &few, &some, &many, &most, &rest].concat(),
@@ -154,6 +161,8 @@ pub fn field(size: Size) -> Vec<Contender> {
 pub enum Size {
     /// Seconds: whether the runner runs.
     Smoke,
+    /// In an emulated machine, whose kernel has IPVS.
+    Emulated,
     /// Sluice against nobody.
     Own,
     /// 10, 10,000 and 100,000 Services.

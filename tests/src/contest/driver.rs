@@ -5,17 +5,22 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
 use sluice_lab::Place;
 use sluice_load::order::{Order, Report};
 
-/// The processor on which both ends run, and the other one, where all else is while something is measured.
-pub const MEASURED: usize = 1;
-/// See [`MEASURED`].
+/// Where all else is while something is measured; see [`measured`].
 pub const ELSEWHERE: usize = 0;
 /// Both ends before everything else: what others do on the machine then takes little of the processor.
 const NICE: &str = "--nice=-20";
+
+/// The processor on which both ends run: not the one where all else is, unless there is no other.
+#[must_use]
+pub fn measured() -> usize {
+    usize::from(available_parallelism().is_ok_and(|processors| processors.get() > 1))
+}
 
 /// A server or a client. Dropping it kills it.
 #[derive(Debug)]
@@ -29,7 +34,7 @@ impl Process {
     /// Starts it and waits until it is ready.
     fn start(place: &Place, arguments: &[&str]) -> Result<Self> {
         let mut command = place.command(&program()?.to_string_lossy())?;
-        command.args(arguments).arg(NICE).arg(format!("--cpu={MEASURED}"));
+        command.args(arguments).arg(NICE).arg(format!("--cpu={}", measured()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut child = command.spawn().context("starting sluice-load")?;
         let output = BufReader::new(child.stdout.take().context("standard output is a pipe")?);

@@ -82,7 +82,10 @@ impl Feed {
         if rules == Rules::NftablesFlowtable {
             add_flow_table(stage)?;
         }
-        if let Some(tools) = tools {
+        // A virtual server is found by a hash.
+        if let Some(tools) = tools
+            && rules != Rules::Ipvs
+        {
             stage.found_last(last_rule(stage, &tools.join("iptables-save"))?);
         }
         Ok(took)
@@ -97,9 +100,10 @@ impl Feed {
         let mode = match rules {
             Rules::Legacy | Rules::IptablesNft => Mode::Iptables,
             Rules::Nftables | Rules::NftablesFlowtable => Mode::Nftables,
+            Rules::Ipvs => Mode::Ipvs,
         };
         let tools = match rules {
-            Rules::Legacy => Some(tools(&folder, "xtables-legacy-multi")?),
+            Rules::Legacy | Rules::Ipvs => Some(tools(&folder, "xtables-legacy-multi")?),
             Rules::IptablesNft => Some(tools(&folder, "xtables-nft-multi")?),
             Rules::Nftables | Rules::NftablesFlowtable => None,
         };

@@ -120,6 +120,7 @@ fn written(contender: Contender, took: Duration) -> String {
     let rules = contender.rules().map_or("", |rules| match rules {
         Rules::Legacy | Rules::IptablesNft => "iptables",
         Rules::Nftables | Rules::NftablesFlowtable => "nft",
+        Rules::Ipvs => "IPVS",
     });
     let seconds = took.as_secs_f64();
     format!("{contender}: from the start of kube-proxy until its {rules} rules served took {seconds:.1} s.")

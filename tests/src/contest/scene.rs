@@ -1,5 +1,9 @@
 //! What is asked: scenes, each of which everybody plays who can.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use serde::Serialize;
 use sluice_load::order::Mode;
 
@@ -92,6 +96,8 @@ pub fn scenes(size: Size, rounds: Option<usize>) -> Vec<Scene> {
         millis: if size == Size::Smoke { 100 } else { millis },
         rounds: rounds.unwrap_or(match size {
             Size::Smoke => 2,
+            // Its clock counts instructions: slices differ little.
+            Size::Emulated => 3,
             Size::Own | Size::Quick => usual,
             Size::Full => 2 * usual,
         }),
@@ -110,6 +116,7 @@ pub fn scenes(size: Size, rounds: Option<usize>) -> Vec<Scene> {
     ];
     match size {
         Size::Smoke => vec![crr, rr],
+        Size::Emulated => vec![crr],
         Size::Own | Size::Quick | Size::Full => [crr, rr].into_iter().chain(more).collect(),
     }
 }
@@ -117,13 +124,22 @@ pub fn scenes(size: Size, rounds: Option<usize>) -> Vec<Scene> {
 /// Those that cannot be measured on this kernel, with the reason.
 #[must_use]
 pub fn absent(contender: Contender) -> Option<&'static str> {
-    let flow_table = std::path::Path::new("/proc/net/nf_flowtable").exists()
-        || std::fs::read_to_string("/proc/kallsyms")
-            .is_ok_and(|symbols| symbols.contains("flow_offload_add"));
     match contender.who {
-        Who::KubeProxy(Rules::NftablesFlowtable) if !flow_table => {
+        Who::KubeProxy(Rules::NftablesFlowtable) if !has_flow_table() => {
             Some("the kernel has no CONFIG_NF_FLOW_TABLE")
         }
+        Who::KubeProxy(Rules::Ipvs) if !has_ipvs() => Some("the kernel has no CONFIG_IP_VS"),
         Who::Direct | Who::Twin | Who::Socket(_) | Who::Packet(_) | Who::KubeProxy(_) => None,
     }
+}
+
+fn has_flow_table() -> bool {
+    Path::new("/proc/net/nf_flowtable").exists()
+        || fs::read_to_string("/proc/kallsyms").is_ok_and(|symbols| symbols.contains("flow_offload_add"))
+}
+
+/// Also as a module that nobody has asked for yet.
+fn has_ipvs() -> bool {
+    let asked = Command::new("modprobe").args(["-q", "-a", "ip_vs", "ip_vs_rr", "dummy"]).status();
+    Path::new("/proc/net/ip_vs").exists() || asked.is_ok_and(|status| status.success())
 }

@@ -13,7 +13,7 @@ use sluice_lab::{AgentOptions, Lab, SocketLb, Topology};
 use sluice_load::order::{Mode, Order, Report, Turn};
 
 use super::contender::{Contender, Policies, Who};
-use super::driver::{Driver, ELSEWHERE, MEASURED, Server};
+use super::driver::{Driver, ELSEWHERE, Server, measured};
 use super::scene::{Aim, Asker, Place, Scene};
 use super::world::{self, CLIENT, FAR_WEB, NODE, OUTSIDER, PORT, TARGET, WEBS};
 use crate::cluster::Road;
@@ -131,7 +131,7 @@ impl Stage {
             limit: 10_000_000,
             seed: 1,
             cpu: Some(match scene.place {
-                Place::Same => MEASURED,
+                Place::Same => measured(),
                 Place::Other => ELSEWHERE,
             }),
             servers: servers.concat(),
@@ -144,7 +144,7 @@ impl Stage {
     /// # Errors
     /// The client has ended.
     pub fn reaches(&mut self, targets: Vec<SocketAddr>, millis: u64, limit: u64) -> Result<Report> {
-        let cpu = Some(MEASURED);
+        let cpu = Some(measured());
         let mode = Mode::Crr;
         self.client.ask(&Order { mode, targets, millis, limit, seed: 7, cpu, servers: Vec::new(), raw: None })
     }
@@ -160,7 +160,7 @@ impl Stage {
             millis: u64::try_from(patience.as_millis())?,
             limit: u64::MAX,
             seed: 1,
-            cpu: Some(MEASURED),
+            cpu: Some(measured()),
             servers: Vec::new(),
             raw: None,
         };

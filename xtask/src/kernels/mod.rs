@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(90 * 60);
 pub(crate) struct Options {
     /// Only these kernels, as `6.1`
     series: Vec<String>,
-    /// Only this step: load, smoke, sctp, capture or packets; may be repeated
+    /// Only this step: load, smoke, sctp, capture, packets or ipvs, which is no test and only done if asked for; may be repeated
     #[arg(long, value_name = "STEP")]
     step: Vec<String>,
     /// Write the instructions that were measured into the budget
@@ -78,7 +78,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn is_chosen(step: &Step, options: &Options) -> bool {
-    options.step.is_empty() || options.step.iter().any(|name| name == step.name)
+    if options.step.is_empty() {
+        return step.is_usual();
+    }
+    options.step.iter().any(|name| name == step.name)
 }
 
 fn chosen(series: &[String]) -> Vec<String> {
@@ -118,8 +121,10 @@ fn visit(kernel: &Kernel, programs: &Programs, steps: &[&Step], room: &Path) -> 
         if let Outcome::Failed(_) = outcome {
             table::print_failure(kernel, step, &text);
         }
-        if step.what == step::What::Load {
-            column.programs = step::loaded(&text);
+        match step.what {
+            step::What::Load => column.programs = step::loaded(&text),
+            step::What::Contest => println!("{text}"),
+            step::What::Tests(..) | step::What::Cases(_) => {}
         }
         column.steps.push((step.name, outcome));
     }

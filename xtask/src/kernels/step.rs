@@ -1,13 +1,13 @@
 //! What runs in each kernel: a table of steps, and what each of them printed. A step is a command of programs that the
 //! host has built; they see the repository at the same place.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command};
 
 use anyhow::{Result, anyhow};
 
 use crate::{
     build::artefacts,
-    child,
+    child, setup,
     test::count::{Count, Counter},
 };
 
@@ -27,6 +27,8 @@ pub(super) enum What {
     Tests(&'static str, &'static [&'static str]),
     /// Cases of the fixtures, by a pattern of their names.
     Cases(&'static str),
+    /// Connections through Sluice and through kube-proxy's IPVS, by turns.
+    Contest,
 }
 
 /// Cheapest first.
@@ -42,7 +44,15 @@ pub(super) const STEPS: &[Step] = &[
         ),
     },
     Step { name: "packets", what: What::Tests("packets", &[]) },
+    Step { name: "ipvs", what: What::Contest },
 ];
+
+impl Step {
+    /// Runs also if nobody asks for it: it can fail.
+    pub(super) fn is_usual(&self) -> bool {
+        self.what != What::Contest
+    }
+}
 
 /// A test that a kernel cannot pass, and why.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +91,13 @@ impl Programs {
         let bins = ["kernels-load", "sluice-lab", "lab-probe", "proxy-agent", "proxyctl"]
             .map(|name| ["--bin", name]);
         child::run(child::cargo(["build", "--workspace"]).args(bins.as_flattened()))?;
+        if steps.iter().any(|step| step.what == What::Contest) {
+            setup::have("rule tools")?;
+            setup::have("Go")?;
+            let bins = ["--bin", "bench-connect", "--bin", "sluice-load"];
+            child::run(child::cargo(["build", "--workspace"]).args(bins))?;
+            child::run(&mut Command::new(child::root().join("tests/cluster/build.sh")))?;
+        }
         let mut tests = BTreeMap::new();
         for step in steps {
             if let What::Tests(target, _) = step.what {
@@ -104,7 +121,7 @@ impl Programs {
         }
         for step in steps {
             let name = step.name;
-            let command = self.command(step.what, series);
+            let command = self.command(step.what, series, out);
             // Writing into a String cannot fail.
             _ = writeln!(
                 job,
@@ -114,7 +131,7 @@ impl Programs {
         job
     }
 
-    fn command(&self, what: What, series: (u32, u32)) -> String {
+    fn command(&self, what: What, series: (u32, u32), out: &str) -> String {
         let bin = |name: &str| artefacts("debug").join(name).display().to_string();
         match what {
             What::Load => format!("'{}'", bin("kernels-load")),
@@ -123,6 +140,7 @@ impl Programs {
                 // There is one processor.
                 format!("'{}' --test-threads=1 {} {}", self.tests[target], names.join(" "), skips.join(" "))
             }
+            What::Contest => format!("'{}' --emulated --folder {out}/bench", bin("bench-connect")),
             What::Cases(pattern) => {
                 format!("'{}' fixtures --jobs 1 --filter '{pattern}' fixtures", bin("sluice-lab"))
             }
@@ -149,6 +167,7 @@ pub(super) fn outcome(step: &Step, out: &Path) -> Option<Outcome> {
             Some((Count { passed: loaded as u64, ..Count::default() }, format!("{loaded} programs")))
         }
         What::Tests(..) | What::Cases(_) => closing(&text).map(|count| (count, count.to_string())),
+        What::Contest => Some((Count { passed: 1, ..Count::default() }, "measured".to_owned())),
     };
     let Some((count, told)) = done else {
         return Some(Outcome::Failed("ended early".to_owned()));

@@ -87,11 +87,16 @@ pub(super) fn pod_tools() -> State {
 
 /// What kube-proxy writes its rules with.
 pub(super) fn rule_tools() -> State {
-    let tools = [("nft", "nftables"), ("xtables-legacy-multi", "iptables"), ("conntrack", "conntrack")];
+    let tools = [
+        ("nft", "nftables"),
+        ("xtables-legacy-multi", "iptables"),
+        ("ipset", "ipset"),
+        ("conntrack", "conntrack"),
+    ];
     let absent = tools.iter().filter(|(tool, _)| child::ask("which", &[tool]).is_none());
     let absent: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
     if absent.is_empty() {
-        return State::Present("nft, both iptables, conntrack".into());
+        return State::Present("nft, both iptables, ipset, conntrack".into());
     }
     State::Missing(format!("no {}", absent.join(", ")), Remedy::Apt(absent))
 }

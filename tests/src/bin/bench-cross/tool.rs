@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use ::tests::contest::driver::MEASURED;
+use ::tests::contest::driver::measured;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sluice_bench::Version;
@@ -39,7 +39,7 @@ impl Tool {
     /// It runs on the processor on which ours run, before everything else.
     fn command(self, place: &Place, arguments: &[String]) -> Result<Command> {
         let mut command = place.command("nice")?;
-        command.args(["-n", "-20", "taskset", "-c", &MEASURED.to_string(), self.name()]).args(arguments);
+        command.args(["-n", "-20", "taskset", "-c", &measured().to_string(), self.name()]).args(arguments);
         command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
         Ok(command)
     }
