@@ -8,6 +8,7 @@
 //! addr ─► frontend, backend, flow, affinity, socket, node     layouts (one file per noun)
 //! algorithm                                                   how a backend is chosen
 //! policy, recent, end, mentioned, group, precedent             what the rules say about whom, and have just said
+//! party                                                       whose packets connections may have
 //! reason                                                      why a packet ended as it did
 //! checksum, tcp, decide                                       arithmetic and decisions, host-tested
 //! maps, limits                                                names, sizes, bounds
@@ -36,6 +37,7 @@ pub mod limits;
 pub mod maps;
 pub mod mentioned;
 pub mod node;
+pub mod party;
 pub mod policy;
 pub mod precedent;
 pub mod prefix;

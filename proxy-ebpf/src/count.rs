@@ -49,6 +49,16 @@ pub fn add(slot: *mut u64, number: u64) {
     }
 }
 
+/// Sets bits of a map's word that other processors set bits of: one instruction, as [`add`].
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub fn set(word: *mut u64, bits: u64) {
+    // SAFETY: as in `add`.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({word} + 0) |= {bits}", word = in(reg) word, bits = in(reg) bits);
+    }
+}
+
 /// The number that is next in a map's counter.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
@@ -94,6 +104,11 @@ pub unsafe fn barrier(_place: *mut u64) {
 
 #[cfg(not(target_arch = "bpf"))]
 pub fn add(_slot: *mut u64, _number: u64) {
+    unreachable!("a map lookup succeeds in the kernel only");
+}
+
+#[cfg(not(target_arch = "bpf"))]
+pub fn set(_word: *mut u64, _bits: u64) {
     unreachable!("a map lookup succeeds in the kernel only");
 }
 

@@ -21,6 +21,7 @@ mod hook;
 mod lookup;
 mod maps;
 mod packet;
+mod party;
 mod police;
 mod reject;
 mod related;

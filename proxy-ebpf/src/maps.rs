@@ -4,6 +4,7 @@
 //! Sizes here are defaults; the loader replaces them.
 
 pub mod ferry;
+pub mod party;
 pub mod policy;
 
 use aya_ebpf::{

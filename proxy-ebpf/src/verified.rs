@@ -4,6 +4,7 @@
 //! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
 
 pub mod ferry;
+pub mod party;
 pub mod police;
 mod tunnel;
 

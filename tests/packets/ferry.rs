@@ -44,6 +44,10 @@ where
     Flow<F::Addr>: MapType,
 {
     let mut dataplane = Dataplane::new(config());
+    // Ours were named by who made them; what comes across is by whoever enters it.
+    for (key, _) in [&before.0[OUR_HALF_OPEN], &before.0[OURS]].into_iter().flatten() {
+        dataplane.name_party(&key.src);
+    }
     for (name, entries) in names::<F>().iter().zip(&before.0) {
         let mut map = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(dataplane.object(), name);
         entries.iter().for_each(|(key, flow)| map.insert(Cell(*key), Cell(*flow), 0).expect("an entry fits"));

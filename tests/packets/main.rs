@@ -17,6 +17,7 @@ mod fragment;
 mod lent;
 mod live;
 mod parse;
+mod party;
 mod policy;
 mod programs;
 mod range;

@@ -20,6 +20,7 @@ impl Dataplane {
         FlowKey<F::Addr>: MapType,
         Flow<F::Addr>: MapType,
     {
+        self.name_party(&key.src);
         let mut flows = object::hash::<FlowKey<F::Addr>, Flow<F::Addr>>(self.object(), F::FLOWS);
         flows.insert(Cell(key), Cell(flow), 0).expect("a flow fits");
     }

@@ -18,7 +18,7 @@ use aya::{
 use proxy_common::{
     Addr4, Addr6, Address, Backend, BackendFlags, ClientRule, DatapathConfig, DeviceKind, Frontend,
     FrontendFlags, FrontendKey, NodeConfig, Proto, Reason, Segment, ServiceId, V4, V6, maps::MapType,
-    node::READS_IN_ORDER,
+    node::READS_IN_ORDER, party::Parties,
 };
 
 pub use crate::named::{Named, endpoint};
@@ -108,6 +108,7 @@ impl Dataplane {
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
         ip("link set lo up");
         let mut dataplane = Self { object: object(), next_slot: [1; 2], next_service: 1 };
+        dataplane.trust_parties(Parties::NAMED);
         dataplane.set_node::<V4>("192.168.0.1", "10.244.0.0/16", "10.96.0.0/16");
         dataplane.set_node::<V6>("fd00:168::1", "fd00:244::/32", "fd00:96::/64");
         dataplane

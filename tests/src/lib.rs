@@ -16,6 +16,7 @@ mod named;
 pub mod object;
 pub mod occupancy;
 pub mod packet;
+mod parties;
 pub mod peer;
 pub mod policy;
 pub mod ports;

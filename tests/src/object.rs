@@ -62,7 +62,8 @@ fn load_but_for(config: DatapathConfig, entries: u32, small: &[&str]) -> Ebpf {
     for spec in proxy_common::maps::SPECS {
         let is_larger = spec.entries > entries
             && (small.contains(&spec.name)
-                || !["counters", "early", "hooked", "mentioned", "spans", "streams"].contains(&spec.name));
+                || !["counters", "early", "hooked", "mentioned", "parties", "spans", "streams"]
+                    .contains(&spec.name));
         // Connections may be more than usual.
         if is_larger || ["flows4", "flows6"].contains(&spec.name) || spec.name.starts_with("spare") {
             loader.map_max_entries(spec.name, entries);

@@ -13,6 +13,7 @@ use super::{
     gc::{self, Collected},
     moved::{self, LetGo},
     namespace::Reach,
+    parties,
     pins::Pinned,
     settings::SocketRoad,
     sys::Access,
@@ -46,6 +47,15 @@ impl Kernel {
 }
 
 impl Caretaker {
+    /// Names the sources of all entries that programs before this start's have made, if that has not been done. Bounded by the size
+    /// of the maps.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn name_parties(&self) -> Result<(), Error> {
+        parties::name_all(&self.maps)
+    }
+
     /// Removes flows and affinities that are over. Bounded by the size of the maps; call it every ten seconds.
     ///
     /// # Errors

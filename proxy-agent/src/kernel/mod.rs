@@ -6,6 +6,7 @@
 //! pods ─► netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
 //! clock ─► gc, stale ─► flows, halfopen, affinity              Caretaker::collect: every ten seconds
+//! parties ─► flows, halfopen                                     Caretaker::name_parties: after a start
 //! moved ─► flows, halfopen; namespace, diag ─► sockets         Caretaker::let_go: after a plan that moved UDP clients
 //! pins                                                            reading without an agent: proxyctl
 //! watch ─► ring; rehearsal, way                                  listening and trying out: proxyctl
@@ -47,6 +48,7 @@ pub mod netfilter;
 pub mod netlink;
 pub mod object;
 pub mod order;
+pub mod parties;
 pub mod pins;
 pub mod pods;
 pub mod preflight;
@@ -69,6 +71,7 @@ pub mod trouble;
 pub mod verdicts;
 pub mod watch;
 pub mod way;
+mod words;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -133,6 +136,7 @@ impl Kernel {
         let record = Record::of(&settings.run_root, &settings.bpf_root);
         let lock = Lock::take(record.dir(), &settings.bpf_root)?;
         let pins = Pins::below(&settings.bpf_root);
+        parties::doubt(&pins)?;
         let handover = handover::begin(&pins)?;
         let migration = migrate::set_aside(&pins, settings)?;
         let (road, programs) = match start::load(&pins, settings) {
@@ -165,6 +169,10 @@ impl Kernel {
         };
         migration.finish()?;
         handover.map_or(Ok(()), Handover::finish)?;
+        // Filters get their programs when devices are followed.
+        if waiting.is_none() && !clsact::needed() {
+            maps.parties.fall_due();
+        }
         let found = count(&maps)?;
         let state = start::state(found, sockets, devices, &programs);
         let kernel = Self {
@@ -279,6 +287,9 @@ impl Kernel {
         errors.extend(devices::local_addresses(&self.maps.v6, topology));
         errors.extend(devices::sources(&self.maps.v4, &roles, topology));
         errors.extend(devices::sources(&self.maps.v6, &roles, topology));
+        if errors.is_empty() {
+            self.maps.parties.fall_due();
+        }
         errors
     }
 

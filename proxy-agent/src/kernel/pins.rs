@@ -29,6 +29,7 @@ use super::{
     hooked::Hooked,
     map::{PerCpu, Table},
     memory::Outside,
+    parties::Parties,
     shape::{Difference, Shape},
     sys::{self, Access, RawMap},
     topology::IfIndex,
@@ -230,6 +231,8 @@ pub struct Pinned {
     pub devices: Table<u32, DeviceKind>,
     /// Where what comes in is seen.
     pub(super) hooked: Hooked,
+    /// Whose packets connections may have.
+    pub parties: Parties,
     /// What is counted by Service.
     pub counts: Counts,
     /// What is not by family of the policies.
@@ -282,6 +285,7 @@ impl Pinned {
             affinity: table(&pins, "affinity", access)?,
             devices: table(&pins, "devices", access)?,
             hooked: Hooked::open(&pins, access)?,
+            parties: Parties::open(&pins, access)?,
             counts: Counts::open(&pins, access)?,
             policy: Verdicts::open(&pins, cpus()?, access)?,
             counters: sums("counters")?,

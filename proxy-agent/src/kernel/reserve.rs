@@ -9,6 +9,7 @@ use super::{
     clock,
     conntrack::Conntrack,
     family::{MapFamily, Maps},
+    parties::Parties,
     pins::Pinned,
 };
 
@@ -19,10 +20,16 @@ use super::{
 pub(super) fn reserve(maps: &Pinned, clock: BorrowedFd<'_>) -> io::Result<usize> {
     let seen = clock::jiffies(clock).map_err(io::Error::other)?;
     let mut conntrack = Conntrack::open()?;
-    Ok(family(&maps.v4, &mut conntrack, seen)? + family(&maps.v6, &mut conntrack, seen)?)
+    Ok(family(&maps.v4, &maps.parties, &mut conntrack, seen)?
+        + family(&maps.v6, &maps.parties, &mut conntrack, seen)?)
 }
 
-fn family<F: MapFamily>(maps: &Maps<F>, conntrack: &mut Conntrack, seen: u32) -> io::Result<usize> {
+fn family<F: MapFamily>(
+    maps: &Maps<F>,
+    parties: &Parties,
+    conntrack: &mut Conntrack,
+    seen: u32,
+) -> io::Result<usize> {
     let mut reserved = 0;
     if maps.flows.raw().max_entries() <= 1 {
         return Ok(reserved);
@@ -31,6 +38,8 @@ fn family<F: MapFamily>(maps: &Maps<F>, conntrack: &mut Conntrack, seen: u32) ->
         let request = answers.reversed();
         let flow = Flow { seen, ..Flow::plain(&request) };
         let reply = Flow { seen, flags: FlowFlags::PLAIN.with(FlowFlags::REPLY), ..Flow::plain(&answers) };
+        parties.name(&answers.src);
+        parties.name(&request.src);
         maps.flows.put_new(&answers, &reply)?;
         reserved += usize::from(maps.flows.put_new(&request, &flow)?);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Kernel,
+    Kernel, clsact,
     error::Error,
     handover::Handover,
     links::{self, Tally},
@@ -85,7 +85,11 @@ impl Kernel {
             Err(error) => return Err(error),
         }
         links::replace_devices(&pins, &self.programs)?;
-        handover.finish()
+        handover.finish()?;
+        if !clsact::needed() {
+            self.maps.parties.fall_due();
+        }
+        Ok(())
     }
 }
 

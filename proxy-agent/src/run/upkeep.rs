@@ -43,7 +43,11 @@ impl Upkeep {
         })?;
         let (mut caretaker, told) = (collect, metrics.clone());
         spawn("collect", move || {
-            while ticks.recv().is_ok() {
+            loop {
+                name_parties(&caretaker);
+                if ticks.recv().is_err() {
+                    break;
+                }
                 match caretaker.collect(Instant::now()) {
                     Ok(removed) => told.collected(&removed),
                     Err(error) => {
@@ -79,6 +83,13 @@ impl Upkeep {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(run).map(drop)
+}
+
+/// Until it is done packets of pods cost as much as they did without it. The next tick tries again.
+fn name_parties(caretaker: &Caretaker) {
+    if let Err(error) = caretaker.name_parties() {
+        tracing::warn!(error = &error as &dyn std::error::Error, "who has connections is not known");
+    }
 }
 
 /// Waits for an order, and takes those that came in meanwhile along: of a Service that changed twice, the last word counts.

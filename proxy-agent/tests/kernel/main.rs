@@ -8,6 +8,7 @@ mod collection;
 mod conntrack;
 mod device;
 mod moved;
+mod parties;
 mod policy;
 mod preflight;
 mod stage;

@@ -13,6 +13,7 @@ use crate::frontend::{FrontendKey, ServiceId};
 use crate::layout::plain;
 use crate::limits;
 use crate::node::{DeviceKind, NodeConfig};
+use crate::party::Parties;
 use crate::policy::PeerClass;
 use crate::prefix::PrefixKey;
 use crate::range::RangeKey;
@@ -67,6 +68,9 @@ specs! {
         limits::SOCKET_PEERS, "kernel" => "kernel, agent", "the same for IPv6";
     "connected" SocketStorage Both plain!(i32) => CONNECTED, 0,
         "kernel" => "kernel", "what a connected socket asked for, kept in the socket itself";
+    "parties" MappedArray Both plain!(u32) => plain!(u64), Parties::WORDS,
+        "kernel; agent, through memory" => "kernel",
+        "a bit for each address that is or was the source of an entry of `flows` or `halfopen`; behind them, whether each has it";
     "streams" Array Both plain!(u32) => STREAM, limits::STREAMS,
         "kernel" => "kernel", "lower bits of a TCP socket's cookie → the same of that socket, until it is closed";
     "affinity" LruHash Both AFFINITY_KEY => AFFINITY_VALUE, limits::AFFINITY,

@@ -16,6 +16,7 @@ use crate::family::Wired;
 use crate::flow::Draft;
 use crate::maps::ferry::Place;
 use crate::scratch::{self, Area, Plain};
+use crate::verified::party;
 
 const NOEXIST: u64 = 1;
 
@@ -100,6 +101,8 @@ pub fn enter<F: Wired>(side: Side, slot: Slot, stage: Stage) -> Option<()> {
     let Draft { key, flow } = half::<F>(slot)?;
     let (key, flow) = (&*key, &*flow);
     if side == Side::OURS {
+        // Theirs are not trusted meanwhile, or are the same.
+        party::name(&key.src);
         put(F::flows(), F::half_open(), key, flow, stage);
         return Some(());
     }

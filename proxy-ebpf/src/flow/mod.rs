@@ -21,7 +21,7 @@ use crate::road::{Direction, Hook, Service, Side, is_stale, jiffies};
 use crate::scratch::{self, Area};
 use crate::tally::tally;
 use crate::tunnel;
-use crate::verified::Verified;
+use crate::verified::{Verified, party};
 
 /// A packet's entry, and what to count it as.
 pub struct Entry<A: 'static> {
@@ -190,10 +190,17 @@ pub fn note_answer<F: Wired>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow
     }
     let flow = table::unanswered::<F>(key)?;
     flow.seen = jiffies();
-    if flow.flags.has(FlowFlags::REPLY) && table::promote::<F>(key, flow) {
+    if flow.flags.has(FlowFlags::REPLY) && promote::<F>(key, flow) {
         return table::answered::<F>(key);
     }
     Some(flow)
+}
+
+/// [`table::promote`], once the client is named: the LRU may have dropped its entry before anybody did.
+#[inline(always)]
+fn promote<F: Wired>(key: &FlowKey<F::Addr>, reply: &Flow<F::Addr>) -> bool {
+    party::name(&reply.dst);
+    table::promote::<F>(key, reply)
 }
 
 /// What packets of a flow count as.
@@ -278,7 +285,7 @@ fn answer<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::Addr>) -> Resul
         // The client has been taken elsewhere; this is the answer to what it asked before.
         return Ok(Found { table: Table::Unanswered, reason });
     }
-    if table::promote::<F>(&packet.key, flow) {
+    if promote::<F>(&packet.key, flow) {
         Ok(Found { table: Table::Answered, reason })
     } else if flow.flags.has(FlowFlags::PLAIN) {
         // What need not be translated need not be remembered either.

@@ -27,6 +27,7 @@ use crate::packet::cursor::{Access as _, Frame};
 use crate::road::{is_stale, jiffies};
 use crate::scratch::{self, Area};
 use crate::tunnel::{self, Entered};
+use crate::verified::party;
 
 /// A connection about to be made. On the stack of the search's callers, so it holds references, not copies.
 struct Connection<'a, F: Wired> {
@@ -95,6 +96,9 @@ pub fn open<F: Wired>(
             _ => Err(Reason::FlowTableFull),
         };
     }
+    // Whatever source the backend sees, answers come from it, and requests from the client.
+    party::name(&plan.backend.addr);
+    party::name(&key.src);
     if plan.source == KEPT || plan.source == UNWRAPPED {
         let connection = Connection::<F>::new(frame, key, plan, &key.src);
         if claim(&connection, &key.src, key.sport) {

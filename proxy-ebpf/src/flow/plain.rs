@@ -7,6 +7,7 @@ use super::table::{self, Draft};
 use crate::family::Wired;
 use crate::road::jiffies;
 use crate::scratch::{self, Area};
+use crate::verified::party;
 
 /// Where a connection begins for us.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Begin {
 #[inline(always)]
 pub fn remember<F: Wired>(key: &FlowKey<F::Addr>, begin: Begin, epoch: u32, origin: u32) -> bool {
     let Some(Draft { key: other, flow }) = scratch::take::<Draft<F::Addr>>(Area::Entry) else { return false };
+    party::name(&key.src);
+    party::name(&key.dst);
     *other = key.reversed();
     *flow = Flow { epoch, seen: jiffies(), ..Flow::plain(other) };
     match begin {

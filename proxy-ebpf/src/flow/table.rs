@@ -7,6 +7,8 @@
 //! While the answered ones move to a table of another size, an entry that is not in `flows` may be in `spareflows`; new
 //! ones go to `flows`. Without a move the second look is no code.
 //!
+//! Whoever has an entry written names its source before ([`crate::party`]).
+//!
 //! Functions with keys of their own have a stack frame of their own: 512 bytes must do for the whole chain.
 
 use proxy_common::{Address, Flow, FlowFlags, FlowKey, Proto, tcp};

@@ -14,13 +14,23 @@ use crate::ferry::Crossing;
 use crate::lookup::seen::was_seen;
 use crate::maps::constant;
 use crate::packet::cursor::{Access as _, Frame};
+use crate::party;
 use crate::police;
 use crate::road::{Direction, Packets, Place, Service, Side};
+use crate::verified::party::stranger;
 
-/// Packets that a pod sends.
+/// Packets that a pod sends. Where sockets are translated and there are no policies, most are of no connection in the tables, and
+/// need no lookup (`docs/decisions/0043-*`).
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    run::<FromPod>(&mut Frame::new(ctx))
+    let mut frame = Frame::new(ctx);
+    if party::may_be_strangers()
+        && let Some(reason) = stranger(&frame)
+    {
+        count_packet(reason);
+        return TCX_NEXT;
+    }
+    run::<FromPod>(&mut frame)
 }
 
 /// Packets that a pod gets. Answers to it are translated where they come in to the node, so there is nothing to do for most

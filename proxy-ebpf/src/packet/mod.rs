@@ -37,8 +37,9 @@ pub fn parse<F: Wired>(frame: &mut impl Access, packet: &mut Packet<F::Addr>) ->
     }
 }
 
+/// As [`parse`], of a packet whose headers lie side by side.
 #[inline(always)]
-fn read<F: Wired>(frame: &impl Access, packet: &mut Packet<F::Addr>) -> Option<Reason> {
+pub fn read<F: Wired>(frame: &impl Access, packet: &mut Packet<F::Addr>) -> Option<Reason> {
     if let Some(reason) = F::read(frame, packet) {
         return Some(reason);
     }
