@@ -214,8 +214,7 @@ pub static LOADS: HashMap<LoadKey, u64> = HashMap::with_max_entries(limits::LOAD
 
 /// New connections of each Service port by what became of them.
 #[map(name = "tallies")]
-pub static TALLIES: HashMap<ServiceId, Tally> =
-    HashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
+pub static TALLIES: HashMap<ServiceId, Tally> = HashMap::with_max_entries(limits::TALLIES, BPF_F_NO_PREALLOC);
 #[map(name = "fragments4")]
 static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, FragmentPorts> =
     LruHashMap::with_max_entries(limits::FRAGMENTS, 0);

@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use proxy_common::{
-    Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Precedent, Recent, V4, V6, VerdictKey, VerdictPage,
+    Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Precedent, Recent, V4, V6, VerdictKey,
+    VerdictPage,
     group::Group,
     limits,
     policy::{DenialKey, PolicyFlags},

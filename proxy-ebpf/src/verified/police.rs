@@ -1,7 +1,9 @@
 //! The parts of [`crate::police`] that are verified on their own.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use proxy_common::{Addr4, Addr6, End, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect, precedent::Matter};
+use proxy_common::{
+    Addr4, Addr6, End, PeerClass, Proto, Reason, RuleId, RuleSetId, V4, V6, policy::Effect, precedent::Matter,
+};
 
 use super::{opaque, own, pack_found, pack_hook, unpack_found, unpack_hook, unpack_reason};
 use crate::family::related::Unusual;
@@ -47,7 +49,8 @@ pub trait Judging: Unusual {
     #[inline(always)]
     fn weigh(case: &mut Case<Self::Addr>, rules: RuleSetId, peer: PeerClass) -> Effect {
         case.rules = rules;
-        let what = (case.writes as u64) << 32 | (case.key.proto.0 as u64) << 16 | case.key.dport.number() as u64;
+        let what =
+            (case.writes as u64) << 32 | (case.key.proto.0 as u64) << 16 | case.key.dport.number() as u64;
         Effect(opaque(weigh(rules.0, peer.0, what, &mut case.by)) as u8)
     }
 }
