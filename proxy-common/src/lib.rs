@@ -46,6 +46,8 @@ pub mod reason;
 pub mod recent;
 pub mod scratch;
 pub mod socket;
+#[cfg(test)]
+mod strangers;
 pub mod tcp;
 
 pub use addr::{Addr4, Addr6, Address, Family, Port, Proto, V4, V6};

@@ -47,23 +47,14 @@ mod tests {
 
     use super::*;
     use crate::addr::{Addr4, Addr6};
+    use crate::strangers;
 
-    const MANY: u32 = 100_000;
-
-    /// A hundred thousand addresses are mentioned: how many of a thousand others look as if they were.
-    fn mistaken<A: Address>(mentioned: impl Fn(u32) -> IpAddr, other: impl Fn(u32) -> IpAddr) -> usize {
-        let mark = |ip| Mark::of(&A::from_ip(ip).unwrap());
-        let mut words = [0_u64; MENTIONED as usize];
-        for number in 0..MANY {
-            let mark = mark(mentioned(number));
-            words[mark.word as usize] |= mark.bits;
-        }
-        let has = |ip| {
-            let mark = mark(ip);
-            mark.is_in(words[mark.word as usize])
+    fn mistaken<A: Address>(noted: impl Fn(u32) -> IpAddr, other: impl Fn(u32) -> IpAddr) -> usize {
+        let place = |addr: &A| {
+            let Mark { word, bits } = Mark::of(addr);
+            (word, bits)
         };
-        assert!((0..MANY).all(|number| has(mentioned(number))), "whoever is mentioned");
-        (0..MANY).filter(|number| has(other(*number))).count() * 1_000 / MANY as usize
+        strangers::mistaken(MENTIONED, place, noted, other)
     }
 
     #[test]

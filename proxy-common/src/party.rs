@@ -63,23 +63,14 @@ mod tests {
 
     use super::*;
     use crate::addr::{Addr4, Addr6};
+    use crate::strangers;
 
-    const MANY: u32 = 100_000;
-
-    /// A hundred thousand addresses are named: how many of a thousand others look as if they were.
-    fn mistaken<A: Address>(named: impl Fn(u32) -> IpAddr, other: impl Fn(u32) -> IpAddr) -> usize {
-        let party = |ip| Party::of(&A::from_ip(ip).unwrap());
-        let mut words = [0_u64; PARTIES as usize];
-        for number in 0..MANY {
-            let party = party(named(number));
-            words[party.word as usize] |= party.bit;
-        }
-        let has = |ip| {
-            let party = party(ip);
-            party.is_in(words[party.word as usize])
+    fn mistaken<A: Address>(noted: impl Fn(u32) -> IpAddr, other: impl Fn(u32) -> IpAddr) -> usize {
+        let place = |addr: &A| {
+            let Party { word, bit } = Party::of(addr);
+            (word, bit)
         };
-        assert!((0..MANY).all(|number| has(named(number))), "whoever is named");
-        (0..MANY).filter(|number| has(other(*number))).count() * 1_000 / MANY as usize
+        strangers::mistaken(PARTIES, place, noted, other)
     }
 
     #[test]
