@@ -76,22 +76,57 @@ fn fragments_of_what_is_not_ours_pass() {
 }
 
 #[test]
-fn a_fragment_before_the_first_is_held_and_sent_again_with_it() {
+fn fragments_before_the_first_are_held_and_sent_again_when_its_copy_comes_around() {
     for n in &FAMILIES {
         let mut dataplane = serving(n, ClientRule::CLUSTER);
         let [first, middle, last] = pieces(n.client, n.vip);
         for piece in [&last, &middle] {
             assert_eq!(dataplane.run("from_pod", &piece.bytes()), dropped(Reason::FragmentHeld, piece));
         }
-        // All three go into the device again; what is left here is the last of the copies.
+        let translated = first.between(n.client, n.backend);
+        assert_eq!(dataplane.run("from_pod", &first.bytes()), next(Reason::ServiceNew, &translated));
+        // Its copy becomes those that were held; what is left here is the last of them.
         assert_eq!(
             dataplane.run("from_pod", &first.bytes()),
             Run { reason: Reason::FragmentHeld, code: code::DROP, bytes: middle.bytes() }
         );
-        for (index, piece) in [&first, &last, &middle].into_iter().enumerate() {
-            let reason = if index == 0 { Reason::ServiceNew } else { Reason::FlowForward };
+        // Nothing is held any more.
+        for piece in [&last, &middle, &first] {
+            let translated = piece.between(n.client, n.backend);
+            assert_eq!(dataplane.run("from_pod", &piece.bytes()), next(Reason::FlowForward, &translated));
+        }
+    }
+}
+
+/// They stand in the device's queue already when the first puts its copy behind them.
+#[test]
+fn a_fragment_between_the_first_and_its_copy_goes_where_the_first_went() {
+    for n in &FAMILIES {
+        let mut dataplane = serving(n, ClientRule::CLUSTER);
+        let [first, middle, last] = pieces(n.client, n.vip);
+        assert_eq!(dataplane.run("from_pod", &middle.bytes()), dropped(Reason::FragmentHeld, &middle));
+        for (piece, reason) in [(&first, Reason::ServiceNew), (&last, Reason::FlowForward)] {
             let translated = piece.between(n.client, n.backend);
             assert_eq!(dataplane.run("from_pod", &piece.bytes()), next(reason, &translated));
+        }
+        assert_eq!(
+            dataplane.run("from_pod", &first.bytes()),
+            Run { reason: Reason::FragmentHeld, code: code::DROP, bytes: middle.bytes() }
+        );
+        let translated = middle.between(n.client, n.backend);
+        assert_eq!(dataplane.run("from_pod", &middle.bytes()), next(Reason::FlowForward, &translated));
+    }
+}
+
+/// Its name at that hook is the one that it had where it came in: nothing was translated.
+#[test]
+fn a_first_fragment_leaves_although_others_of_its_datagram_are_held() {
+    for n in &FAMILIES {
+        let mut dataplane = serving(n, ClientRule::CLUSTER);
+        let [first, middle, _] = pieces(n.client, n.stranger);
+        assert_eq!(dataplane.run("from_pod", &middle.bytes()), dropped(Reason::FragmentHeld, &middle));
+        for hook in ["from_pod", "to_pod"] {
+            assert_eq!(dataplane.run(hook, &first.bytes()), next(Reason::NotAService, &first), "{hook}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Fragments of translated datagrams (item 111). The first one has the ports: it is noted under the datagram's name, and
 //! the others are translated as it is.
 //!
-//! A fragment that comes before the first is held: its bytes are kept in a map, and when the first comes, that one and
-//! all that were held are put back into the device that they came by, in the right order. Whether a datagram is of a flow
-//! cannot be known before its first fragment, so this happens to every datagram, but only where one comes out of order.
+//! A fragment that comes before the first is held: its bytes are kept in a map. The first goes its way at once, so that its
+//! flow is there for whatever comes behind it, and leaves a copy of itself in the device that it came by. When the copy
+//! comes around, all that were held are put back into the device in its stead. Whether a datagram is of a flow cannot be
+//! known before its first fragment, so this happens to every datagram, but only where one comes out of order.
 
 use core::ffi::c_void;
 
@@ -59,7 +60,7 @@ pub fn handle<F: Unusual>(frame: &mut Frame, packet: &mut Packet<F::Addr>, hook:
     *key = FragmentKey { src: packet.key.src, dst: packet.key.dst, id, proto, number: 0, pad: [0; 2] };
     packet.transport = start;
     if offset == 0 {
-        return first::<F>(frame, packet, key);
+        return first::<F>(frame, packet, key, hook);
     }
     // It would overwrite the flags of a header that was judged without them (RFC 1858 section 3, RFC 3128).
     if proto == Proto::TCP && offset == 1 {
@@ -68,24 +69,40 @@ pub fn handle<F: Unusual>(frame: &mut Frame, packet: &mut Packet<F::Addr>, hook:
     Outcome::Ends(later::<F>(frame, packet, key, hook))
 }
 
+/// The first one goes on as any packet with ports; once more it comes for the sake of those that are held.
 #[inline(always)]
 fn first<F: Unusual>(
     frame: &mut Frame,
     packet: &mut Packet<F::Addr>,
     key: &mut FragmentKey<F::Addr>,
+    hook: Hook,
 ) -> Outcome {
     if !l4::read(frame, packet) {
         return Outcome::Ends(Verdict::of(Reason::Malformed));
     }
+    let came_before = ports::<F>(key).is_some();
     let ports = FragmentPorts { sport: packet.key.sport, dport: packet.key.dport, seen: jiffies() };
-    // Refused only when the LRU finds nothing to evict: then the others are lost, as without a note.
     let shared: &FragmentKey<F::Addr> = key;
-    let _ = F::fragments().insert(shared, ports, ANY);
-    if F::held().get_ptr(shared).is_none() {
+    // Noted before those that are held are looked for: who holds one looks at the note afterwards. It is refused only
+    // when the LRU finds nothing to evict: then the others are lost, as without a note.
+    let is_noted = F::fragments().insert(shared, ports, ANY).is_ok();
+    if !is_noted || !holds(hook) || F::held().get_ptr(shared).is_none() {
         return Outcome::HasPorts;
     }
-    resend::<F>(frame, key);
-    Outcome::Ends(Verdict::of(Reason::FragmentHeld))
+    if came_before {
+        release::<F>(frame, key);
+        return Outcome::Ends(Verdict::of(Reason::FragmentHeld));
+    }
+    // What waits in the device's queue is judged before the copy, and finds the flow that this one makes now.
+    // SAFETY: the context is the one that the kernel gave the program.
+    unsafe { bpf_clone_redirect(frame.skb(), frame.device(), INGRESS) };
+    Outcome::HasPorts
+}
+
+/// Whether fragments that come too early are kept here: not where packets leave.
+#[inline(always)]
+fn holds(hook: Hook) -> bool {
+    hook.direction == Direction::Ingress && hook.service != Service::FlowsOnly
 }
 
 /// A fragment without ports goes where the first went.
@@ -98,7 +115,7 @@ fn later<F: Unusual>(
 ) -> Verdict {
     let stranger = Verdict::of(Reason::Fragment);
     if ports::<F>(key).is_none() {
-        if hook.direction == Direction::Egress || hook.service == Service::FlowsOnly {
+        if !holds(hook) {
             return stranger;
         }
         match hold::<F>(frame, key) {
@@ -214,17 +231,13 @@ unsafe extern "C" fn enter<F: Wired>(number: u64, search: *mut c_void) -> i64 {
     }
 }
 
-/// Puts the first fragment and all that were held back into the device, each as a copy of this frame with other bytes.
+/// Puts all that were held back into the device, each as a copy of this frame with other bytes.
 #[inline(always)]
-fn resend<F: Wired>(frame: &mut Frame, key: &mut FragmentKey<F::Addr>) {
+fn release<F: Wired>(frame: &mut Frame, key: &mut FragmentKey<F::Addr>) {
     let device = frame.device();
     let mut resend = Resend::<F> { key, context: frame.context(), device };
-    // SAFETY: the context is the one that the kernel gave the program; `one` has the signature that the helper wants,
-    // and `resend` outlives the call.
-    unsafe {
-        bpf_clone_redirect(frame.skb(), device, INGRESS);
-        bpf_loop(limits::HELD_EACH, one::<F> as *mut c_void, (&raw mut resend).cast(), 0);
-    }
+    // SAFETY: `one` has the signature that the helper wants, and `resend` outlives the call.
+    unsafe { bpf_loop(limits::HELD_EACH, one::<F> as *mut c_void, (&raw mut resend).cast(), 0) };
 }
 
 /// `BPF_F_INGRESS`: as if it had arrived there.
@@ -240,7 +253,7 @@ struct Resend<'a, F: Wired> {
 /// Sends one held frame again; returns 1 to stop.
 #[inline(never)]
 unsafe extern "C" fn one<F: Wired>(number: u64, resend: *mut c_void) -> i64 {
-    // SAFETY: the helper hands on the pointer that `resend` gave it, to a live `Resend` that nobody else uses.
+    // SAFETY: the helper hands on the pointer that `release` gave it, to a live `Resend` that nobody else uses.
     let resend = unsafe { &mut *resend.cast::<Resend<'_, F>>() };
     resend.key.number = number as u8;
     let key: &FragmentKey<F::Addr> = resend.key;
