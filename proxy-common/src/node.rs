@@ -32,8 +32,10 @@ pub struct DatapathConfig {
     pub tunnels: u8,
     /// Nonzero: processors of this kind read memory in the order of the program; see [`READS_IN_ORDER`].
     pub in_order: u8,
+    /// Nonzero: what strangers send passes by a program ahead of that of pods' packets, which need not ask again.
+    pub ahead: u8,
     /// Always zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 5],
 }
 
 /// [`DatapathConfig::in_order`] for the processor that this is compiled for: no read passes an earlier one on x86 ("Intel 64 and IA-32

@@ -123,6 +123,8 @@ reasons! {
     NoTunnel = 36 => Drop, "no-tunnel";
     /// On its way into a pod, after a program of ours has seen it where it came in: nothing is left to do without policies.
     Seen = 37 => Pass, "seen";
+    /// The program that a pod's packet was handed to was not there: its pin was removed while no agent ran.
+    NotHandedOn = 38 => Drop, "not-handed-on";
 }
 
 impl Reason {

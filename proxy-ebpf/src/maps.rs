@@ -1,9 +1,10 @@
-//! The maps and constants of the kernel programs, exactly those of [`proxy_common::maps::SPECS`], and the
-//! accessors by address family. Knows layouts, nothing of packets, sockets or decisions.
+//! The maps and constants of the kernel programs, exactly those of [`proxy_common::maps::SPECS`] and the array by which one
+//! program finds another, and the accessors by address family. Knows layouts, nothing of packets, sockets or decisions.
 //!
 //! Sizes here are defaults; the loader replaces them.
 
 pub mod ferry;
+pub mod onward;
 pub mod party;
 pub mod policy;
 
@@ -35,7 +36,8 @@ pub static CONFIG: Global<DatapathConfig> = Global::new(DatapathConfig {
     two_tables: 0,
     tunnels: 0,
     in_order: 0,
-    pad: [0; 6],
+    ahead: 0,
+    pad: [0; 5],
 });
 
 /// One field of [`CONFIG`], without loading the others: `Global::load` reads all of them byte by byte, for each packet.

@@ -43,6 +43,12 @@ fn are_named() -> bool {
     PARTIES.get_ptr(Parties::WORD).is_some_and(|word| Parties::are_named(unsafe { word.read_volatile() }))
 }
 
+/// Whether the program of pods' packets is to look for strangers itself: nobody does ahead of it.
+#[inline(always)]
+pub fn is_first() -> bool {
+    constant!(ahead) == 0
+}
+
 /// Whether strangers' packets may pass at once where pods send: nobody translates or judges what opens a connection there.
 #[inline(always)]
 pub fn may_be_strangers() -> bool {

@@ -6,7 +6,8 @@ use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
 use proxy_common::DatapathConfig;
 use tests::dataplane::{Dataplane, config};
 
-const PROGRAMS: [&str; 7] = ["from_pod", "to_pod", "from_wire", "to_wire", "ferry", "empty", "clock"];
+const PROGRAMS: [&str; 8] =
+    ["from_pod", "strangers", "to_pod", "from_wire", "to_wire", "ferry", "empty", "clock"];
 
 fn verified(config: DatapathConfig) -> BTreeMap<&'static str, u32> {
     let mut dataplane = Dataplane::new(config);
@@ -21,9 +22,11 @@ fn verified(config: DatapathConfig) -> BTreeMap<&'static str, u32> {
 #[test]
 fn every_program_is_accepted_and_cheap_to_verify() {
     // A third of them is about policies, which each hook of a pod asks in three places.
-    for (config, most) in
-        [(config(), 120_000), (DatapathConfig { tunnels: 1, in_order: 0, ..config() }, 140_000)]
-    {
+    for (config, most) in [
+        (config(), 120_000),
+        (DatapathConfig { tunnels: 1, in_order: 0, ..config() }, 140_000),
+        (DatapathConfig { pod_packets: 0, ahead: 1, ..config() }, 120_000),
+    ] {
         let verified = verified(config);
         println!("verified instructions: {verified:#?}");
         assert!(verified.values().all(|count| *count < most), "{verified:?}");

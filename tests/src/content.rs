@@ -99,7 +99,8 @@ impl Table {
         let (data, shape, copies) = match map {
             // Frozen: nobody can have changed them.
             Map::Array(_) if name.starts_with(".rodata") => return None,
-            Map::RingBuf(_) | Map::SkStorage(_) => return None,
+            // Programs are put in when they are loaded, and stay.
+            Map::RingBuf(_) | Map::SkStorage(_) | Map::ProgramArray(_) => return None,
             Map::Array(data) => (data, Shape::Array, None),
             Map::PerCpuArray(data) => (data, Shape::Array, Some(*PROCESSORS)),
             Map::HashMap(data) | Map::LruHashMap(data) => (data, Shape::Hash, None),

@@ -15,6 +15,7 @@ mod masquerade;
 mod named;
 pub mod object;
 pub mod occupancy;
+mod onward;
 pub mod packet;
 mod parties;
 pub mod peer;

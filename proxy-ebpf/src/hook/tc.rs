@@ -1,7 +1,7 @@
 //! The hooks of the packet road: tcx programs on pods' veths and on uplinks, and two programs for measuring.
 
 use aya_ebpf::{
-    bindings::tcx_action_base::TCX_NEXT,
+    bindings::tcx_action_base::{TCX_DROP, TCX_NEXT},
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
     macros::classifier,
     programs::TcContext,
@@ -12,9 +12,9 @@ use crate::count::count_packet;
 use crate::family::dispatch;
 use crate::ferry::Crossing;
 use crate::lookup::seen::was_seen;
-use crate::maps::constant;
+use crate::maps::{constant, onward::ONWARD};
 use crate::packet::cursor::{Access as _, Frame};
-use crate::party;
+use crate::party::{self, Strangers};
 use crate::police;
 use crate::road::{Direction, Packets, Place, Service, Side};
 use crate::verified::party::stranger;
@@ -24,13 +24,31 @@ use crate::verified::party::stranger;
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
     let mut frame = Frame::new(ctx);
-    if party::may_be_strangers()
+    if party::is_first()
+        && party::may_be_strangers()
         && let Some(reason) = stranger(&frame)
     {
         count_packet(reason);
         return TCX_NEXT;
     }
     run::<FromPod>(&mut frame)
+}
+
+/// Ahead of [`from_pod`] where the agent says so: all that most packets need there, without its frame of 512 bytes
+/// (`docs/decisions/0046-*`). The others go on to it.
+#[classifier]
+pub fn strangers(ctx: TcContext) -> i32 {
+    let mut frame = Frame::new(ctx);
+    if party::may_be_strangers()
+        && let Some(reason) = dispatch::<Strangers>(&mut frame)
+    {
+        count_packet(reason);
+        return TCX_NEXT;
+    }
+    frame.hand_on(&ONWARD, 0);
+    // Nobody translates it, and nobody judges it: it must not pass.
+    count_packet(Reason::NotHandedOn);
+    TCX_DROP
 }
 
 /// Packets that a pod gets. Answers to it are translated where they come in to the node, so there is nothing to do for most

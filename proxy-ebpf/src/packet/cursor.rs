@@ -5,6 +5,7 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
     cty::c_void,
     helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes},
+    maps::ProgramArray,
     programs::TcContext,
 };
 use proxy_common::{Addr6, Reason};
@@ -101,6 +102,14 @@ impl Frame {
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
         Self { ctx }
+    }
+
+    /// Leaves the packet to the program in the slot of `programs`, which decides in our stead: control only comes back if the
+    /// slot is empty.
+    #[inline(always)]
+    pub fn hand_on(&self, programs: &ProgramArray, slot: u32) {
+        // SAFETY: nothing here is to be dropped, so nothing is lost when control does not come back.
+        unsafe { programs.tail_call(&self.ctx, slot) };
     }
 
     /// The context, typed.

@@ -15,7 +15,7 @@ const NONE: u32 = u32::MAX;
 /// [`Strangers`].
 #[inline(always)]
 pub fn stranger(frame: &Frame) -> Option<Reason> {
-    match opaque(strangers(frame.skb())) {
+    match opaque(why_passes(frame.skb())) {
         NONE => None,
         reason => Some(unpack_reason(reason)),
     }
@@ -23,7 +23,7 @@ pub fn stranger(frame: &Frame) -> Option<Reason> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn strangers(skb: *mut __sk_buff) -> u32 {
+extern "C" fn why_passes(skb: *mut __sk_buff) -> u32 {
     match dispatch::<Strangers>(&mut Frame::new(TcContext::new(skb))) {
         Some(reason) => reason.index(),
         None => NONE,
