@@ -16,7 +16,7 @@ use super::{
     Kernel,
     error::Error,
     hook::Anchor,
-    links,
+    links, onward,
     pins::{self, PinnedLink, Target},
     sys::{self, Access, Cursor},
     topology::Topology,
@@ -112,6 +112,12 @@ impl Kernel {
                 sys::pin(map, &path).map_err(Error::path("pin", path))?;
                 repairs.add(PINS, 1);
             }
+        }
+        if let (Some(ahead), Some(array)) = (self.programs.ahead(), self.programs.map(onward::MAP))
+            && !onward::is_held(&self.maps.pins, ahead)
+        {
+            onward::hold(&self.maps.pins, ahead, array)?;
+            repairs.add(PINS, 1);
         }
         Ok(())
     }

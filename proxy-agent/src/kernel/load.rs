@@ -16,10 +16,11 @@ use proxy_common::{DatapathConfig, maps::SPECS, node::READS_IN_ORDER};
 use zerocopy::IntoBytes;
 
 use super::{
+    clsact,
     error::Error,
     hook::Hook,
     migrate::Tables,
-    object,
+    object, onward,
     pins::Pins,
     settings::{Settings, SocketRoad, Tallies, Tunnels},
     shape,
@@ -86,6 +87,9 @@ impl Programs {
             programs.loaded.insert(hook, hook.name());
         }
         programs.load_one(CLOCK)?;
+        if programs.constants.ahead != 0 {
+            programs.put_ahead(pins)?;
+        }
         Ok(programs)
     }
 
@@ -104,6 +108,22 @@ impl Programs {
         patiently(|| cgroup.load()).map_err(Error::refused(name))
     }
 
+    /// What hangs at pods' devices is the program ahead from now on, and the one behind it can be found.
+    fn put_ahead(&mut self, pins: &Pins) -> Result<(), Error> {
+        self.load_one(onward::AHEAD)?;
+        onward::lead(&mut self.object)?;
+        self.loaded.insert(Hook::FromPod, onward::AHEAD);
+        let both = self.ahead().zip(self.map(onward::MAP));
+        let (number, array) = both.ok_or(Error::NoProgram { name: onward::AHEAD })?;
+        onward::hold(pins, number, array)
+    }
+
+    /// The kernel's number of the program that hangs ahead of that of pods' packets; `None` where there is none.
+    #[must_use]
+    pub fn ahead(&self) -> Option<u32> {
+        if self.constants.ahead != 0 { self.id(Hook::FromPod) } else { None }
+    }
+
     /// What they were loaded with.
     pub(super) fn constants(&self) -> &DatapathConfig {
         &self.constants
@@ -119,9 +139,8 @@ impl Programs {
     /// # Errors
     /// [`Error::NoProgram`] for a hook that is not needed.
     pub fn fd(&self, hook: Hook) -> Result<BorrowedFd<'_>, Error> {
-        let name = hook.name();
-        let program = self.loaded.get(&hook).and_then(|name| self.object.program(name));
-        let program = program.ok_or(Error::NoProgram { name })?;
+        let name = self.loaded.get(&hook).copied().ok_or(Error::NoProgram { name: hook.name() })?;
+        let program = self.object.program(name).ok_or(Error::NoProgram { name })?;
         Ok(program.fd().map_err(|source| Error::Program { name, source })?.as_fd())
     }
 
@@ -146,6 +165,7 @@ impl Programs {
             | Map::LpmTrie(data)
             | Map::PerCpuArray(data)
             | Map::PerCpuHashMap(data)
+            | Map::ProgramArray(data)
             | Map::RingBuf(data)
             | Map::SkStorage(data) => Some(data.fd().as_fd()),
             _ => None,
@@ -217,6 +237,8 @@ fn constants(settings: &Settings, road: SocketRoad, host_netns: u64) -> Datapath
         tunnels: u8::from(settings.tunnels == Tunnels::Ipip),
         mptcp: u8::from(std::path::Path::new(MPTCP).exists()),
         in_order: READS_IN_ORDER,
+        // A filter does not say which program it has, so nobody could tell which arrays are still in use.
+        ahead: u8::from(road == SocketRoad::On && !clsact::needed()),
         ..DatapathConfig::default()
     }
 }
@@ -287,10 +309,11 @@ mod tests {
         assert_eq!(tunnels, [0, 1]);
         let of = |road| {
             let c = constants(&settings, road, 7);
-            [c.ipv4, c.ipv6, c.host_sockets_only, c.pod_packets, c.node_packets]
+            [c.ipv4, c.ipv6, c.host_sockets_only, c.pod_packets, c.node_packets, c.ahead]
         };
-        assert_eq!(of(SocketRoad::On), [1, 0, 0, 0, 0]);
-        assert_eq!(of(SocketRoad::Host), [1, 0, 1, 1, 0]);
-        assert_eq!(of(SocketRoad::Off), [1, 0, 0, 1, 1]);
+        let has_links = u8::from(!clsact::needed());
+        assert_eq!(of(SocketRoad::On), [1, 0, 0, 0, 0, has_links]);
+        assert_eq!(of(SocketRoad::Host), [1, 0, 1, 1, 0, 0]);
+        assert_eq!(of(SocketRoad::Off), [1, 0, 0, 1, 1, 0]);
     }
 }

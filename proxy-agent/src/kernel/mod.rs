@@ -2,7 +2,7 @@
 //! them. Knows Services by their numbers only; what is served is decided in `proxy-model`.
 //!
 //! ```text
-//! preflight ─► lock ─► handover, migrate ─► load ─► links ─► adopt  Kernel::open: once, in this order
+//! preflight ─► lock ─► handover, migrate ─► load, onward ─► links ─► adopt  Kernel::open: once, in this order
 //! pods ─► netlink ─► topology ─► devices ─► links, localaddrs, sources, devices   Kernel::follow: on every change
 //! Plan ─► apply ─► io ─► map, memory ─► sys                       Kernel::apply
 //! clock ─► gc, stale ─► flows, halfopen, affinity              Caretaker::collect: every ten seconds
@@ -47,6 +47,7 @@ pub mod namespace;
 pub mod netfilter;
 pub mod netlink;
 pub mod object;
+pub mod onward;
 pub mod order;
 pub mod parties;
 pub mod pins;

@@ -4,6 +4,7 @@
 //! <bpf-root>/v2/maps/<map>                 one per entry of the table of maps
 //! <bpf-root>/v2/links/<hook>-cgroup        one per cgroup hook
 //! <bpf-root>/v2/links/<hook>-<ifindex>     one per device and side
+//! <bpf-root>/v2/onward/<program>           where the program at a pod's device finds the one behind it (`onward`)
 //! <bpf-root>/v2/abi                        how the maps are laid out, for agents of other versions
 //! <bpf-root>/v2/coming                     there while what another version holds moves here (`handover`)
 //! <bpf-root>/v2/ferry/<hook>-<ifindex>     the same, one per device and side

@@ -12,6 +12,7 @@ use super::{
     links::{self, Tally},
     load::Programs,
     migrate::{Migration, Tables},
+    onward,
     pins::Pins,
     record::State,
     rehearsal, reserve,
@@ -140,7 +141,10 @@ fn attach_devices(
         }
         migration.copy_flows()?;
     }
-    links::replace_devices(pins, programs)
+    let replaced = links::replace_devices(pins, programs)?;
+    // No link has a program of an earlier generation any more.
+    onward::let_go_of_others(pins, programs.ahead())?;
+    Ok(replaced)
 }
 
 /// Attaches the cgroup hooks. Where [`SocketRoad::Auto`] cannot, everything is served by packets instead.

@@ -12,7 +12,7 @@ use proxy_common::{Addr4, Address as _, DeviceKind};
 use crate::stage::{Stage, eventually, on_a_node, run};
 
 /// Follows the namespace until a pod's device is served.
-fn served(stage: &Stage, kernel: &mut Kernel) -> Topology {
+pub(crate) fn served(stage: &Stage, kernel: &mut Kernel) -> Topology {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut topology = netlink::follow().await.unwrap();
@@ -29,7 +29,7 @@ fn served(stage: &Stage, kernel: &mut Kernel) -> Topology {
     })
 }
 
-fn audited(kernel: &mut Kernel, topology: &Topology) -> String {
+pub(crate) fn audited(kernel: &mut Kernel, topology: &Topology) -> String {
     let (repairs, errors) = kernel.audit(topology, &[], None);
     assert!(errors.is_empty(), "{errors:?}");
     repairs.to_string()

@@ -175,10 +175,11 @@ fn a_strangers_program_stays_and_runs_behind_ours() {
         };
         let mut kernel = stage.open();
         follow(stage, &mut kernel, &[], &pins_of(pod, POD));
-        assert_eq!(names(), ["from_pod", "empty"]);
+        // Ours is the one ahead of `from_pod`.
+        assert_eq!(names(), ["strangers", "empty"]);
         drop(kernel);
         drop(stage.open());
-        assert_eq!(names(), ["from_pod", "empty"]);
+        assert_eq!(names(), ["strangers", "empty"]);
         cleanup(&stage.settings.bpf_root, &stage.settings.run_root, Farewell::AtOnce).unwrap();
         assert_eq!(names(), ["empty"]);
         assert_eq!(index("pod0"), pod);

@@ -8,6 +8,7 @@ mod collection;
 mod conntrack;
 mod device;
 mod moved;
+mod onward;
 mod parties;
 mod policy;
 mod preflight;

@@ -31,6 +31,7 @@ use self::{
 use super::{
     error::Error,
     hook::{Anchor, Hook},
+    onward,
     pins::Pins,
     preflight,
     sys::{self, Access, RawMap},
@@ -209,7 +210,7 @@ fn programs(counters: &RawMap, hooks: impl Fn(Hook) -> bool) -> Result<BTreeMap<
     let mut programs = BTreeMap::new();
     for info in aya::programs::loaded_programs() {
         let info = info.map_err(|error| unread(io::Error::other(error)))?;
-        let hook = info.name_as_str().and_then(Hook::named);
+        let hook = info.name_as_str().and_then(hook_of);
         let Some(hook) = hook.filter(|hook| hook.anchor() != Anchor::Cgroup && hooks(*hook)) else {
             continue;
         };
@@ -219,6 +220,12 @@ fn programs(counters: &RawMap, hooks: impl Fn(Hook) -> bool) -> Result<BTreeMap<
         }
     }
     Ok(programs)
+}
+
+/// Where the program of that name runs. What one ahead hands on to another is not seen twice: a program that is handed a packet
+/// is entered behind the place where a tap has its own.
+fn hook_of(program: &str) -> Option<Hook> {
+    if program == onward::AHEAD { Some(Hook::FromPod) } else { Hook::named(program) }
 }
 
 fn offsets(types: &[u8]) -> Option<(BufferOffsets, DriverOffsets)> {

@@ -8,6 +8,18 @@ fn event(phase: Phase, hook: u32, reason: u32, packet: &[u8]) -> Vec<u8> {
     5_u64.to_ne_bytes().into_iter().chain(words).chain(packet.iter().copied()).chain([0; 4]).collect()
 }
 
+/// ARP is nobody's; an IPv4 SYN goes to where no Service is. The rest of both is zero.
+fn frames() -> [Vec<u8>; 2] {
+    let (mut arp, mut syn) = (vec![0; 42], vec![0; 54]);
+    arp[12..14].copy_from_slice(&[8, 6]);
+    syn[12..15].copy_from_slice(&[8, 0, 0x45]);
+    syn[16..18].copy_from_slice(&[0, 40]);
+    syn[22..24].copy_from_slice(&[64, 6]);
+    syn[26..38].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 80]);
+    syn[46..48].copy_from_slice(&[0x50, 2]);
+    [arp, syn]
+}
+
 /// The programs as they are, over maps of their own, and the packet of a test run.
 #[test]
 fn programs_are_tapped_with_their_packets_and_reasons() {
@@ -24,6 +36,10 @@ fn programs_are_tapped_with_their_packets_and_reasons() {
     let tc: &mut SchedClassifier = object.program_mut("from_pod").unwrap().try_into().unwrap();
     tc.load().unwrap();
     programs.insert(tc.info().unwrap().id(), Hook::FromPod);
+    let ahead: &mut SchedClassifier = object.program_mut(onward::AHEAD).unwrap().try_into().unwrap();
+    ahead.load().unwrap();
+    programs.insert(ahead.info().unwrap().id(), Hook::FromPod);
+    onward::lead(&mut object).unwrap();
     let xdp: &mut Xdp = object.program_mut("early_wire").unwrap().try_into().unwrap();
     xdp.load().unwrap();
     programs.insert(xdp.info().unwrap().id(), Hook::EarlyWire);
@@ -42,16 +58,11 @@ fn programs_are_tapped_with_their_packets_and_reasons() {
         let xdp: &mut Xdp = program.try_into().unwrap();
         xdp.test_run(run).map(drop).unwrap();
     };
-    // ARP is nobody's; an IPv4 SYN goes to where no Service is. The rest of both is zero.
-    let (mut arp, mut syn) = (vec![0; 42], vec![0; 54]);
-    arp[12..14].copy_from_slice(&[8, 6]);
-    syn[12..15].copy_from_slice(&[8, 0, 0x45]);
-    syn[16..18].copy_from_slice(&[0, 40]);
-    syn[22..24].copy_from_slice(&[64, 6]);
-    syn[26..38].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 80]);
-    syn[46..48].copy_from_slice(&[0x50, 2]);
+    let [arp, syn] = frames();
     run("from_pod", &arp);
     run("from_pod", &syn);
+    // It goes on to the other, which is tapped, too: it is one packet all the same.
+    run(onward::AHEAD, &arp);
     run("early_wire", &arp);
     let mut seen = Vec::new();
     let flow = tap.read(|event| {
@@ -63,6 +74,7 @@ fn programs_are_tapped_with_their_packets_and_reasons() {
     assert_eq!(flow, ControlFlow::Continue(()));
     seen.sort();
     let expected = [
+        (Hook::FromPod, -1, Some(Reason::NotIp), arp.clone()),
         (Hook::FromPod, -1, Some(Reason::NotIp), arp.clone()),
         (Hook::FromPod, -1, Some(Reason::NotAService), syn),
         (Hook::EarlyWire, 2, None, arp),
