@@ -216,6 +216,13 @@ fn opaque(number: u32) -> u32 {
     number
 }
 
+/// A place in the packet as a number of its own. The compiler may keep one in memory that it needs again later, compare it
+/// in a register and add it from memory; a kernel before 6.8 does not know then that it was compared.
+#[inline(always)]
+pub fn apart(offset: usize) -> usize {
+    opaque(offset as u32) as usize
+}
+
 /// A number of bytes for a helper, if it is between the two. In two comparisons that the compiler cannot make one of: a
 /// kernel before 6.8 learns nothing from "not zero", and one before 6.11 nothing from a difference.
 #[inline(always)]

@@ -64,7 +64,7 @@ impl Unusual for V4 {
 
     #[inline(always)]
     fn quoted(frame: &Frame, at: usize, packet: &mut Packet<Addr4>) -> Option<()> {
-        let header = frame.read::<Header4>(at)?;
+        let header = frame.read::<Header4>(verified::apart(at))?;
         let length = ((header.version_length & 0xf) as usize) << 2;
         if header.version_length >> 4 != 4
             || length < size_of::<Header4>()
@@ -128,7 +128,7 @@ impl Unusual for V6 {
 
     #[inline(always)]
     fn quoted(frame: &Frame, at: usize, packet: &mut Packet<Addr6>) -> Option<()> {
-        let header = frame.read::<Header6>(at)?;
+        let header = frame.read::<Header6>(verified::apart(at))?;
         if header.version_flow.to_ne_bytes()[0] >> 4 != 6 {
             return None;
         }

@@ -22,6 +22,7 @@ use crate::road::Hook;
 use crate::route;
 use crate::scratch::{self, Area, Plain};
 use crate::tunnel;
+use crate::verified;
 
 /// What an error quotes, outside of the stack.
 #[repr(C)]
@@ -50,7 +51,7 @@ pub fn translate<F: Unusual>(
     if F::quoted(frame, at, quote).is_none() || !decide::has_ports(quote.key.proto) {
         return stranger;
     }
-    let Some(ports) = frame.read::<Ports>(quote.transport) else { return stranger };
+    let Some(ports) = frame.read::<Ports>(verified::apart(quote.transport)) else { return stranger };
     (quote.key.sport, quote.key.dport) = (ports.source, ports.destination);
     *key = quote.key.reversed();
     // Who did not send the quoted packet has no business with the error.
@@ -94,7 +95,7 @@ fn rewrite<F: Unusual>(
     route: Route,
 ) -> Option<()> {
     // The quoted packet went the other way: its source is what the flow's packets have as their destination.
-    let mut header = frame.read::<F::Header>(at)?;
+    let mut header = frame.read::<F::Header>(verified::apart(at))?;
     F::readdress(&mut header, flow.dst, flow.src, flow.addr_delta, Hop::Uncounted);
     frame.store(at, &header).ok()?;
     frame.store(quote.transport, &Ports { source: flow.dport, destination: flow.sport }).ok()?;
@@ -127,7 +128,7 @@ fn sum<F: Wired>(frame: &mut Frame, quote: &Packet<F::Addr>, flow: &Flow<F::Addr
     let proto = quote.key.proto;
     let Some(offset) = l4::checksum_offset(proto) else { return Some(0) };
     let at = quote.transport + offset;
-    let Some(old) = frame.read::<u16>(at) else { return Some(0) };
+    let Some(old) = frame.read::<u16>(verified::apart(at)) else { return Some(0) };
     if old == 0 && proto == Proto::UDP {
         return Some(0);
     }

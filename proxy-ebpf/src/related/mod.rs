@@ -22,6 +22,7 @@ use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::icmp::IcmpError;
 use crate::road::{Direction, Hook, route_for};
 use crate::route;
+use crate::verified;
 
 /// What becomes of a packet without ports.
 pub enum Outcome {
@@ -52,7 +53,7 @@ pub fn judge_unusual<F: Unusual>(
 fn icmp<F: Unusual>(frame: &mut Frame, packet: &Packet<F::Addr>, hook: Hook) -> Outcome {
     // What the message quotes may lie in fragments of memory, too.
     frame.linearise();
-    Outcome::Ends(match frame.read::<IcmpError>(packet.transport) {
+    Outcome::Ends(match frame.read::<IcmpError>(verified::apart(packet.transport)) {
         Some(header) if F::is_error(header.kind[0]) => {
             return error::translate::<F>(frame, packet, header, hook);
         }
