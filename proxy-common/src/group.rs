@@ -33,6 +33,26 @@ impl Grain {
         (0..).zip(lengths).find(|(_, length)| len <= *length).map_or(Self::FINEST, |(grain, _)| Self(grain))
     }
 
+    /// Bits in common.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bits<A: Address>(self) -> u8 {
+        let lengths = if A::WORDS == 1 { Self::LENGTHS4 } else { Self::LENGTHS6 };
+        match self.0 {
+            0 => lengths[0],
+            1 => lengths[1],
+            2 => lengths[2],
+            3 => lengths[3],
+            _ => lengths[4],
+        }
+    }
+
+    /// Groups of this grain are a neighbourhood, one address, or have more bits than [`Whole`].
+    #[inline(always)]
+    const fn is_never_whole<A: Address>(self) -> bool {
+        self.0 == Self::COARSEST.0 || self.0 > if A::WORDS == 1 { 3 } else { 2 }
+    }
+
     /// What the group of an address has in common, in network order; the other bits are zero.
     #[inline(always)]
     pub fn common<A: Address>(self, addr: &A) -> [u32; 4] {
@@ -75,31 +95,33 @@ impl Tier {
     }
 }
 
-/// Where the `spans` map tells how finely a neighbourhood is divided: in four bits, of which the highest that is set counts.
-/// Neighbourhoods may share them, and are then divided as finely as the finest of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
-    /// The word: below [`SPANS`].
-    pub word: u32,
-    /// The lowest of its four bits.
-    shift: u32,
+word! {
+    /// How prefixes divide a neighbourhood: a bit for each grain that one of them needs, and one more if one of them is not in the
+    /// `wholes` map. More bits are always right.
+    #[derive(Debug)]
+    pub struct Division(pub u32);
 }
 
-impl Span {
-    /// Of the neighbourhood of an address.
-    #[inline(always)]
-    pub fn of<A: Address>(addr: &A) -> Self {
-        /// 2^4 times four bits are a word.
-        const PARTS: u32 = 4;
-        let mix = Spread::of_words(Grain::COARSEST.common(addr)).bits();
-        let word = 64 - SPANS.trailing_zeros();
-        Self { word: (mix >> word) as u32, shift: 4 * ((mix >> (word - PARTS)) as u32 & 15) }
+impl Division {
+    const ODD: u32 = 16;
+    /// Of a word of which nothing is known.
+    pub const UNKNOWN: Self = Self(0xff);
+
+    /// By a prefix of so many bits.
+    #[must_use]
+    pub fn by<A: Address>(len: u8) -> Self {
+        match Grain::of::<A>(len) {
+            Grain::COARSEST => Self(0),
+            grain if grain.bits::<A>() == len && !grain.is_never_whole::<A>() => Self(1 << (grain.0 - 1)),
+            grain => Self(1 << (grain.0 - 1) | Self::ODD),
+        }
     }
 
-    /// What a word of the map says about it.
+    /// How fine the groups are: the longest prefix counts.
     #[inline(always)]
-    pub const fn grain(self, word: u64) -> Grain {
-        match (word >> self.shift) & 15 {
+    #[must_use]
+    pub const fn grain(self) -> Grain {
+        match self.0 & 15 {
             0 => Grain::COARSEST,
             1 => Grain(1),
             2..=3 => Grain(2),
@@ -108,14 +130,94 @@ impl Span {
         }
     }
 
-    /// What is to be set in the word so that it is divided at least as finely.
+    /// The groups may be in the `wholes` map.
     #[inline(always)]
     #[must_use]
-    pub const fn bits(self, grain: Grain) -> u64 {
-        match grain.0 {
-            0 => 0,
-            grain => 1 << (self.shift + grain - 1),
-        }
+    pub const fn has_wholes<A: Address>(self) -> bool {
+        !self.grain().is_never_whole::<A>()
+    }
+
+    /// All prefixes in the neighbourhood are groups of its grain: where none is one, none is found by a search.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_even(self) -> bool {
+        matches!(self.0, 1 | 2 | 4)
+    }
+}
+
+/// Where the `spans` map tells how a neighbourhood is divided. Neighbourhoods may share the place, and then the bits of all are
+/// there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// The word: below [`SPANS`].
+    pub word: u32,
+    /// The lowest of its eight bits.
+    shift: u32,
+}
+
+impl Span {
+    /// Of the neighbourhood of an address.
+    #[inline(always)]
+    pub fn of<A: Address>(addr: &A) -> Self {
+        /// 2^3 times eight bits are a word.
+        const PARTS: u32 = 3;
+        let mix = Spread::of_words(Grain::COARSEST.common(addr)).bits();
+        let word = 64 - SPANS.trailing_zeros();
+        Self { word: (mix >> word) as u32, shift: 8 * ((mix >> (word - PARTS)) as u32 & 7) }
+    }
+
+    /// What a word of the map says about it.
+    #[inline(always)]
+    pub const fn division(self, word: u64) -> Division {
+        Division((word >> self.shift) as u32 & 0xff)
+    }
+
+    /// What is to be set in the word so that it is divided at least so.
+    #[must_use]
+    pub const fn bits(self, division: Division) -> u64 {
+        (division.0 as u64) << self.shift
+    }
+}
+
+/// Key of the `wholes` map: a group of several addresses in a neighbourhood, which is a prefix that rules name.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct Whole {
+    /// What its addresses have in common, in network order: all of it, because no group with more bits is one of these.
+    pub words: [u32; 2],
+    /// Bits in common, from which the family is known, too.
+    pub bits: u32,
+}
+
+impl Whole {
+    /// Of a prefix of the `blocks` maps, if it is one.
+    #[must_use]
+    pub fn of<A: Address>(key: &PrefixKey<A>) -> Option<Self> {
+        let [first, second, ..] = key.addr.to_words();
+        let is_one = Division::by::<A>(key.len()).has_wholes::<A>() && Division::by::<A>(key.len()).is_even();
+        is_one.then_some(Self { words: [first, second], bits: u32::from(key.len()) })
+    }
+
+    /// The prefix, if it is one of this family.
+    #[must_use]
+    pub fn key<A: Address>(&self) -> Option<PrefixKey<A>> {
+        let len = u8::try_from(self.bits).ok().filter(|len| usize::from(*len) <= 8 * size_of::<A>())?;
+        let key = Tier::key(A::from_padded([self.words[0], self.words[1], 0, 0]), len);
+        (Self::of(&key) == Some(*self)).then_some(key)
     }
 }
 
@@ -123,12 +225,12 @@ impl Span {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Group {
-    /// What its addresses have in common.
-    pub common: [u32; 4],
+    /// How many bits its addresses have in common, and the first of them; no bits if the place is empty.
+    pub whole: Whole,
+    /// The others.
+    pub rest: [u32; 2],
     /// Writes to the maps of policies before its class was looked up.
     pub writes: u32,
-    /// Family and grain; zero if the place is empty.
-    pub kind: u32,
     /// What its addresses are to rules that do not name them one by one.
     pub class: PeerClass,
 }
@@ -137,14 +239,21 @@ impl Group {
     /// The group of an address, of which nothing is known.
     #[inline(always)]
     pub fn of<A: Address>(addr: &A, grain: Grain, writes: u32) -> Self {
-        let kind = (A::WORDS as u32) << 8 | grain.0;
-        Self { common: grain.common(addr), writes, kind, class: PeerClass::WORLD }
+        let [a, b, c, d] = grain.common(addr);
+        let whole = Whole { words: [a, b], bits: grain.bits::<A>() as u32 };
+        Self { whole, rest: [c, d], writes, class: PeerClass::WORLD }
+    }
+
+    #[inline(always)]
+    fn common(&self) -> [u32; 4] {
+        let ([a, b], [c, d]) = (self.whole.words, self.rest);
+        [a, b, c, d]
     }
 
     /// Where it stands: below [`GROUPS`]. Two may share a place; then the last one has it.
     #[inline(always)]
     pub fn place(&self) -> u32 {
-        (Spread::of_words(self.common).bits() >> (64 - GROUPS.trailing_zeros())) as u32
+        (Spread::of_words(self.common()).bits() >> (64 - GROUPS.trailing_zeros())) as u32
     }
 
     /// Whether both are about the same addresses, after as many writes.
@@ -152,8 +261,8 @@ impl Group {
     pub fn is_about(&self, other: &Self) -> bool {
         let alike = |(one, other): (&u32, &u32)| one == other;
         self.writes == other.writes
-            && self.kind == other.kind
-            && self.common.iter().zip(&other.common).all(alike)
+            && self.whole.bits == other.whole.bits
+            && self.common().iter().zip(&other.common()).all(alike)
     }
 }
 
@@ -177,10 +286,17 @@ mod tests {
         Addr6::from_ip(IpAddr::V6(Ipv6Addr::from(word))).unwrap()
     }
 
-    fn all_of<A: Address>(ones: A, lengths: [u8; 5]) {
+    fn all_of<A: Address>(ones: A, lengths: [u8; 5], wholes: u32) {
         for (grain, len) in GRAINS.into_iter().zip(lengths) {
             assert_eq!(grain.common(&ones), A::prefix_mask(len).to_words(), "{grain:?}");
             assert_eq!(Grain::of::<A>(len), grain);
+            assert_eq!(grain.bits::<A>(), len);
+            let key = |len| Tier::key(ones.and(A::prefix_mask(len)), len);
+            let whole = Whole::of::<A>(&key(len));
+            assert_eq!(whole.is_some(), (1..=wholes).contains(&grain.0), "{grain:?}");
+            assert_eq!(whole.and_then(|whole| whole.key::<A>()), whole.map(|_| key(len)));
+            assert_eq!(Whole::of::<A>(&key(len - 1)), None);
+            assert!(whole.is_none_or(|whole| whole == Group::of(&ones, grain, 0).whole), "{grain:?}");
             assert_eq!(Grain::of::<A>(len + 1), Grain((grain.0 + 1).min(4)));
             assert_eq!(Tier::of::<A>(len), if grain == Grain::COARSEST { Tier::WIDE } else { Tier::NARROW });
         }
@@ -189,29 +305,38 @@ mod tests {
 
     #[test]
     fn a_group_has_the_first_bits_in_common_and_a_longer_prefix_divides_it() {
-        all_of(v4(u32::MAX), [16, 20, 24, 28, 32]);
-        all_of(v6(u128::MAX), [32, 48, 64, 96, 128]);
+        all_of(v4(u32::MAX), [16, 20, 24, 28, 32], 3);
+        all_of(v6(u128::MAX), [32, 48, 64, 96, 128], 2);
+        let six = Whole::of(&Tier::key(v6(0xfd64_0001_0002 << 80), 48)).unwrap();
+        assert_eq!(six.key::<Addr4>(), None, "of another family");
     }
 
-    fn neighbours<A: Address>(some: A, near: A, far: A) {
+    fn neighbours<A: Address>([some, near, far]: [A; 3], lengths: [u8; 5], wholes: u32) {
         let (span, other) = (Span::of(&some), Span::of(&far));
         assert_eq!(span, Span::of(&near), "one neighbourhood");
         assert_ne!(span, other);
         let mut word = 0;
-        for grain in GRAINS {
-            word |= span.bits(grain);
-            assert_eq!(span.grain(word), grain);
+        for (grain, len) in GRAINS.into_iter().zip(lengths) {
+            word |= span.bits(Division::by::<A>(len));
+            let found = span.division(word);
+            assert_eq!((found.grain(), found.is_even()), (grain, grain == Grain(1)), "beside coarser ones");
+            assert_eq!(found.has_wholes::<A>(), (1..=wholes).contains(&grain.0));
+            let alone = Division::by::<A>(len);
+            assert_eq!((alone.grain(), alone.is_even()), (grain, (1..=wholes).contains(&grain.0)), "alone");
+            let odd = Division::by::<A>(len - 1);
+            assert_eq!((odd.grain(), odd.is_even()), (grain, false), "a prefix that is no group");
         }
-        assert_eq!(span.grain(span.bits(Grain::FINEST)), Grain::FINEST, "without the coarser ones");
+        assert_eq!((Division::UNKNOWN.grain(), Division::UNKNOWN.has_wholes::<A>()), (Grain::FINEST, false));
         if span.word == other.word {
-            assert_eq!(other.grain(word), Grain::COARSEST);
+            assert_eq!(other.division(word).grain(), Grain::COARSEST);
         }
     }
 
     #[test]
-    fn how_finely_a_neighbourhood_is_divided_can_only_become_finer_and_others_are_not_concerned() {
-        neighbours(v4(0x6401_0203), v4(0x6401_ff04), v4(0x6402_0203));
-        neighbours(v6(0xfd64_0001 << 96 | 7), v6(0xfd64_0001_ffff << 80), v6(0xfd64_0002 << 96 | 7));
+    fn how_a_neighbourhood_is_divided_can_only_become_finer_and_less_even_and_others_are_not_concerned() {
+        neighbours([0x6401_0203, 0x6401_ff04, 0x6402_0203].map(v4), [16, 20, 24, 28, 32], 3);
+        let six = [0xfd64_0001 << 96 | 7, 0xfd64_0001_ffff << 80, 0xfd64_0002 << 96 | 7].map(v6);
+        neighbours(six, [32, 48, 64, 96, 128], 2);
     }
 
     #[test]

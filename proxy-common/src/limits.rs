@@ -124,6 +124,9 @@ pub const PEERS: u32 = 262_144;
 /// Size of each `blocks` map: distinct prefixes of ipBlocks and their exceptions.
 pub const BLOCKS: u32 = 65_536;
 
+/// Size of the `wholes` map: all prefixes of both families may be in it.
+pub const WHOLES: u32 = 2 * BLOCKS;
+
 /// Default size of the `verdicts` map: pages of what the rule sets of local pods say about classes of peers.
 pub const VERDICTS: u32 = 131_072;
 
@@ -142,8 +145,8 @@ pub const MENTIONED: u32 = 16_384;
 /// node's own pods. Beside a million addresses that had connections, four of ten others look as if they had.
 pub const PARTIES: u32 = 32_768;
 
-/// Words of the `spans` map, of 64 bits each: four bits for each of 65,536 neighbourhoods, 32 KiB.
-pub const SPANS: u32 = 4_096;
+/// Words of the `spans` map, of 64 bits each: eight bits for each of 65,536 neighbourhoods, 64 KiB.
+pub const SPANS: u32 = 8_192;
 
 /// Size of the `groups` map, on each processor: groups of addresses that connect, or are connected to, at one time. 32 KiB a
 /// processor.

@@ -14,7 +14,7 @@ use crate::end::{End, Facts};
 use crate::flow::{Flow, FlowFlags, FlowKey, Route};
 use crate::fragment::{FragmentKey, FragmentPorts, HELD as HELD_BYTES, HeldFrame};
 use crate::frontend::{ClientRule, Frontend, FrontendFlags, FrontendKey, Segment, ServiceId};
-use crate::group::Group;
+use crate::group::{Group, Whole};
 use crate::layout::{Layout, NEXT, is_dense, layout, plain};
 use crate::limits;
 use crate::node::{Cidr, DeviceKind, NodeConfig, NodeFlags};
@@ -224,8 +224,9 @@ const END: Layout = layout!(End as "End" {
     addr: [u32; 4], writes: u32, facts: Facts, device: u32, pad: u32, egress: RuleSetId, ingress: RuleSetId,
     class: PeerClass,
 });
+const WHOLE: Layout = layout!(Whole as "Whole" { words: [u32; 2], bits: u32 });
 const GROUP: Layout =
-    layout!(Group as "Group" { common: [u32; 4], writes: u32, kind: u32, class: PeerClass });
+    layout!(Group as "Group" { whole: Whole, rest: [u32; 2], writes: u32, class: PeerClass });
 const PRECEDENT: Layout = layout!(Precedent as "Precedent" {
     key: VerdictKey, said: Interval, writes: u32, pad: u32,
 });
@@ -253,6 +254,7 @@ map_types! {
     Recent<Addr6> = recent!(Addr6, "Recent<Addr6>");
     End = END;
     Group = GROUP;
+    Whole = WHOLE;
     Precedent = PRECEDENT;
     DenialKey = DENIAL_KEY;
     Notice = NOTICE;

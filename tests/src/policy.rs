@@ -7,7 +7,7 @@ use aya::maps::{PerCpuHashMap, RingBuf};
 use proxy_common::{
     Address, DeviceKind, Flow, FlowFlags, FlowKey, PeerClass, Policed, PolicyState, PrefixKey, Proto, RuleId,
     RuleSetId, V4, V6, VerdictKey, VerdictPage,
-    group::{Grain, Span, Tier},
+    group::{Division, Span, Tier, Whole},
     limits,
     maps::MapType,
     mentioned::Mark,
@@ -111,15 +111,41 @@ impl Dataplane {
     /// # Panics
     /// If it is none.
     pub fn block_uncounted(&mut self, prefix: &str, class: u64) {
-        if prefix.contains(':') {
-            let key = block_key::<V6>(prefix);
-            self.divide(&key);
-            object::add_prefix(self.object(), V6::BLOCKS, key, PeerClass(class));
-        } else {
-            let key = block_key::<V4>(prefix);
-            self.divide(&key);
-            object::add_prefix(self.object(), V4::BLOCKS, key, PeerClass(class));
+        self.block_in_trie(prefix, class);
+        self.block_sooner(prefix, Some(class));
+    }
+
+    /// The first of the two writes alone: that to the map of all prefixes.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn block_in_trie(&mut self, prefix: &str, class: u64) {
+        fn put<F: Named>(dataplane: &mut Dataplane, prefix: &str, class: u64)
+        where
+            PrefixKey<F::Addr>: MapType,
+            F::Addr: MapType,
+        {
+            let key = block_key::<F>(prefix);
+            dataplane.divide(&key);
+            object::add_prefix(dataplane.object(), F::BLOCKS, key, PeerClass(class));
         }
+        if prefix.contains(':') { put::<V6>(self, prefix, class) } else { put::<V4>(self, prefix, class) }
+    }
+
+    /// The second: if the prefix is a whole group, it is found at once, and is of this class, or is not.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn block_sooner(&mut self, prefix: &str, class: Option<u64>) {
+        fn put<F: Named>(dataplane: &mut Dataplane, prefix: &str, class: Option<u64>) {
+            let Some(whole) = Whole::of(&block_key::<F>(prefix)) else { return };
+            let mut wholes = object::hash(dataplane.object(), "wholes");
+            match class {
+                Some(class) => wholes.insert(Cell(whole), Cell(PeerClass(class)), 0).expect("it fits"),
+                None => wholes.remove(&Cell(whole)).expect("it was there"),
+            }
+        }
+        if prefix.contains(':') { put::<V6>(self, prefix, class) } else { put::<V4>(self, prefix, class) }
     }
 
     fn put<F: Named, V: MapType>(&mut self, map: &str, addr: &str, value: V)
@@ -141,7 +167,7 @@ impl Dataplane {
     /// Says that a prefix divides the addresses around it.
     fn divide<A: Address>(&mut self, prefix: &PrefixKey<A>) {
         let span = Span::of(&prefix.addr);
-        self.set_bits("spans", span.word, span.bits(Grain::of::<A>(prefix.len())));
+        self.set_bits("spans", span.word, span.bits(Division::by::<A>(prefix.len())));
     }
 
     fn set_bits(&mut self, map: &str, word: u32, bits: u64) {

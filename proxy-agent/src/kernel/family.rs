@@ -7,7 +7,9 @@ use proxy_common::{
     RangeKey, V4, V6, maps::MapType,
 };
 
-use super::{error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access};
+use super::{
+    blocks::Blocks, error::Error, map::Table, memory::Slots, pins::Pins, settings::Families, sys::Access,
+};
 use std::os::fd::AsFd;
 
 /// Value of every entry of `ranges`, `nets` and `nodes`.
@@ -42,8 +44,8 @@ pub struct Maps<F: Family> {
     pub policed: Table<F::Addr, Policed>,
     /// Classes of addresses that rules name.
     pub peers: Table<F::Addr, PeerClass>,
-    /// Classes of prefixes; the scope is always zero.
-    pub blocks: Table<PrefixKey<F::Addr>, PeerClass>,
+    /// Classes of prefixes.
+    pub blocks: Blocks<F::Addr>,
 }
 
 /// Names of the maps of one family.
@@ -180,7 +182,7 @@ where
         sources: table(pins, names.sources, access)?,
         policed: table(pins, names.policed, access)?,
         peers: table(pins, names.peers, access)?,
-        blocks: table(pins, names.blocks, access)?,
+        blocks: Blocks { trie: table(pins, names.blocks, access)?, wholes: table(pins, "wholes", access)? },
     })
 }
 

@@ -4,7 +4,7 @@
 
 use proxy_common::{
     Address, PrefixKey,
-    group::{Grain, Span},
+    group::{Division, Span},
     mentioned::Mark,
 };
 
@@ -30,11 +30,11 @@ impl Mentioned {
         self.addresses.get(mark.word).is_none_or(|word| mark.is_in(word))
     }
 
-    /// How finely the programs tell the addresses around this one apart.
+    /// How the programs tell the addresses around this one apart.
     #[must_use]
-    pub fn grain<A: Address>(&self, addr: &A) -> Grain {
+    pub fn division<A: Address>(&self, addr: &A) -> Division {
         let span = Span::of(addr);
-        self.spans.get(span.word).map_or(Grain::FINEST, |word| span.grain(word))
+        self.spans.get(span.word).map_or(Division::UNKNOWN, |word| span.division(word))
     }
 
     /// Sets the bits of an address.
@@ -46,6 +46,6 @@ impl Mentioned {
     /// Sets those of the neighbourhood that a prefix lies in.
     pub(super) fn divide<A: Address>(&self, prefix: &PrefixKey<A>) {
         let span = Span::of(&prefix.addr);
-        self.spans.set(span.word, span.bits(Grain::of::<A>(prefix.len())));
+        self.spans.set(span.word, span.bits(Division::by::<A>(prefix.len())));
     }
 }

@@ -18,6 +18,7 @@
 mod affinities;
 pub mod apply;
 pub mod audit;
+pub mod blocks;
 pub mod caretaker;
 pub mod cleanup;
 pub mod clock;

@@ -271,6 +271,7 @@ mod tests {
             "policed4",
             "peers6",
             "blocks4",
+            "wholes",
             "verdicts",
             "policy",
             "policywrites",

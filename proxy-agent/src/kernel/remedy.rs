@@ -109,7 +109,7 @@ mod tests {
         ] {
             assert_eq!(after(map), format!(" (it is full: {flag} makes it larger)"), "{map}");
         }
-        for map in ["ranges4", "blocks6", "policed4", "devices", "affinity", "tunnels4"] {
+        for map in ["ranges4", "blocks6", "wholes", "policed4", "devices", "affinity", "tunnels4"] {
             assert!(after(map).starts_with(" (it is full, and its size is fixed"), "{map}");
         }
     }

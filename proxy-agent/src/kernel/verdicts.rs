@@ -132,11 +132,12 @@ fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>, mentioned: &Me
         AddressWrite::PutPoliced { addr, value } => maps.policed.put(addr, value),
         AddressWrite::DeletePoliced { addr } => maps.policed.remove(addr).map(drop),
         AddressWrite::DeletePeer { addr } => maps.peers.remove(addr).map(drop),
-        AddressWrite::DeleteBlock { key } => maps.blocks.remove(key).map(drop),
+        AddressWrite::DeleteBlock { key } => maps.blocks.remove(key),
     }
 }
 
-/// Sets the bits of all addresses and prefixes that the maps hold: what was carried over from another layout has none yet.
+/// Writes what follows from the addresses and prefixes that the maps hold: what was carried over from another layout may have
+/// nothing of it yet.
 pub(super) fn mention(maps: &Pinned) -> Result<(), Error> {
     mention_in(&maps.v4, &maps.policy.mentioned)?;
     mention_in(&maps.v6, &maps.policy.mentioned)
@@ -148,8 +149,11 @@ fn mention_in<F: MapFamily>(maps: &Maps<F>, mentioned: &Mentioned) -> Result<(),
     of_pods.map_err(failed(F::NAMES.policed))?;
     let of_peers = maps.peers.scan(|addrs, _| addrs.iter().for_each(|addr| mentioned.add(addr)));
     of_peers.map_err(failed(F::NAMES.peers))?;
+    // Before a neighbourhood is said to be even: there nobody is searched for who is not found at once.
+    let derived = maps.blocks.derive();
+    derived.map_err(|source| Error::Map { verb: "derive from", map: F::NAMES.blocks, source })?;
     let of_blocks =
-        maps.blocks.scan(|prefixes, _| prefixes.iter().for_each(|prefix| mentioned.divide(prefix)));
+        maps.blocks.trie.scan(|prefixes, _| prefixes.iter().for_each(|prefix| mentioned.divide(prefix)));
     of_blocks.map_err(failed(F::NAMES.blocks))
 }
 

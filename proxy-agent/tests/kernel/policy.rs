@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use proxy_agent::kernel::{Kernel, Sizes, netlink};
+use proxy_agent::kernel::{Kernel, Sizes, blocks::TORN, netlink};
 use proxy_common::{
     Addr4, Addr6, DeviceKind, PeerClass, Policed, PolicyState, RuleSetId, VerdictKey, VerdictPage,
-    group::{Grain, Tier},
+    group::{Grain, Tier, Whole},
     policy::PolicyFlags,
 };
 use proxy_model::policy::{AddressWrite, PolicyWrite};
@@ -105,7 +105,7 @@ fn a_prefix_divides_its_neighbourhood_from_then_on_and_so_does_one_that_was_ther
         let mut kernel = stage.open();
         let grains = |kernel: &Kernel| {
             let bits = &kernel.maps().policy.mentioned;
-            [bits.grain(&v4(6)), bits.grain(&v6(7))]
+            [bits.division(&v4(6)).grain(), bits.division(&v6(7)).grain()]
         };
         let (coarsest, finest) = (Grain::COARSEST, Grain::FINEST);
         assert_eq!(grains(&kernel), [coarsest; 2]);
@@ -161,6 +161,43 @@ fn what_is_written_is_found_by_the_next_agent_and_who_watches_goes_on_watching()
         assert_eq!(kernel.judge(&gone).made, 3);
         let found = kernel.policy_actual().unwrap();
         assert_eq!((found.v4.policed, found.v6.policed, found.state), (vec![], vec![], watched));
+    });
+}
+
+#[test]
+fn a_prefix_that_is_a_whole_group_is_written_twice_and_one_that_both_maps_do_not_agree_on_is_written_anew() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let (whole, part) = (Tier::key(v4(0), 24), Tier::key(v4(0), 25));
+        let put = |key, class| PolicyWrite::V4(AddressWrite::PutBlock { key, class });
+        let writes = [put(whole, PeerClass(5)), put(part, PeerClass(6))];
+        assert_eq!(kernel.judge(&writes).made, 2);
+        let blocks = |kernel: &mut Kernel| {
+            let mut blocks = kernel.policy_actual().unwrap().v4.blocks;
+            blocks.sort_unstable();
+            blocks
+        };
+        let key = Whole::of(&whole).unwrap();
+        assert_eq!(kernel.maps().v4.blocks.wholes.entries().unwrap(), [(key, PeerClass(5))]);
+        assert_eq!(blocks(&mut kernel), [(whole, PeerClass(5)), (part, PeerClass(6))]);
+        // As an agent leaves it that ends between the two writes.
+        kernel.maps().v4.blocks.trie.put(&whole, &PeerClass(7)).unwrap();
+        assert_eq!(blocks(&mut kernel), [(whole, TORN), (part, PeerClass(6))]);
+        assert_eq!(kernel.judge(&[put(whole, PeerClass(7))]).made, 1);
+        assert_eq!(blocks(&mut kernel), [(whole, PeerClass(7)), (part, PeerClass(6))]);
+        kernel.maps().v4.blocks.wholes.remove(&key).unwrap();
+        assert_eq!(blocks(&mut kernel), [(whole, TORN), (part, PeerClass(6))]);
+        // And as the next one finds it.
+        drop(kernel);
+        let mut kernel = stage.open();
+        assert_eq!(blocks(&mut kernel), [(whole, PeerClass(7)), (part, PeerClass(6))]);
+        for key in [whole, part] {
+            assert_eq!(kernel.judge(&[PolicyWrite::V4(AddressWrite::DeleteBlock { key })]).made, 1);
+        }
+        assert_eq!(
+            (blocks(&mut kernel), kernel.maps().v4.blocks.wholes.entries().unwrap()),
+            (vec![], vec![])
+        );
     });
 }
 

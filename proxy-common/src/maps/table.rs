@@ -3,7 +3,7 @@
 use super::{
     AFFINITY_KEY, AFFINITY_VALUE, CONNECTED, DENIAL_KEY, END, FRAGMENT_PORTS, FRONTEND, GROUP, HELD_FRAME,
     LOAD_KEY, MapFamily, MapKind, MapSpec, MapType, NONE, NOTICE, POLICED, POLICY_STATE, PRECEDENT, STREAM,
-    TALLY, VERDICT_KEY, VERDICT_PAGE,
+    TALLY, VERDICT_KEY, VERDICT_PAGE, WHOLE,
 };
 use crate::addr::{Addr4, Addr6};
 use crate::backend::Backend;
@@ -138,6 +138,8 @@ specs! {
         "agent" => "kernel, proxyctl", "prefixes of ipBlocks and their exceptions → class; the scope is 1 if the prefix is longer than 16 bits (IPv6: 32)";
     "blocks6" PrefixTrie Ipv6 PrefixKey::<Addr6>::LAYOUT => plain!(PeerClass), limits::BLOCKS,
         "agent" => "kernel, proxyctl", "the same for IPv6";
+    "wholes" SparseHash Both WHOLE => plain!(PeerClass), limits::WHOLES,
+        "agent" => "kernel, proxyctl", "those prefixes of `blocks` that have just 20, 24 or 28 bits (IPv6: 48 or 64) → class";
     "verdicts" SparseHash Both VERDICT_KEY => VERDICT_PAGE, limits::VERDICTS,
         "agent" => "kernel, proxyctl", "rule set and class → what the rules say about ports; never changes under its key";
     "policy" MappedArray Both plain!(u32) => POLICY_STATE, 1,
@@ -153,7 +155,7 @@ specs! {
     "mentioned" MappedArray Both plain!(u32) => plain!(u64), limits::MENTIONED,
         "agent, through memory" => "kernel", "three bits for each address that `policed` or `peers` has or has had";
     "spans" MappedArray Both plain!(u32) => plain!(u64), limits::SPANS,
-        "agent, through memory" => "kernel", "how long the longest prefix is that `blocks` has or has had in each /16 (IPv6: /32)";
+        "agent, through memory" => "kernel", "how prefixes that `blocks` has or has had divide each /16 (IPv6: /32): the longest counts, and whether others are as long";
     "groups" PerCpuArray Both plain!(u32) => GROUP, limits::GROUPS,
         "kernel" => "kernel", "what was found about addresses that no such prefix divides since the last of those writes";
     "precedents" PerCpuArray Both plain!(u32) => PRECEDENT, limits::PRECEDENTS,

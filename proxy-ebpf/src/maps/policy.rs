@@ -8,7 +8,7 @@ use aya_ebpf::{
 use proxy_common::{
     Addr4, Addr6, End, Family, PeerClass, Policed, PolicyState, Precedent, Recent, V4, V6, VerdictKey,
     VerdictPage,
-    group::Group,
+    group::{Group, Whole},
     limits,
     policy::{DenialKey, PolicyFlags},
 };
@@ -34,6 +34,10 @@ static BLOCKS4: LpmTrie<Prefix<Addr4>, PeerClass> =
 #[map(name = "blocks6")]
 static BLOCKS6: LpmTrie<Prefix<Addr6>, PeerClass> =
     LpmTrie::with_max_entries(limits::BLOCKS, BPF_F_NO_PREALLOC);
+
+/// Those of them that are groups.
+#[map(name = "wholes")]
+pub static WHOLES: HashMap<Whole, PeerClass> = HashMap::with_max_entries(limits::WHOLES, BPF_F_NO_PREALLOC);
 
 /// What rule sets say about classes of peers.
 #[map(name = "verdicts")]

@@ -5,14 +5,14 @@
 
 use proxy_common::{
     PeerClass, PrefixKey,
-    group::{Grain, Group, Span, Tier},
+    group::{Division, Grain, Group, Span, Tier},
 };
 
 use super::end::has_blocks;
 use crate::count::barrier;
 use crate::maps::{
     as_key,
-    policy::{GROUPS, PolicyTables, SPANS},
+    policy::{GROUPS, PolicyTables, SPANS, WHOLES},
 };
 
 /// The class of the address in `key`, which is looked for with it; `writes` is what the count was before anything was looked up.
@@ -22,7 +22,8 @@ pub fn class_of<F: PolicyTables>(key: &mut PrefixKey<F::Addr>, writes: u32) -> P
         return PeerClass::WORLD;
     }
     let span = Span::of(&key.addr);
-    let grain = grain(span);
+    let division = division(span);
+    let grain = division.grain();
     let wanted = Group::of(&key.addr, grain, writes);
     let mut known = place_of(&wanted, grain);
     if let Some(group) = &known
@@ -30,13 +31,13 @@ pub fn class_of<F: PolicyTables>(key: &mut PrefixKey<F::Addr>, writes: u32) -> P
     {
         return group.class;
     }
-    let class = look_up::<F>(key, grain);
+    let class = look_up::<F>(key, division, &wanted);
     if let Some(group) = &mut known {
         // SAFETY: the place is longer than eight bytes, and the kernel aligns elements to them.
         unsafe { barrier(core::ptr::from_mut::<Group>(group).cast()) };
         // The agent says that a prefix divides the neighbourhood before it writes it: if one was found that does, this says
         // so now.
-        if self::grain(span) == grain {
+        if self::division(span) == division {
             **group = Group { class, ..wanted };
         }
     }
@@ -54,19 +55,26 @@ fn place_of(group: &Group, grain: Grain) -> Option<&'static mut Group> {
     GROUPS.get_ptr_mut(group.place()).map(|place| unsafe { &mut *place })
 }
 
-/// How finely the neighbourhood is divided.
+/// How the neighbourhood is divided.
 #[inline(always)]
-fn grain(span: Span) -> Grain {
+fn division(span: Span) -> Division {
     match SPANS.get_ptr(span.word) {
         // SAFETY: an element of an array lives as long as the map. Volatile, because the agent sets bits meanwhile.
-        Some(word) => span.grain(unsafe { word.read_volatile() }),
-        None => Grain::FINEST,
+        Some(word) => span.division(unsafe { word.read_volatile() }),
+        None => Division::UNKNOWN,
     }
 }
 
 #[inline(always)]
-fn look_up<F: PolicyTables>(key: &mut PrefixKey<F::Addr>, grain: Grain) -> PeerClass {
-    if grain != Grain::COARSEST {
+fn look_up<F: PolicyTables>(key: &mut PrefixKey<F::Addr>, division: Division, group: &Group) -> PeerClass {
+    if division.has_wholes::<F::Addr>() {
+        // No prefix in the neighbourhood is longer than its groups: if this one is a prefix itself, that is the longest.
+        // SAFETY: an element without preallocation is freed only after the program is done.
+        if let Some(class) = unsafe { WHOLES.get(&group.whole) } {
+            return *class;
+        }
+    }
+    if division.grain() != Grain::COARSEST && !division.is_even() {
         key.scope = Tier::NARROW.0;
         if let Some(class) = longest::<F>(key) {
             return class;

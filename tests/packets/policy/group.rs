@@ -122,3 +122,43 @@ fn what_was_found_about_a_host_holds_for_its_neighbours_until_a_write_is_counted
         }
     }
 }
+
+/// A prefix that is found without a search, one around it that is odd, one around both neighbourhood and all, and hosts of the
+/// first and of the others.
+const FOUND: [(&str, [&str; 2], [&str; 2]); 5] = [
+    ("100.70.16.0/20", ["100.70.0.0/17", "100.0.0.0/8"], ["100.70.17.1", "100.70.32.1"]),
+    ("100.71.5.0/24", ["100.71.0.0/17", "100.0.0.0/8"], ["100.71.5.1", "100.71.6.1"]),
+    ("100.72.5.32/28", ["100.72.0.0/17", "100.0.0.0/8"], ["100.72.5.33", "100.72.5.48"]),
+    ("fd64:70:1::/48", ["fd64:70::/33", "fd00::/8"], ["fd64:70:1:2::1", "fd64:70:2::1"]),
+    ("fd64:71:1:5::/64", ["fd64:71::/33", "fd00::/8"], ["fd64:71:1:5::1", "fd64:71:1:6::1"]),
+];
+
+#[test]
+fn a_group_that_is_a_prefix_is_found_at_once_and_by_the_longest_prefix_where_it_is_not_known_to_be_one() {
+    let cases =
+        FOUND.into_iter().flat_map(|(whole, around, hosts)| around.map(|around| (whole, around, hosts)));
+    for (whole, around, [inside, beside]) in cases {
+        let n = &FAMILIES[usize::from(whole.contains(':'))];
+        let host = |name: &str| -> IpAddr { name.parse().expect("an address") };
+        let block = |name: &str, is_of_friends| (name.parse().expect("a prefix"), is_of_friends);
+        let mut dataplane = friends(n);
+        dataplane.block(around, 0);
+        dataplane.block(whole, FRIENDS);
+        dataplane.enforce(1, BLOCKS);
+        let now = [block(around, false), block(whole, true)];
+        for name in [inside, beside] {
+            ask(&mut dataplane, n, &now, host(name));
+        }
+        // The agent writes the trie first: until the other map is written, what that one says holds.
+        dataplane.block_in_trie(whole, 0);
+        dataplane.enforce(1, BLOCKS);
+        ask(&mut dataplane, n, &now, host(inside));
+        // And deletes from the other one first.
+        dataplane.block_sooner(whole, None);
+        dataplane.enforce(1, BLOCKS);
+        let now = [block(around, false), block(whole, false)];
+        for name in [inside, beside] {
+            ask(&mut dataplane, n, &now, host(name));
+        }
+    }
+}

@@ -6,13 +6,11 @@ use std::net::IpAddr;
 
 use proxy_common::{
     Address, Backend, Family, Frontend, FrontendKey, PeerClass, Policed, PolicyState, Port, PrefixKey, Proto,
-    RangeKey, RuleSetId, VerdictKey, VerdictPage,
-    group::Tier,
-    node,
+    RangeKey, RuleSetId, VerdictKey, VerdictPage, node,
     policy::{PolicyFlags, Ruling, decide},
 };
 
-use crate::kernel::{MapFamily, Maps, Pinned};
+use crate::kernel::{MapFamily, Maps, Pinned, mentioned::Mentioned};
 
 /// Who answers.
 pub(in crate::ctl) trait Tables {
@@ -107,7 +105,7 @@ impl Tables for Pinned {
     }
 
     fn block(&self, ip: IpAddr) -> io::Result<Option<PeerClass>> {
-        ask!(self, ip, block)
+        ask!(self, ip, block, &self.policy.mentioned)
     }
 
     fn page(&self, key: VerdictKey) -> io::Result<Option<VerdictPage>> {
@@ -161,12 +159,9 @@ fn peer<F: MapFamily>(maps: &Maps<F>, ip: IpAddr) -> io::Result<Option<PeerClass
     maps.peers.get(&own::<F>(ip)?)
 }
 
-fn block<F: MapFamily>(maps: &Maps<F>, ip: IpAddr) -> io::Result<Option<PeerClass>> {
-    let longest = |tier: Tier| maps.blocks.get(&PrefixKey::exactly(tier.0, own::<F>(ip)?));
-    Ok(match longest(Tier::NARROW)? {
-        Some(class) => Some(class),
-        None => longest(Tier::WIDE)?,
-    })
+fn block<F: MapFamily>(maps: &Maps<F>, ip: IpAddr, divided: &Mentioned) -> io::Result<Option<PeerClass>> {
+    let addr = own::<F>(ip)?;
+    maps.blocks.around(addr, divided.division(&addr))
 }
 
 fn own_address<F: MapFamily>(maps: &Maps<F>) -> io::Result<Option<IpAddr>> {
