@@ -7,6 +7,7 @@ use super::{
     clsact,
     drain::{self, Drained},
     error::Error,
+    links,
     lock::Lock,
     pins::Pins,
     record::Record,
@@ -69,16 +70,11 @@ pub fn cleanup(bpf_root: &Path, run_root: &Path, farewell: Farewell) -> Result<R
     Ok(removed)
 }
 
-/// Removes the pins in a directory, whatever their names; gives how many there were.
+/// Lets the links go that are pinned in a directory, whatever their names; gives how many there were.
 fn empty(dir: &Path) -> Result<usize, Error> {
     let mut removed = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        match fs::remove_file(entry.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::path("unpin", entry.path())(error));
-            }
-            _ => removed += 1,
-        }
+        removed += usize::from(links::let_go(&entry.path())?);
     }
     Ok(removed)
 }

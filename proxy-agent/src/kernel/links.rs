@@ -14,6 +14,8 @@ use std::{
     path::Path,
 };
 
+use aya_obj::generated::bpf_cmd;
+
 use super::{
     error::Error,
     hook::{Anchor, Hook},
@@ -102,10 +104,38 @@ pub fn replace_devices(pins: &Pins, programs: &Programs) -> Result<usize, Error>
 /// # Errors
 /// [`Error::Path`].
 pub fn detach(link: &PinnedLink) -> Result<(), Error> {
-    match fs::remove_file(&link.path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::path("unpin", &link.path)(error)),
-        _ => Ok(()),
+    let_go(&link.path).map(drop)
+}
+
+/// Lets the link go that is pinned there, whatever its name. Gives whether there was one.
+///
+/// # Errors
+/// [`Error::Path`].
+pub(super) fn let_go(pin: &Path) -> Result<bool, Error> {
+    // It must not run without what goes after it: see `onward`. The others need nothing. If it cannot be told to, it goes with
+    // its pin.
+    let is_of_pods = pin
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with(Hook::FromPod.name()));
+    if is_of_pods && let Ok(link) = sys::open_pin(pin, Access::Write) {
+        let _ = detach_now(link.as_fd());
     }
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true).map_err(Error::path("unpin", pin)),
+    }
+}
+
+/// Lets a link's program run no more (`BPF_LINK_DETACH`), now: a link whose last pin is removed goes some milliseconds later, and
+/// what its program needs may be gone before.
+///
+/// # Errors
+/// `EOPNOTSUPP` for links that only go with their last pin.
+fn detach_now(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = sys::attr();
+    attr.link_detach.link_fd = link.as_raw_fd() as u32;
+    sys::bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// How many links came to their programs in which way.
