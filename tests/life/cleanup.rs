@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use aya::maps::loaded_maps;
 use aya::programs::{loaded_links, loaded_programs};
 use proxy_common::maps::LAYOUT_VERSION;
 use serde_json::{Value, json};
@@ -129,7 +128,7 @@ impl Traces {
     fn left(&self) -> Vec<String> {
         let links: BTreeSet<u32> = loaded_links().flatten().map(|link| link.id()).collect();
         let programs: BTreeSet<u32> = loaded_programs().flatten().map(|program| program.id()).collect();
-        let maps: BTreeSet<u32> = loaded_maps().flatten().map(|map| map.id()).collect();
+        let maps = map_ids();
         self.list(
             |id| links.contains(&id),
             |id| programs.contains(&id),
@@ -164,4 +163,21 @@ impl Traces {
 
 fn names(path: &Path, part: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains(part))
+}
+
+/// The numbers of all maps. None is opened: an array of programs that somebody opens while the kernel empties it, after its last
+/// user, stays for good.
+fn map_ids() -> BTreeSet<u32> {
+    const BPF_MAP_GET_NEXT_ID: libc::c_int = 12;
+    std::iter::successors(Some(0), |before| {
+        // The start, the next one, flags.
+        let mut attr = [*before, 0, 0];
+        // SAFETY: the kernel reads and writes no more than the three words that it is told of, and they outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, BPF_MAP_GET_NEXT_ID, attr.as_mut_ptr(), size_of_val(&attr))
+        };
+        (result == 0).then_some(attr[1])
+    })
+    .skip(1)
+    .collect()
 }
