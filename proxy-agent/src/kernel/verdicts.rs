@@ -140,7 +140,10 @@ fn make_in<F: MapFamily>(write: &AddressWrite<F>, maps: &Maps<F>, mentioned: &Me
 /// nothing of it yet.
 pub(super) fn mention(maps: &Pinned) -> Result<(), Error> {
     mention_in(&maps.v4, &maps.policy.mentioned)?;
-    mention_in(&maps.v6, &maps.policy.mentioned)
+    mention_in(&maps.v6, &maps.policy.mentioned)?;
+    // Programs that run already may have found what was not true any more.
+    maps.policy.note_write();
+    Ok(())
 }
 
 fn mention_in<F: MapFamily>(maps: &Maps<F>, mentioned: &Mentioned) -> Result<(), Error> {

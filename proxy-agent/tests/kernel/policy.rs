@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use aya::maps::{Array, Map, MapData};
 use proxy_agent::kernel::{Kernel, Sizes, blocks::TORN, netlink};
 use proxy_common::{
     Addr4, Addr6, DeviceKind, PeerClass, Policed, PolicyState, RuleSetId, VerdictKey, VerdictPage,
@@ -164,6 +165,12 @@ fn what_is_written_is_found_by_the_next_agent_and_who_watches_goes_on_watching()
     });
 }
 
+/// The count of writes to the maps of policies.
+fn writes_to(kernel: &Kernel) -> u32 {
+    let pin = kernel.maps().pins.map("policywrites");
+    Array::<_, u32>::try_from(Map::Array(MapData::from_pin(pin).unwrap())).unwrap().get(&0, 0).unwrap()
+}
+
 #[test]
 fn a_prefix_that_is_a_whole_group_is_written_twice_and_one_that_both_maps_do_not_agree_on_is_written_anew() {
     on_a_node(|stage| {
@@ -187,10 +194,12 @@ fn a_prefix_that_is_a_whole_group_is_written_twice_and_one_that_both_maps_do_not
         assert_eq!(blocks(&mut kernel), [(whole, PeerClass(7)), (part, PeerClass(6))]);
         kernel.maps().v4.blocks.wholes.remove(&key).unwrap();
         assert_eq!(blocks(&mut kernel), [(whole, TORN), (part, PeerClass(6))]);
-        // And as the next one finds it.
+        // And as the next one finds it, and says so when it has mended it.
+        let before = writes_to(&kernel);
         drop(kernel);
         let mut kernel = stage.open();
         assert_eq!(blocks(&mut kernel), [(whole, PeerClass(7)), (part, PeerClass(6))]);
+        assert_eq!(writes_to(&kernel) - before, 2, "one for who wrote last, one for what is derived");
         for key in [whole, part] {
             assert_eq!(kernel.judge(&[PolicyWrite::V4(AddressWrite::DeleteBlock { key })]).made, 1);
         }
