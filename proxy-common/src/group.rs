@@ -38,6 +38,7 @@ impl Grain {
     #[must_use]
     pub const fn bits<A: Address>(self) -> u8 {
         let lengths = if A::WORDS == 1 { Self::LENGTHS4 } else { Self::LENGTHS6 };
+        // Not an index: a program has nobody to tell that it is out of bounds.
         match self.0 {
             0 => lengths[0],
             1 => lengths[1],
@@ -180,21 +181,7 @@ impl Span {
 }
 
 /// Key of the `wholes` map: a group of several addresses in a neighbourhood, which is a prefix that rules name.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Whole {
     /// What its addresses have in common, in network order: all of it, because no group with more bits is one of these.
@@ -208,8 +195,9 @@ impl Whole {
     #[must_use]
     pub fn of<A: Address>(key: &PrefixKey<A>) -> Option<Self> {
         let [first, second, ..] = key.addr.to_words();
-        let is_one = Division::by::<A>(key.len()).has_wholes::<A>() && Division::by::<A>(key.len()).is_even();
-        is_one.then_some(Self { words: [first, second], bits: u32::from(key.len()) })
+        Division::by::<A>(key.len())
+            .is_even()
+            .then_some(Self { words: [first, second], bits: u32::from(key.len()) })
     }
 
     /// The prefix, if it is one of this family.

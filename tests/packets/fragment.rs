@@ -75,6 +75,14 @@ fn fragments_of_what_is_not_ours_pass() {
     }
 }
 
+/// The copy of the first becomes those that were held; what is left here is the last of them.
+fn comes_around(dataplane: &mut Dataplane, first: &Packet, last_held: &Packet) {
+    assert_eq!(
+        dataplane.run("from_pod", &first.bytes()),
+        Run { reason: Reason::FragmentHeld, code: code::DROP, bytes: last_held.bytes() }
+    );
+}
+
 #[test]
 fn fragments_before_the_first_are_held_and_sent_again_when_its_copy_comes_around() {
     for n in &FAMILIES {
@@ -85,11 +93,7 @@ fn fragments_before_the_first_are_held_and_sent_again_when_its_copy_comes_around
         }
         let translated = first.between(n.client, n.backend);
         assert_eq!(dataplane.run("from_pod", &first.bytes()), next(Reason::ServiceNew, &translated));
-        // Its copy becomes those that were held; what is left here is the last of them.
-        assert_eq!(
-            dataplane.run("from_pod", &first.bytes()),
-            Run { reason: Reason::FragmentHeld, code: code::DROP, bytes: middle.bytes() }
-        );
+        comes_around(&mut dataplane, &first, &middle);
         // Nothing is held any more.
         for piece in [&last, &middle, &first] {
             let translated = piece.between(n.client, n.backend);
@@ -109,10 +113,7 @@ fn a_fragment_between_the_first_and_its_copy_goes_where_the_first_went() {
             let translated = piece.between(n.client, n.backend);
             assert_eq!(dataplane.run("from_pod", &piece.bytes()), next(reason, &translated));
         }
-        assert_eq!(
-            dataplane.run("from_pod", &first.bytes()),
-            Run { reason: Reason::FragmentHeld, code: code::DROP, bytes: middle.bytes() }
-        );
+        comes_around(&mut dataplane, &first, &middle);
         let translated = middle.between(n.client, n.backend);
         assert_eq!(dataplane.run("from_pod", &middle.bytes()), next(Reason::FlowForward, &translated));
     }
