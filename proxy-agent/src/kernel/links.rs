@@ -112,13 +112,8 @@ pub fn detach(link: &PinnedLink) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Path`].
 pub(super) fn let_go(pin: &Path) -> Result<bool, Error> {
-    // It must not run without what goes after it: see `onward`. The others need nothing. If it cannot be told to, it goes with
-    // its pin.
-    let is_of_pods = pin
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with(Hook::FromPod.name()));
-    if is_of_pods && let Ok(link) = sys::open_pin(pin, Access::Write) {
+    // It must not run without what goes after it: see `onward`. If it cannot be told to go, it goes with its pin.
+    if let Ok(link) = sys::open_pin(pin, Access::Write) {
         let _ = detach_now(link.as_fd());
     }
     match fs::remove_file(pin) {
