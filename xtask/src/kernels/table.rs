@@ -82,9 +82,8 @@ pub(super) fn print(columns: &[Column], steps: &[&Step]) {
 
 /// The end of what a failed step printed.
 pub(super) fn print_failure(kernel: &Kernel, step: &Step, text: &str) {
-    println!("--- {} on Linux {} ---", step.name, kernel.release);
     let lines: Vec<&str> = text.lines().collect();
-    for line in &lines[lines.len().saturating_sub(TAIL)..] {
-        println!("{line}");
-    }
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    // At once: another kernel may tell something, too.
+    println!("--- {} on Linux {} ---\n{tail}", step.name, kernel.release);
 }
