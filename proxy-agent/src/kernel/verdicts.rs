@@ -11,7 +11,7 @@ use proxy_common::{
     PolicyState, RuleSetId, VerdictKey, VerdictPage,
     policy::{DenialKey, PolicyFlags},
 };
-use proxy_model::policy::{AddressWrite, PolicyActual, PolicyTable, PolicyWrite};
+use proxy_model::policy::{AddressWrite, PageMark, PolicyActual, PolicyTable, PolicyWrite};
 
 use super::{
     error::Error,
@@ -165,7 +165,7 @@ pub(super) fn actual(maps: &Pinned) -> Result<PolicyActual, Error> {
     let failed = |map| move |source| Error::Map { verb: "read", map, source };
     let mut verdicts = Vec::new();
     let note = |keys: &[VerdictKey], pages: &[VerdictPage]| {
-        verdicts.extend(keys.iter().copied().zip(pages.iter().map(|page| page.pages)));
+        verdicts.extend(keys.iter().copied().zip(pages.iter().map(PageMark::of)));
     };
     maps.policy.verdicts.scan(note).map_err(failed("verdicts"))?;
     Ok(PolicyActual {

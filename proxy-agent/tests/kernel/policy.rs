@@ -12,7 +12,7 @@ use proxy_common::{
     group::{Grain, Tier, Whole},
     policy::PolicyFlags,
 };
-use proxy_model::policy::{AddressWrite, PolicyWrite};
+use proxy_model::policy::{AddressWrite, PageMark, PolicyWrite};
 
 use crate::stage::{Stage, on_a_node, run};
 
@@ -149,7 +149,9 @@ fn what_is_written_is_found_by_the_next_agent_and_who_watches_goes_on_watching()
         assert_eq!(found.v4.peers, [(v4(6), PeerClass(6))]);
         assert_eq!(found.v4.blocks, [(block, PeerClass(5))]);
         assert_eq!(found.v6.policed, [(v6(7), policed(9))]);
-        assert_eq!(found.verdicts, [(VerdictKey::new(RuleSetId(9), PeerClass::WORLD, 0), 2)]);
+        let page = VerdictPage { pages: 2, ..VerdictPage::default() };
+        let key = VerdictKey::new(RuleSetId(9), PeerClass::WORLD, 0);
+        assert_eq!(found.verdicts, [(key, PageMark::of(&page))]);
         assert_eq!(
             found.state,
             PolicyState { flags: PolicyFlags::BLOCKS4.with(PolicyFlags::WATCHED), ..state }

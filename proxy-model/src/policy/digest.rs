@@ -62,6 +62,12 @@ impl Encoder {
     }
 }
 
+/// A digest of bytes that names nothing: others have another one, but for one in four billion.
+pub(super) fn short(bytes: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = siphash([0, 0], bytes).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 /// Zero and all ones are names of their own (`OPEN`, `WORLD`, `NONE`, `CLOSED`).
 fn proper(digest: u64) -> u64 {
     digest.clamp(1, u64::MAX - 1)

@@ -32,6 +32,6 @@ mod write;
 pub use explain::{Explanation, Lack, Nearest, Outcome, Question, Side, explain};
 pub use planner::PolicyPlanner;
 pub use write::{
-    AddressWrite, PolicyActual, PolicyCapacity, PolicyName, PolicyNames, PolicyPlan, PolicyRefusal,
+    AddressWrite, PageMark, PolicyActual, PolicyCapacity, PolicyName, PolicyNames, PolicyPlan, PolicyRefusal,
     PolicyRefused, PolicyTable, PolicyUsage, PolicyWrite, RuleName,
 };

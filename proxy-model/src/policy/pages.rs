@@ -11,12 +11,30 @@ use super::class::Class;
 use super::model::Model;
 use super::rules::RuleSet;
 use super::verdict::verdicts;
-use super::write::PolicyWrite;
+use super::write::{PageMark, PolicyWrite};
 use crate::plan::{GRACE_MILLIS, Tick};
 use crate::world::Changed;
 
 /// A rule set and a class.
 pub(super) type Pair = (RuleSetId, PeerClass);
+
+/// What is known of the pages of a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Held {
+    count: u16,
+    /// Of what all of them say.
+    sum: u32,
+}
+
+impl Held {
+    /// Of all pages of a pair, in their order.
+    fn of(pages: impl IntoIterator<Item = PageMark>) -> Self {
+        pages.into_iter().fold(Self { count: 0, sum: 0 }, |Self { count, sum }, page| Self {
+            count: count.saturating_add(1),
+            sum: sum.rotate_left(5).wrapping_add(page.sum),
+        })
+    }
+}
 
 /// Found, and not known yet whether anything names it: the time of rest begins with the next plan.
 const ADOPTED: Tick = Tick(u64::MAX);
@@ -25,7 +43,7 @@ const ADOPTED: Tick = Tick(u64::MAX);
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// Pages that there are.
-    held: BTreeMap<Pair, u16>,
+    held: BTreeMap<Pair, Held>,
     /// Keys without the first page: of a life that ended between two writes.
     strays: BTreeSet<VerdictKey>,
     /// Rule sets and classes of which every pair has been looked at.
@@ -43,19 +61,19 @@ pub(super) struct Pages {
 
 impl Pages {
     /// Takes what the kernel holds.
-    pub(super) fn adopt(verdicts: Vec<(VerdictKey, u16)>) -> Self {
-        let mut all: BTreeMap<Pair, BTreeMap<u32, u16>> = BTreeMap::new();
-        for (key, pages) in verdicts {
-            all.entry((key.rules, key.peer)).or_default().insert(key.page, pages);
+    pub(super) fn adopt(verdicts: Vec<(VerdictKey, PageMark)>) -> Self {
+        let mut all: BTreeMap<Pair, BTreeMap<u32, PageMark>> = BTreeMap::new();
+        for (key, mark) in verdicts {
+            all.entry((key.rules, key.peer)).or_default().insert(key.page, mark);
         }
         let mut adopted = Self::default();
         for ((rules, peer), pages) in all {
-            let wanted = pages.get(&0).copied().unwrap_or_default();
+            let wanted = pages.get(&0).map_or(0, |first| first.pages);
             let is_whole = wanted > 0
                 && pages.len() == usize::from(wanted)
                 && pages.keys().all(|page| *page < u32::from(wanted));
             if is_whole {
-                adopted.held.insert((rules, peer), wanted);
+                adopted.held.insert((rules, peer), Held::of(pages.values().copied()));
                 adopted.resting_sets.insert(rules, ADOPTED);
                 adopted.resting_classes.insert(peer, ADOPTED);
                 adopted.entries += pages.len();
@@ -68,19 +86,18 @@ impl Pages {
 
     /// Compares what the kernel holds with what was written. What is missing is written by the next plan, what is too much
     /// is deleted by it; both are looked for among all pairs.
-    pub(super) fn compare(&mut self, verdicts: Vec<(VerdictKey, u16)>) -> Changed {
+    pub(super) fn compare(&mut self, verdicts: Vec<(VerdictKey, PageMark)>) -> Changed {
         let found = Self::adopt(verdicts);
         let lost: Vec<_> =
             self.held.iter().filter(|(k, v)| found.held.get(k) != Some(v)).map(|(pair, _)| *pair).collect();
         let more = found.held.iter().filter(|(k, v)| self.held.get(k) != Some(v));
-        let keys = more.flat_map(|((set, class), count)| {
-            (0..u32::from(*count)).map(|page| VerdictKey::new(*set, *class, page))
+        let keys = more.flat_map(|((set, class), held)| {
+            (0..u32::from(held.count)).map(|page| VerdictKey::new(*set, *class, page))
         });
         self.strays = keys.chain(found.strays).collect();
         let changed = if lost.is_empty() && self.strays.is_empty() { Changed::No } else { Changed::Yes };
         for pair in lost {
-            let count = self.held.remove(&pair).unwrap_or_default();
-            self.entries = self.entries.saturating_sub(usize::from(count));
+            self.let_go(pair);
             self.doubtful.insert(pair);
         }
         changed
@@ -161,8 +178,8 @@ impl Pages {
                 }
                 let pair = (id, *class_id);
                 let pages = verdicts(set, class).pages();
-                let count = u16::try_from(pages.len()).unwrap_or(u16::MAX);
-                if count > 0 && self.held.get(&pair) != Some(&count) {
+                let wanted = Held::of(pages.iter().map(PageMark::of));
+                if wanted.count > 0 && self.held.get(&pair) != Some(&wanted) {
                     missing.push(Missing { pair, pages });
                 }
             }
@@ -188,9 +205,10 @@ impl Pages {
                 self.strays.remove(&key);
                 writes.push(PolicyWrite::PutVerdict { key, page: Box::new(*page) });
             }
-            let count = u16::try_from(pages.len()).unwrap_or(u16::MAX);
-            let before = self.held.insert(pair, count).unwrap_or_default();
-            self.entries = (self.entries + pages.len()).saturating_sub(usize::from(before));
+            self.let_go(pair);
+            let held = Held::of(pages.iter().map(PageMark::of));
+            self.held.insert(pair, held);
+            self.entries += usize::from(held.count);
         }
         // What rests since before the start is known by its number alone: should it be named again, every pair is looked at.
         let resting = self.resting_sets.keys().copied().filter(|id| model.sets.get(id.0).is_some());
@@ -212,9 +230,8 @@ impl Pages {
         };
         let gone: Vec<_> = self.held.iter().filter(|(pair, _)| !stays(pair)).map(|(k, v)| (*k, *v)).collect();
         let mut writes = Vec::new();
-        for ((set, class), count) in gone {
-            self.held.remove(&(set, class));
-            self.entries = self.entries.saturating_sub(usize::from(count));
+        for ((set, class), Held { count, .. }) in gone {
+            self.let_go((set, class));
             // The first page first: without it the others are not looked for.
             let keys = (0..u32::from(count)).map(|page| VerdictKey::new(set, class, page));
             writes.extend(keys.map(|key| PolicyWrite::DeleteVerdict { key }));
@@ -238,11 +255,24 @@ impl Pages {
     /// A write of a page failed.
     pub(super) fn put_failed(&mut self, key: VerdictKey) {
         let pair = (key.rules, key.peer);
-        if let Some(count) = self.held.remove(&pair) {
-            self.entries = self.entries.saturating_sub(usize::from(count));
+        if let Some(Held { count, .. }) = self.let_go(pair) {
             self.strays.extend((0..u32::from(count)).map(|page| VerdictKey::new(key.rules, key.peer, page)));
         }
         self.doubtful.insert(pair);
+    }
+
+    /// Another page is there than one that is missing.
+    pub(super) fn contradict(&self, missing: &[Missing]) -> Changed {
+        match missing.iter().any(|missing| self.held.contains_key(&missing.pair)) {
+            true => Changed::Yes,
+            false => Changed::No,
+        }
+    }
+
+    fn let_go(&mut self, pair: Pair) -> Option<Held> {
+        let held = self.held.remove(&pair)?;
+        self.entries = self.entries.saturating_sub(usize::from(held.count));
+        Some(held)
     }
 
     /// A deletion failed.

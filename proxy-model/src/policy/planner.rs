@@ -20,7 +20,7 @@ use super::pages::{Missing, Pages};
 use super::room;
 use super::verdict::verdicts;
 use super::write::{
-    PolicyActual, PolicyCapacity, PolicyNames, PolicyPlan, PolicyRefusal, PolicyUsage, PolicyWrite,
+    PageMark, PolicyActual, PolicyCapacity, PolicyNames, PolicyPlan, PolicyRefusal, PolicyUsage, PolicyWrite,
 };
 use crate::plan::Tick;
 use crate::world::{Changed, Touched, World};
@@ -99,7 +99,7 @@ impl PolicyPlanner {
     }
 
     /// Takes over all but the pages, which it gives back.
-    fn start_from(&mut self, actual: PolicyActual) -> Vec<(VerdictKey, u16)> {
+    fn start_from(&mut self, actual: PolicyActual) -> Vec<(VerdictKey, PageMark)> {
         let PolicyActual { v4, v6, verdicts, state } = actual;
         self.actual = Maps::default();
         self.actual.add(v4);
@@ -166,6 +166,7 @@ impl PolicyPlanner {
 
     /// The writes from what is held to what is wanted.
     fn write(&mut self, mut missing: Vec<Missing>, now: Tick) -> PolicyPlan {
+        self.tampered = self.tampered.or(self.pages.contradict(&missing));
         let changes = self.changes();
         let middle = self.middle(&changes, &missing);
         missing.extend(middle.missing);

@@ -4,7 +4,9 @@ use std::fmt;
 
 use proxy_common::policy::{PeerClass, Policed, PolicyState, RuleId, RuleSetId, VerdictKey, VerdictPage};
 use proxy_common::{Family, PrefixKey, V4, V6, limits};
+use zerocopy::IntoBytes as _;
 
+use super::digest;
 use crate::fact::{Direction, Name, ObjectKey};
 use crate::plan::Tick;
 
@@ -115,10 +117,27 @@ pub struct PolicyActual {
     pub v4: PolicyTable<V4>,
     /// Maps of IPv6.
     pub v6: PolicyTable<V6>,
-    /// Keys of `verdicts` with the number of pages that the entry tells, in any order.
-    pub verdicts: Vec<(VerdictKey, u16)>,
+    /// Keys of `verdicts` with what is kept of the entry, in any order.
+    pub verdicts: Vec<(VerdictKey, PageMark)>,
     /// The entry of `policy`.
     pub state: PolicyState,
+}
+
+/// What is kept of an entry of `verdicts`: enough to tell that somebody else has changed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageMark {
+    /// Pages that there are, as this one tells.
+    pub(super) pages: u16,
+    /// Digest of all that it says.
+    pub(super) sum: u32,
+}
+
+impl PageMark {
+    /// The mark of an entry.
+    #[must_use]
+    pub fn of(page: &VerdictPage) -> Self {
+        Self { pages: page.pages, sum: digest::short(page.as_bytes()) }
+    }
 }
 
 /// What the maps of a family hold, in any order.

@@ -10,7 +10,7 @@ use proxy_common::policy::{
 use proxy_common::{Address, Family, PrefixKey};
 use proxy_model::fact::Prefix;
 use proxy_model::policy::{
-    AddressWrite, PolicyActual, PolicyCapacity, PolicyPlan, PolicyPlanner, PolicyTable, PolicyWrite,
+    AddressWrite, PageMark, PolicyActual, PolicyCapacity, PolicyPlan, PolicyPlanner, PolicyTable, PolicyWrite,
 };
 use proxy_model::{Event, Tick, World};
 
@@ -135,7 +135,7 @@ impl Kernel {
         PolicyActual {
             v4: table(self),
             v6: table(self),
-            verdicts: self.verdicts.iter().map(|(key, page)| (*key, page.pages)).collect(),
+            verdicts: self.verdicts.iter().map(|(key, page)| (*key, PageMark::of(page))).collect(),
             state: self.state,
         }
     }

@@ -139,7 +139,7 @@ proptest! {
             let before = machine.kernel.clone();
             let deed = deed.get(&tamper::DEEDS);
             deed(&mut machine.kernel, entry);
-            let is_judged_anew = before.verdicts.keys().ne(machine.kernel.verdicts.keys())
+            let is_judged_anew = before.verdicts != machine.kernel.verdicts
                 || before.state.epoch != machine.kernel.state.epoch;
             machine.compare_with(before.state.epoch);
             machine.sync();
@@ -186,5 +186,24 @@ proptest! {
         machine.restart();
         machine.apply(events(&facts).into_iter().chain(synced()));
         prop_assert!(machine.sync().writes.is_empty(), "what is right is not written again");
+    }
+
+    /// Its key is a digest of what it should say, so it is known to be another.
+    #[test]
+    fn a_page_that_somebody_changed_while_nobody_ran_is_written_anew(
+        facts in facts(Kinds::Both),
+        entry in any::<prop::sample::Index>(),
+    ) {
+        let mut machine = Machine::new(PolicyCapacity::default());
+        machine.apply(events(&facts).into_iter().chain(synced()));
+        machine.settle();
+        let before = machine.kernel.clone();
+        tamper::change_a_page(&mut machine.kernel, entry);
+        let is_changed = machine.kernel != before;
+        machine.restart();
+        machine.apply(events(&facts).into_iter().chain(synced()));
+        machine.sync();
+        prop_assert_eq!(content(&machine.kernel), content(&before));
+        prop_assert_eq!(machine.kernel.state.epoch > before.state.epoch, is_changed, "what it let pass is judged again");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::sample::Index;
-use proxy_common::policy::{PeerClass, Policed, PolicyState, RuleSetId, VerdictKey, VerdictPage};
+use proxy_common::policy::{Effect, PeerClass, Policed, PolicyState, RuleSetId, VerdictKey, VerdictPage};
 use proxy_model::fact::Prefix;
 
 use crate::fixture::ip;
@@ -12,12 +12,14 @@ use crate::kernel::Kernel;
 /// Something that is done to one entry.
 pub type Deed = fn(&mut Kernel, Index);
 
-/// All of them. What a page says is not compared: its key is a digest of that.
-pub const DEEDS: [Deed; 10] = [
+/// All of them.
+pub const DEEDS: [Deed; 12] = [
     |kernel, entry| take(&mut kernel.policed, entry),
     |kernel, entry| take(&mut kernel.peers, entry),
     |kernel, entry| take(&mut kernel.blocks, entry),
     |kernel, entry| take(&mut kernel.verdicts, entry),
+    change_a_page,
+    |kernel, entry| change(&mut kernel.verdicts, entry, |page| page.effect = Effect::ALLOW),
     |kernel, _| kernel.state = PolicyState::default(),
     |kernel, _| kernel.state.epoch += 7,
     |kernel, _| {
@@ -36,6 +38,18 @@ pub const DEEDS: [Deed; 10] = [
         kernel.verdicts.insert(VerdictKey::new(*entry.get(&sets), PeerClass(77), 0), page);
     },
 ];
+
+/// Another rule is named for what no interval is about.
+pub fn change_a_page(kernel: &mut Kernel, entry: Index) {
+    change(&mut kernel.verdicts, entry, |page| page.otherwise.0 ^= 1);
+}
+
+fn change<K: Ord, V>(map: &mut BTreeMap<K, V>, entry: Index, deed: fn(&mut V)) {
+    let count = map.len();
+    if count > 0 {
+        map.values_mut().nth(entry.index(count)).into_iter().for_each(deed);
+    }
+}
 
 fn take<K: Ord + Copy, V>(map: &mut BTreeMap<K, V>, entry: Index) {
     let keys: Vec<_> = map.keys().copied().collect();

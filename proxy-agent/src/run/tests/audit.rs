@@ -1,6 +1,6 @@
 //! What somebody else has done to the maps is found, put right and counted by where it was.
 
-use proxy_common::policy::PolicyState;
+use proxy_common::policy::{Effect, PolicyState};
 
 use super::*;
 
@@ -80,6 +80,10 @@ fn an_audit_between_changes_of_policies_repairs_what_differs_and_nothing_else() 
             bench.engine.audit(bench.now);
             assert_eq!(repairs(&mut bench), ["policed4 1"], "round {round}");
             assert_eq!(policy::policed(&mut bench), ["10.244.1.5", "fd00:10::5"]);
+            let page = bench.engine.dataplane().verdicts.values_mut().next().unwrap();
+            page.effect = Effect(page.effect.0 ^ 1);
+            bench.engine.audit(bench.now);
+            assert_eq!(repairs(&mut bench), ["verdicts 1"], "round {round}");
             let epoch = bench.engine.dataplane().policy.epoch;
             bench.engine.dataplane().policy = PolicyState::default();
             bench.engine.audit(bench.now);

@@ -9,7 +9,7 @@ use proxy_common::{
     Addr4, Addr6, Backend, Family, Frontend, FrontendKey, NodeConfig, PeerClass, Policed, PolicyState,
     PrefixKey, RangeKey, ServiceId, V4, V6, VerdictKey, VerdictPage,
 };
-use proxy_model::policy::{AddressWrite, PolicyActual, PolicyTable, PolicyWrite};
+use proxy_model::policy::{AddressWrite, PageMark, PolicyActual, PolicyTable, PolicyWrite};
 use proxy_model::{Actual, Moved, NodeFacts, Plan, Planner, Table};
 
 use crate::kernel::apply::apply;
@@ -236,7 +236,7 @@ impl Dataplane for Fake {
         Ok(PolicyActual {
             v4: self.v4.policies(),
             v6: self.v6.policies(),
-            verdicts: self.verdicts.iter().map(|(key, page)| (*key, page.pages)).collect(),
+            verdicts: self.verdicts.iter().map(|(key, page)| (*key, PageMark::of(page))).collect(),
             state: self.policy,
         })
     }
