@@ -115,14 +115,17 @@ fn visit(kernel: &Kernel, programs: &Programs, steps: &[&Step], room: &Path) -> 
     let job = programs.job(steps, version, "/mnt/kernels");
     println!("Linux {}: results in {}", kernel.release, out.display());
     let mut told = 0;
-    let ran = machine::run(kernel, &job, &out, LIMIT, || {
+    let mut tell = || {
         while let Some(step) = steps.get(told)
             && let Some(outcome) = step::outcome(step, &out)
         {
             println!("  {} · {}: {outcome}", kernel.series, step.name);
             told += 1;
         }
-    });
+    };
+    let ran = machine::run(kernel, &job, &out, LIMIT, &mut tell);
+    // The machine may be off before anybody has looked.
+    tell();
     if let Err(error) = ran {
         println!("  {}: {error:#}", kernel.series);
     }
