@@ -200,8 +200,8 @@ pub fn surroundings(topology: &Topology) -> Vec<Value> {
     topology.nodes.iter().map(node).chain([namespace]).chain(pods).collect()
 }
 
-/// Policies for both ends: whom the client may ask, and by whom the servers may be asked. Besides what is used, `others` blocks
-/// of addresses that nobody has are let in, a hundred in each policy.
+/// Policies for both ends: whom the client may ask, and by whom the servers may be asked. Besides what is used, `others` rules
+/// let in addresses that nobody has: a hundred blocks in each policy, and two rules for each block, of TCP and of UDP.
 #[must_use]
 pub fn policies(others: usize) -> Vec<Value> {
     let policy = |name: &str, spec: Value| {
@@ -228,8 +228,9 @@ pub fn policies(others: usize) -> Vec<Value> {
         let address = Ipv4Addr::from(first + 2 * u32::try_from(number).unwrap_or(0));
         json!({"ipBlock": {"cidr": format!("{address}/32")}})
     };
-    let crowd = (0..others).step_by(100).map(|first| {
-        let blocks: Vec<Value> = (first..others.min(first + 100)).map(block).collect();
+    let count = others / 2;
+    let crowd = (0..count).step_by(100).map(|first| {
+        let blocks: Vec<Value> = (first..count.min(first + 100)).map(block).collect();
         let spec = json!({
             "podSelector": role("web"), "policyTypes": ["Ingress"],
             "ingress": [{"from": blocks, "ports": ports}],
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_crowd_of_policies_names_every_block_once() {
-        let policies = policies(250);
+        let policies = policies(500);
         assert_eq!(policies.len(), 2 + 3);
         let blocks: std::collections::BTreeSet<String> = policies[2..]
             .iter()
