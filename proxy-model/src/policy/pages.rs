@@ -205,8 +205,11 @@ impl Pages {
                 self.strays.remove(&key);
                 writes.push(PolicyWrite::PutVerdict { key, page: Box::new(*page) });
             }
-            self.let_go(pair);
             let held = Held::of(pages.iter().map(PageMark::of));
+            let before = self.let_go(pair).map_or(0, |before| before.count);
+            // More than there should be, of a pair that says something else.
+            let more = (held.count..before).map(|page| VerdictKey::new(pair.0, pair.1, u32::from(page)));
+            self.strays.extend(more);
             self.held.insert(pair, held);
             self.entries += usize::from(held.count);
         }

@@ -193,12 +193,16 @@ proptest! {
     fn a_page_that_somebody_changed_while_nobody_ran_is_written_anew(
         facts in facts(Kinds::Both),
         entry in any::<prop::sample::Index>(),
+        has_more in any::<bool>(),
     ) {
         let mut machine = Machine::new(PolicyCapacity::default());
         machine.apply(events(&facts).into_iter().chain(synced()));
         machine.settle();
         let before = machine.kernel.clone();
         tamper::change_a_page(&mut machine.kernel, entry);
+        if has_more {
+            tamper::add_a_page(&mut machine.kernel, entry);
+        }
         let is_changed = machine.kernel != before;
         machine.restart();
         machine.apply(events(&facts).into_iter().chain(synced()));

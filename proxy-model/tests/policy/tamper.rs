@@ -44,6 +44,19 @@ pub fn change_a_page(kernel: &mut Kernel, entry: Index) {
     change(&mut kernel.verdicts, entry, |page| page.otherwise.0 ^= 1);
 }
 
+/// One more page of a pair that has a single one, as all of its pages say then.
+pub fn add_a_page(kernel: &mut Kernel, entry: Index) {
+    let singles = kernel.verdicts.iter().filter(|(_, page)| page.pages == 1);
+    let singles: Vec<_> = singles.map(|(key, page)| (*key, *page)).collect();
+    if singles.is_empty() {
+        return;
+    }
+    let (key, page) = entry.get(&singles);
+    let both = VerdictPage { pages: 2, ..*page };
+    kernel.verdicts.insert(*key, both);
+    kernel.verdicts.insert(VerdictKey::new(key.rules, key.peer, 1), both);
+}
+
 fn change<K: Ord, V>(map: &mut BTreeMap<K, V>, entry: Index, deed: fn(&mut V)) {
     let count = map.len();
     if count > 0 {
