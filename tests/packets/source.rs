@@ -164,17 +164,19 @@ fn a_node_without_an_address_cannot_masquerade() {
 #[test]
 fn a_backend_on_the_node_itself_is_not_masqueraded_because_no_hook_would_see_its_answer() {
     for n in &FAMILIES {
-        let local = format!("{}*", n.host_backend);
-        let mut dataplane = masquerading(n, &[&local]);
-        let syn = Packet::tcp(flags::SYN, n.outside, n.vip);
-        assert_eq!(
-            dataplane.run("from_wire", &syn.bytes()),
-            next(Reason::ServiceNew, &syn.between(n.outside, n.host_backend))
-        );
-        let answer = Packet::tcp(flags::SYN_ACK, n.host_backend, n.outside);
-        assert_eq!(
-            dataplane.run("to_wire", &answer.bytes()),
-            next(Reason::FlowReply, &answer.between(n.vip, n.outside))
-        );
+        // Whether its endpoint names the node or not.
+        for backend in [format!("{}*", n.host_backend), n.host_backend.to_owned()] {
+            let mut dataplane = masquerading(n, &[&backend]);
+            let syn = Packet::tcp(flags::SYN, n.outside, n.vip);
+            assert_eq!(
+                dataplane.run("from_wire", &syn.bytes()),
+                next(Reason::ServiceNew, &syn.between(n.outside, n.host_backend))
+            );
+            let answer = Packet::tcp(flags::SYN_ACK, n.host_backend, n.outside);
+            assert_eq!(
+                dataplane.run("to_wire", &answer.bytes()),
+                next(Reason::FlowReply, &answer.between(n.vip, n.outside))
+            );
+        }
     }
 }

@@ -152,7 +152,8 @@ fn serve<F: Wired>(
     let backend = backend::choose::<F>(frontend, choice.segment, ClientKind::ADDRESS, client, connection)?;
     let source = match decide::with_hairpin(choice.source, key.src, &backend) {
         // A process of this node would answer a node address without leaving the node: no hook would see it.
-        Source::Masqueraded if is_on_host::<F>(&backend) => Source::Kept,
+        // Its endpoint need not name the node, as those that somebody has written by hand do not.
+        Source::Masqueraded if owner::ownership::<F>(backend.addr) == Ownership::Node => Source::Kept,
         source => source,
     };
     *plan = Plan {
@@ -181,11 +182,6 @@ fn pods<F: Wired>(node: &NodeConfig<F::Addr>, src: F::Addr, device: u32) -> Plac
         Some(kind) if kind.has(DeviceKind::PODS_ONLY) => Place::Inside,
         Some(_) | None => Place::Outside,
     }
-}
-
-#[inline(always)]
-fn is_on_host<F: Wired>(backend: &Backend<F::Addr>) -> bool {
-    backend.flags.has(BackendFlags::LOCAL) && owner::ownership::<F>(backend.addr) == Ownership::Node
 }
 
 /// Straight to its destination. If the answers have the tuple of a translated connection's answers, that one is
