@@ -13,7 +13,7 @@ use crate::stage::{NODE, Stage};
 /// Requests of each load between two steps.
 const MEANWHILE: u32 = 40;
 /// Connections that each client keeps open to each frontend, of each of the two who have opened them.
-const HELD: usize = 10;
+const HELD: usize = 20;
 /// How long Sluice's connections are waited for.
 const DRAIN: &str = "4s";
 
@@ -31,6 +31,7 @@ fn there_and_back(mode: Mode, road: SocketLb) {
     let mut stage = Stage::set(&[]);
     stage.options.socket_lb = road;
     let peer = Peer::of(&stage, mode);
+    use_few_ports(&stage);
     let proxy = peer.start(&stage);
     peer::serves(&stage);
     let clients = peer::clients(&stage);
@@ -74,6 +75,16 @@ fn there_and_back(mode: Mode, road: SocketLb) {
     println!("held: {} of kube-proxy, {} of Sluice, broken: 0", count(&theirs) + count(&again), count(&ours));
     loads.end(Removals(2));
     drop(proxy);
+}
+
+/// Sockets of the node and of the client outside get their ports from few, so that many of the one meet those of masqueraded connections
+/// of the other.
+fn use_few_ports(stage: &Stage) {
+    for place in [stage.lab.node(NODE).unwrap(), stage.lab.place("outside").unwrap()] {
+        let mut sysctl = place.command("sysctl").unwrap();
+        let set = sysctl.args(["-qw", "net.ipv4.ip_local_port_range=32768 36000"]).status().unwrap();
+        assert!(set.success());
+    }
 }
 
 /// The kernel follows and translates connections only while some rule asks for it: these do, and change nothing.

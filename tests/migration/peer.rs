@@ -4,17 +4,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
-use sluice_lab::{Place, Probe, Tally};
+use sluice_lab::{Family, Listen, Place, Probe, Tally};
 use tests::cluster::binary::ClusterBinary;
 use tests::cluster::kube_proxy::{self, Files, KubeProxy, Mode, Settings};
 
 use crate::objects::{self, HTTP};
 use crate::stage::{NODE, SERVERS, Stage, WEB, frontends};
 
-/// Addresses of `demo/door`.
+/// Addresses of `demo/door`, behind which the servers are.
 const DOOR: [&str; 2] = ["10.96.0.80", "fd00:96::80"];
 /// The node port of its first port; the second has the next one.
 const NODE_PORT: u16 = 30_080;
+/// Addresses of `demo/host`, behind which a process of the node is: what is translated to it goes on through the node's stack.
+const HOST: [&str; 2] = ["10.96.0.90", "fd00:96::90"];
+/// As above.
+const HOST_NODE_PORT: u16 = 30_090;
 
 /// The real kube-proxy.
 pub(crate) struct Peer {
@@ -33,16 +37,25 @@ impl Peer {
             "spec": {"cidrs": ["10.96.0.0/16", "fd00:96::/112"]},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }));
-        for (name, ips) in [("web", WEB), ("door", DOOR)] {
+        for (name, ips, node_port) in
+            [("web", WEB, None), ("door", DOOR, Some(NODE_PORT)), ("host", HOST, Some(HOST_NODE_PORT))]
+        {
             let mut service = objects::service(name, &ips);
             service["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
-            if name == "door" {
+            if let Some(port) = node_port {
                 service["spec"]["type"] = json!("NodePort");
-                service["spec"]["ports"][0]["nodePort"] = json!(NODE_PORT);
-                service["spec"]["ports"][1]["nodePort"] = json!(NODE_PORT + 1);
+                service["spec"]["ports"][0]["nodePort"] = json!(port);
+                service["spec"]["ports"][1]["nodePort"] = json!(port + 1);
             }
             stage.put(&service);
-            stage.point_at(name, &SERVERS);
+        }
+        stage.point_at("web", &SERVERS);
+        stage.point_at("door", &SERVERS);
+        let node = stage.lab.node(NODE).unwrap();
+        let sockets: Vec<Listen> = node.ips.iter().flat_map(|ip| objects::listeners(*ip)).collect();
+        node.listen(&sockets).unwrap();
+        for (family, ip) in [Family::Ipv4, Family::Ipv6].into_iter().zip(&node.ips) {
+            stage.put(&objects::slice("host", family, &[*ip]));
         }
         let cluster_cidrs = stage.options.cluster_cidrs.iter().map(ToString::to_string).collect();
         let settings = Settings { cluster_cidrs, ..Settings::new(mode) };
@@ -66,14 +79,18 @@ impl Peer {
 
 /// Every client, with what it asks: a pod and the node the ClusterIPs, a host outside the node ports.
 pub(crate) fn clients(stage: &Stage) -> Vec<(Place, Vec<Probe>)> {
+    let inside: Vec<Probe> = [WEB, HOST].iter().flat_map(|ips| frontends(ips)).collect();
     let node: Vec<String> = stage.lab.node(NODE).unwrap().ips.iter().map(ToString::to_string).collect();
-    let mut doors = frontends(&node.iter().map(String::as_str).collect::<Vec<_>>());
-    for door in &mut doors {
-        door.to.set_port(if door.to.port() == HTTP { NODE_PORT } else { NODE_PORT + 1 });
-    }
+    let at_the_node = frontends(&node.iter().map(String::as_str).collect::<Vec<_>>());
+    let doors = |first: u16| {
+        at_the_node.iter().cloned().map(move |mut door| {
+            door.to.set_port(if door.to.port() == HTTP { first } else { first + 1 });
+            door
+        })
+    };
+    let outside = doors(NODE_PORT).chain(doors(HOST_NODE_PORT)).collect();
     let [pod, node] = stage.clients();
-    let outside = stage.lab.place("outside").unwrap();
-    vec![(pod, frontends(&WEB)), (node, frontends(&WEB)), (outside, doors)]
+    vec![(pod, inside.clone()), (node, inside), (stage.lab.place("outside").unwrap(), outside)]
 }
 
 /// Waits until everybody is answered everywhere.

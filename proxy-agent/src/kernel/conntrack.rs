@@ -41,20 +41,43 @@ impl Conntrack {
         Ok(Self { talk: Talk::open(netlink::NETFILTER)? })
     }
 
-    /// Writes the connection of a forward entry, to be forgotten after so many seconds of silence. What netfilter has noted of
-    /// the same packets, before or after their translation, makes room.
+    /// Writes the connection of a forward entry, to be forgotten after so many seconds of silence.
     ///
     /// # Errors
-    /// As the kernel gives them: `EOPNOTSUPP` or `EPROTO` where it cannot translate, `ENOMEM` where its table is full.
+    /// As the kernel gives them: `EEXIST` where one of the tuples is taken, `EOPNOTSUPP` or `EPROTO` where it cannot translate,
+    /// `ENOMEM` where its table is full.
     pub fn put<A: Address>(&mut self, key: &FlowKey<A>, flow: &Flow<A>, seconds: u32) -> io::Result<()> {
-        let request = request(key, flow, seconds);
-        let result = self.talk.ask(message::NEW, flags::CREATE, &request, |_| {});
-        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
-            self.remove(key)?;
-            self.remove(&flow.other(key.proto))?;
-            return self.talk.ask(message::NEW, flags::CREATE, &request, |_| {});
+        self.talk.ask(message::NEW, flags::CREATE, &request(key, flow, seconds), |_| {})
+    }
+
+    /// The same; what netfilter has noted of packets with the tuple of the client's or of the answers makes room.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn replace<A: Address>(&mut self, key: &FlowKey<A>, flow: &Flow<A>, seconds: u32) -> io::Result<()> {
+        self.remove(key)?;
+        self.remove(&flow.other(key.proto))?;
+        self.put(key, flow, seconds)
+    }
+
+    /// The tuple of the answers to packets of this tuple, if they are those of a connection's client.
+    ///
+    /// # Errors
+    /// As the kernel gives them.
+    pub fn answers_to<A: Address>(&mut self, key: &FlowKey<A>) -> io::Result<Option<FlowKey<A>>> {
+        let mut body = header(key.src.to_ip());
+        body.extend(tuple(1, key));
+        let mut found = None;
+        let each = |entry: &[u8]| {
+            let entry = entry.get(4..).unwrap_or_default();
+            if tuple_of(entry, 1) == Some(*key) {
+                found = tuple_of(entry, 2);
+            }
+        };
+        match self.talk.ask(message::GET, flags::ACK, &body, each) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(found),
         }
-        result
     }
 
     /// The tuples of the answers of every connection of a family that has another destination and another source by netfilter; of
@@ -91,13 +114,19 @@ fn answers<A: Address>(entry: &[u8]) -> Option<FlowKey<A>> {
     if status & MASQUERADED != MASQUERADED {
         return None;
     }
-    let reply = find(entry, 2)?;
-    let (ips, ports) = (find(reply, 1)?, find(reply, 2)?);
-    let proto = Proto(*find(ports, 1)?.first()?);
+    let reply: FlowKey<A> = tuple_of(entry, 2)?;
     let is_open = || find(find(find(entry, 4)?, 1)?, 1)?.first().map(|state| *state == ESTABLISHED);
-    if proto == Proto::TCP && is_open() != Some(true) {
+    if reply.proto == Proto::TCP && is_open() != Some(true) {
         return None;
     }
+    Some(reply)
+}
+
+/// One of the tuples of an entry.
+fn tuple_of<A: Address>(entry: &[u8], kind: u16) -> Option<FlowKey<A>> {
+    let tuple = find(entry, kind)?;
+    let (ips, ports) = (find(tuple, 1)?, find(tuple, 2)?);
+    let proto = Proto(*find(ports, 1)?.first()?);
     let ip = |four, six| -> Option<A> {
         let ip = match find(ips, four) {
             Some(bytes) => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),

@@ -12,9 +12,12 @@ const GET_CHAIN: u16 = (10 << 8) | 4;
 const NLM_F_REQUEST_DUMP: u16 = 0x1 | 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`.
+/// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, `NFTA_CHAIN_TYPE`.
 const TABLE: u16 = 1;
 const NAME: u16 = 3;
+const TYPE: u16 = 7;
+/// `NFPROTO_INET`: of both families.
+const INET: u8 = 1;
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADERS: usize = 16 + 4;
 
@@ -32,23 +35,61 @@ pub struct Chain {
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`.
 pub fn chains() -> io::Result<BTreeSet<Chain>> {
+    let mut chains = BTreeSet::new();
+    each_chain(|message| chains.extend(chain(message)))?;
+    Ok(chains)
+}
+
+/// Which families of addresses netfilter translates in the network namespace of this process: those that some chain is there
+/// for, of whatever rules. Without one it translates nothing, not even connections that are in its table.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`.
+pub fn translates() -> io::Result<Translates> {
+    let older = |names| {
+        let tables = fs::read_to_string(names).unwrap_or_default();
+        tables.lines().any(|line| line == "nat")
+    };
+    let mut found = Translates {
+        v4: older("/proc/thread-self/net/ip_tables_names"),
+        v6: older("/proc/thread-self/net/ip6_tables_names"),
+    };
+    each_chain(|message| {
+        if let Some(family) = nat_family(message) {
+            found.v4 |= [INET, libc::AF_INET as u8].contains(&family);
+            found.v6 |= [INET, libc::AF_INET6 as u8].contains(&family);
+        }
+    })?;
+    Ok(found)
+}
+
+/// The families that netfilter translates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Translates {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+/// Shows every chain's message to `each`, from `struct nfgenmsg` on.
+fn each_chain(mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let netfilter = Some(netlink::NETFILTER);
     let socket = match socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, netfilter) {
         Ok(socket) => socket,
-        Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(BTreeSet::new()),
+        Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     send(&socket, &question(), SendFlags::empty())?;
-    let mut chains = BTreeSet::new();
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {
         let (length, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some((kind, message)) = next(&mut rest) {
             match kind {
-                NLMSG_DONE => return Ok(chains),
-                NLMSG_ERROR => return refused(message).map(|()| chains),
-                _ => chains.extend(chain(message)),
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => return refused(message),
+                _ => each(message),
             }
         }
     }
@@ -81,21 +122,27 @@ fn refused(message: &[u8]) -> io::Result<()> {
 }
 
 fn chain(message: &[u8]) -> Option<Chain> {
+    let [table, name] = [TABLE, NAME].map(|kind| value(message, kind));
+    let text = |value| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
+    Some(Chain { table: text(table?), name: text(name?) })
+}
+
+/// The family of a chain that translates.
+fn nat_family(message: &[u8]) -> Option<u8> {
+    (value(message, TYPE)? == b"nat\0").then_some(*message.first()?)
+}
+
+/// The value of an attribute.
+fn value(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = message.get(4..)?;
-    let (mut table, mut name) = (None, None);
-    while let Some(header) = rest.get(..4) {
+    loop {
+        let header = rest.get(..4)?;
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
-        let value = rest.get(4..length)?;
-        let text = || String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
-        match kind {
-            TABLE => table = Some(text()),
-            NAME => name = Some(text()),
-            _ => {}
+        if u16::from_ne_bytes([header[2], header[3]]) & 0x3fff == wanted {
+            return rest.get(4..length);
         }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
     }
-    Some(Chain { table: table?, name: name? })
 }
 
 /// Which of these names occur among the chains of a table of the older ip_tables. A chain begins with an entry whose target
@@ -192,6 +239,16 @@ mod tests {
         assert_eq!(next(&mut rest).unwrap().0, NLMSG_DONE);
         assert!(next(&mut rest).is_none());
         assert!(chain(&first[..20]).is_none());
+        assert_eq!(nat_family(first), None);
+    }
+
+    #[test]
+    fn a_chain_that_translates_says_for_which_family() {
+        let message = |family: u8, kind: &[u8]| [vec![family, 0, 0, 0], attribute(7, kind)].concat();
+        assert_eq!(nat_family(&message(1, b"nat\0")), Some(1));
+        assert_eq!(nat_family(&message(10, b"nat\0")), Some(10));
+        assert_eq!(nat_family(&message(1, b"filter\0")), None);
+        assert_eq!(nat_family(&message(1, b"nat\0")[..6]), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Netfilter's table takes our connections over, translation and all, and makes room where it has noted their packets before.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use proxy_model::Plan;
 use crate::stage::on_a_node;
 
 /// What makes netfilter follow and translate connections in this namespace.
-const RULES: &str = "table inet t { chain n { type nat hook prerouting priority 0; }; \
+pub(crate) const RULES: &str = "table inet t { chain n { type nat hook prerouting priority 0; }; \
     chain c { type filter hook prerouting priority 0; ct state established counter; }; }";
 
 /// From a client's port 4000 to port 80 of a Service, which becomes one from port 5000 of the node to port 8080 of a backend.
@@ -21,7 +22,7 @@ fn connection<A: Address>([client, service, node, backend]: [A; 4], proto: Proto
 }
 
 /// `conntrack -L` without what changes by the second.
-fn list(family: &str) -> Vec<String> {
+pub(crate) fn list(family: &str) -> Vec<String> {
     let output = Command::new("conntrack").args(["-L", "-f", family]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let without_time = |line: &str| {
@@ -57,8 +58,14 @@ fn connections_are_taken_over_with_their_translation_and_forgotten() {
             let seen =
                 Flow { src: plain.src, sport: plain.sport, dst: plain.dst, dport: plain.dport, ..flow };
             conntrack.put(&plain, &seen, 3_600).unwrap();
-            conntrack.put(&key, &flow, 3_600).unwrap();
-            conntrack.put(&key, &flow, 3_600).unwrap();
+            let refused = conntrack.put(&key, &flow, 3_600).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+            assert_eq!(conntrack.answers_to(&plain).unwrap(), Some(flow.other(proto)));
+            conntrack.replace(&key, &flow, 3_600).unwrap();
+            conntrack.replace(&key, &flow, 3_600).unwrap();
+            assert_eq!(conntrack.answers_to(&key).unwrap(), Some(flow.other(proto)));
+            // These have nobody, and are the answers themselves.
+            assert_eq!([plain, flow.other(proto)].map(|key| conntrack.answers_to(&key).unwrap()), [None; 2]);
             let (key, flow) = connection(six, proto);
             conntrack.put(&key, &flow, 3_600).unwrap();
         }

@@ -7,6 +7,7 @@ mod audit;
 mod collection;
 mod conntrack;
 mod device;
+mod drain;
 mod moved;
 mod onward;
 mod parties;
