@@ -18,7 +18,7 @@ use proxy_common::{Cidr, FrontendFlags, NodeFlags, V4, V6, limits::CIDRS};
 use super::{
     clock::Clock,
     error::Error,
-    estate::{Estate, Round},
+    estate::{Estate, Left, Round},
     family::{MapFamily, Maps},
     gc,
     heir::Heir,
@@ -61,17 +61,15 @@ pub(super) fn drain(bpf_root: &Path, patience: Duration) -> Result<Drained, Erro
     let mut clock = Clock::start(program, began)?;
     let mut heir = Heir::find();
     let mut estates = (Estate::of(&maps.v4, &maps.parties), Estate::of(&maps.v6, &maps.parties));
+    let (frontends4, most4) = leave(&mut estates.0, &maps.v4, &mut heir)?;
+    let (frontends6, most6) = leave(&mut estates.1, &maps.v6, &mut heir)?;
+    let (frontends, most) = (frontends4 + frontends6, most4.and(most6));
+    let connections = most.established() + most.unanswered;
+    tracing::info!(frontends, connections, "new connections are left to others");
     let mut bequeath = |(v4, v6): &mut Estates<'_>, round| {
         heir.look_again();
         Ok::<_, Error>(v4.bequeath(&mut heir, round)?.and(v6.bequeath(&mut heir, round)?))
     };
-    // Twice: the second look is so short that hardly anybody comes meanwhile.
-    bequeath(&mut estates, Round::Early)?;
-    bequeath(&mut estates, Round::Early)?;
-    let frontends = let_go(&maps.v4)? + let_go(&maps.v6)?;
-    let most = bequeath(&mut estates, Round::Early)?;
-    let connections = most.established() + most.unanswered;
-    tracing::info!(frontends, connections, "new connections are left to others");
     loop {
         gc::collect(&maps, &mut clock, Instant::now())?;
         let left = bequeath(&mut estates, Round::Early)?;
@@ -85,6 +83,21 @@ pub(super) fn drain(bpf_root: &Path, patience: Duration) -> Result<Drained, Erro
     let left = bequeath(&mut estates, Round::Last)?;
     let ended = connections.saturating_sub(left.established());
     Ok(Drained { ended, handed: left.handed, cut: left.alone })
+}
+
+/// Leaves what is new in a family to others; gives how many frontends there were, and the connections.
+///
+/// Whoever comes between a look and the end of the next one after the frontends are gone may have got a port that netfilter gives to another
+/// meanwhile. So there are two looks before, of which the second is short, and families go one after the other.
+fn leave<F: MapFamily>(
+    estate: &mut Estate<'_, F>,
+    maps: &Maps<F>,
+    heir: &mut Heir,
+) -> Result<(usize, Left), Error> {
+    estate.bequeath(heir, Round::Early)?;
+    estate.bequeath(heir, Round::Early)?;
+    let frontends = let_go(maps)?;
+    Ok((frontends, estate.bequeath(heir, Round::Early)?))
 }
 
 type Estates<'a> = (Estate<'a, V4>, Estate<'a, V6>);
