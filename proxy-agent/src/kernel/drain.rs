@@ -78,8 +78,6 @@ pub(super) fn drain(bpf_root: &Path, patience: Duration) -> Result<Drained, Erro
         }
         std::thread::sleep(GLANCE.min(patience.saturating_sub(began.elapsed())));
     }
-    estates.0.forget_ended()?;
-    estates.1.forget_ended()?;
     let left = bequeath(&mut estates, Round::Last)?;
     let ended = connections.saturating_sub(left.established());
     Ok(Drained { ended, handed: left.handed, cut: left.alone })

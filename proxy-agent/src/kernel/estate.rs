@@ -12,14 +12,13 @@ use std::{
     io,
 };
 
-use proxy_common::{Family, Flow, FlowFlags, FlowKey, Proto, ServiceId, tcp};
+use proxy_common::{Address, Family, Flow, FlowFlags, FlowKey, Proto, ServiceId, tcp};
 
 use super::{
     error::Error,
     family::{MapFamily, Maps},
     gc::{self, Flows, Stage},
     heir::{Answer, Heir},
-    map::Table,
     parties::Parties,
 };
 
@@ -70,7 +69,7 @@ pub(super) enum Round {
 
 /// What becomes of a connection that was answered.
 enum Fate<A> {
-    /// Netfilter has it, and gets its answers with this tuple.
+    /// Netfilter has it; the tuple of the answers as we have translated them.
     Theirs(FlowKey<A>),
     /// It is translated here.
     Ours,
@@ -84,7 +83,7 @@ enum Fate<A> {
 pub(super) struct Estate<'a, F: MapFamily> {
     maps: &'a Maps<F>,
     parties: &'a Parties,
-    /// Those that netfilter has, with the tuples of the answers that it gets.
+    /// Those that netfilter has, with the tuples of the answers as we have translated them.
     theirs: BTreeMap<FlowKey<F::Addr>, FlowKey<F::Addr>>,
     /// Tuples of answers that it gives nobody.
     reserved: BTreeSet<FlowKey<F::Addr>>,
@@ -102,8 +101,16 @@ impl<'a, F: MapFamily> Estate<'a, F> {
         let mut left = Left::default();
         let (flows, half_open) = (&self.maps.flows, &self.maps.half_open);
         let mut keep = Vec::new();
-        for (key, flow) in forward::<F>(flows).map_err(failed(F::NAMES.flows))? {
-            match self.hand_on(heir, &key, &flow, round).map_err(failed(F::NAMES.flows))? {
+        let Found { forward, ended, mut room } = Found::look::<F>(flows).map_err(failed(F::NAMES.flows))?;
+        if !ended.is_empty() {
+            self.theirs.retain(|key, answers| {
+                let flags = |key| ended.get(key).copied().unwrap_or_default();
+                !tcp::is_over(flags(key), flags(answers))
+            });
+        }
+        for (key, flow) in forward {
+            let fate = self.hand_on(heir, (&key, &flow), round, &mut room);
+            match fate.map_err(failed(F::NAMES.flows))? {
                 Fate::Theirs(answers) => _ = self.theirs.insert(key, answers),
                 Fate::Ours => left.alone += 1,
                 Fate::Over => {
@@ -113,7 +120,8 @@ impl<'a, F: MapFamily> Estate<'a, F> {
                 Fate::Gone => {}
             }
         }
-        for (key, flow) in forward::<F>(half_open).map_err(failed(F::NAMES.half_open))? {
+        let unanswered = Found::look::<F>(half_open).map_err(failed(F::NAMES.half_open))?;
+        for (key, flow) in unanswered.forward {
             left.unanswered += 1;
             let seconds = gc::timeout(key.proto, Stage::HalfOpen, flow.flags, flow.flags);
             keep.push((flow.other(key.proto), seconds));
@@ -137,9 +145,9 @@ impl<'a, F: MapFamily> Estate<'a, F> {
     fn hand_on(
         &self,
         heir: &mut Heir,
-        key: &FlowKey<F::Addr>,
-        flow: &Flow<F::Addr>,
+        (key, flow): (&FlowKey<F::Addr>, &Flow<F::Addr>),
         round: Round,
+        room: &mut usize,
     ) -> io::Result<Fate<F::Addr>> {
         let table = &self.maps.flows;
         let answers = flow.other(key.proto);
@@ -155,35 +163,24 @@ impl<'a, F: MapFamily> Estate<'a, F> {
         let seconds = gc::timeout(key.proto, Stage::Answered, flow.flags, others);
         match heir.take(key, flow, seconds, || is_current::<F>(table, key, &answers))? {
             Answer::Taken(theirs) => {
-                self.step_aside(key, flow, reply.as_ref(), &theirs)?;
-                Ok(Fate::Theirs(theirs))
+                self.step_aside((key, flow), reply.as_ref(), &theirs, room)?;
+                Ok(Fate::Theirs(answers))
             }
             Answer::Refused => Ok(Fate::Ours),
             Answer::Outdated => Ok(Fate::Gone),
         }
     }
 
-    /// Counts those no more that netfilter has and that have ended. Takes a while: not to be done while new ones come.
-    pub(super) fn forget_ended(&mut self) -> Result<(), Error> {
-        let failed = |source| Error::Map { verb: "read", map: F::NAMES.flows, source };
-        let mut open = BTreeMap::new();
-        for (key, answers) in std::mem::take(&mut self.theirs) {
-            if self.is_open(&key, &answers).map_err(failed)? {
-                open.insert(key, answers);
-            }
-        }
-        self.theirs = open;
-        Ok(())
-    }
-
-    /// Lets the packets of a connection be, of both directions, before as after netfilter has translated them. What is there already is not
-    /// changed but for the two entries that translate: the answers' tuple of one that was told apart belongs to another.
+    /// Lets the packets of a connection be. With policies, a packet without an entry is judged as it is and not as it was before it was
+    /// translated, so then there are entries for all of its packets, before as after netfilter has translated them. They take no room
+    /// that new connections may need. One that is there already is not changed: the tuple of the answers to one that
+    /// was told apart is that of another's.
     fn step_aside(
         &self,
-        key: &FlowKey<F::Addr>,
-        flow: &Flow<F::Addr>,
+        (key, flow): (&FlowKey<F::Addr>, &Flow<F::Addr>),
         reply: Option<&Flow<F::Addr>>,
         theirs: &FlowKey<F::Addr>,
+        room: &mut usize,
     ) -> io::Result<()> {
         let table = &self.maps.flows;
         let reply = reply.copied().unwrap_or_else(|| flow.twin(key));
@@ -197,32 +194,15 @@ impl<'a, F: MapFamily> Estate<'a, F> {
             self.parties.name(&one.src);
             self.parties.name(&one.dst);
         }
-        // Those by which nobody has come so far.
-        put_if_room(table, theirs, &plain(theirs, &reply, reply.origin))?;
-        put_if_room(table, &theirs.reversed(), &plain(&theirs.reversed(), flow, 0))?;
-        put_if_room(table, &key.reversed(), &plain(&key.reversed(), &reply, 0))?;
+        let is_judged = flow.epoch != 0 || reply.epoch != 0;
+        if is_judged && let Some(rest) = room.checked_sub(3) {
+            *room = rest;
+            table.put_new(theirs, &plain(theirs, &reply, reply.origin))?;
+            table.put_new(&theirs.reversed(), &plain(&theirs.reversed(), flow, 0))?;
+            table.put_new(&key.reversed(), &plain(&key.reversed(), &reply, 0))?;
+        }
         table.put(&ours, &plain(&ours, &reply, reply.origin))?;
         table.put(key, &plain(key, flow, flow.origin))
-    }
-
-    /// Whether one that was handed on is open still. The end that each side has said is noted at one of the two hooks that it passes.
-    fn is_open(&self, key: &FlowKey<F::Addr>, answers: &FlowKey<F::Addr>) -> io::Result<bool> {
-        let flags = |key: &FlowKey<F::Addr>| self.maps.flows.get(key).map(|flow| flow.map(|flow| flow.flags));
-        let (Some(client), Some(server)) = (flags(key)?, flags(answers)?) else { return Ok(false) };
-        let or =
-            |one: FlowFlags, other: Option<FlowFlags>| FlowFlags(one.0 | other.map_or(0, |other| other.0));
-        let client = or(client, flags(&answers.reversed())?);
-        let server = or(server, flags(&key.reversed())?);
-        Ok(key.proto != Proto::TCP || !tcp::is_over(client, server))
-    }
-}
-
-/// Writes an entry that is not there. Without room it is not needed where there are no policies, and where there are some, the packets are
-/// judged one by one.
-fn put_if_room<K: Copy, V: Copy>(table: &Table<K, V>, key: &K, value: &V) -> io::Result<()> {
-    match table.put_new(key, value) {
-        Err(error) if error.raw_os_error() != Some(libc::E2BIG) => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -238,17 +218,33 @@ fn is_current<F: MapFamily>(
     Ok(flow.other(key.proto) == *answers && !is_over)
 }
 
-type Entries<F> = Vec<(FlowKey<<F as Family>::Addr>, Flow<<F as Family>::Addr>)>;
+/// What a table of connections holds.
+struct Found<A> {
+    /// The clients' entries of those that are translated. First of all those that were told apart: the tuple that netfilter has noted for
+    /// their answers belongs to another, which could not be handed on before.
+    forward: Vec<(FlowKey<A>, Flow<A>)>,
+    /// Entries of those that are not, of ends that have said their last.
+    ended: BTreeMap<FlowKey<A>, FlowFlags>,
+    /// Entries until half of the table is full.
+    room: usize,
+}
 
-/// The clients' entries of translated connections. First of all those that were told apart: the tuple that netfilter has noted for their
-/// answers belongs to another, which could not be handed on before.
-fn forward<F: MapFamily>(table: &Flows<F>) -> io::Result<Entries<F>> {
-    let others = FlowFlags::REPLY.with(FlowFlags::PLAIN);
-    let mut found = Vec::new();
-    table.scan(|keys, flows| {
-        let all = keys.iter().copied().zip(flows.iter().copied());
-        found.extend(all.filter(|(_, flow)| flow.flags.0 & others.0 == 0));
-    })?;
-    found.sort_by_key(|(_, flow)| flow.service != ServiceId::NONE);
-    Ok(found)
+impl<A: Address> Found<A> {
+    fn look<F: Family<Addr = A>>(table: &Flows<F>) -> io::Result<Self> {
+        let (mut forward, mut ended, mut all) = (Vec::new(), BTreeMap::new(), 0);
+        let (others, ends) = (FlowFlags::REPLY.with(FlowFlags::PLAIN), FlowFlags::FIN.with(FlowFlags::RST));
+        table.scan(|keys, flows| {
+            all += keys.len();
+            for (key, flow) in keys.iter().zip(flows) {
+                if flow.flags.0 & others.0 == 0 {
+                    forward.push((*key, *flow));
+                } else if flow.flags.has(FlowFlags::PLAIN) && flow.flags.0 & ends.0 != 0 {
+                    ended.insert(*key, flow.flags);
+                }
+            }
+        })?;
+        forward.sort_by_key(|(_, flow)| flow.service != ServiceId::NONE);
+        let room = (table.raw().max_entries() as usize / 2).saturating_sub(all);
+        Ok(Self { forward, ended, room })
+    }
 }
