@@ -30,6 +30,11 @@ use super::{
 /// Between two looks at the connections that are left.
 const GLANCE: Duration = Duration::from_millis(250);
 
+/// A look that finds no more new connections than these is short.
+const FEW: usize = 32;
+/// At most so many looks before the frontends go: on a busy node new connections are found by each.
+const LOOKS: usize = 8;
+
 /// What became of the connections that were translated when new ones were left to others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Drained {
@@ -85,15 +90,18 @@ pub(super) fn drain(bpf_root: &Path, patience: Duration) -> Result<Drained, Erro
 
 /// Leaves what is new in a family to others; gives how many frontends there were, and the connections.
 ///
-/// Whoever comes between a look and the end of the next one after the frontends are gone may have got a port that netfilter gives to another
-/// meanwhile. So there are two looks before, of which the second is short, and families go one after the other.
+/// Whoever comes between the last look before the frontends are gone and the end of the next one may have got a port that netfilter gives
+/// to another meanwhile. So that last one must have been a short one, and families go one after the other.
 fn leave<F: MapFamily>(
     estate: &mut Estate<'_, F>,
     maps: &Maps<F>,
     heir: &mut Heir,
 ) -> Result<(usize, Left), Error> {
-    estate.bequeath(heir, Round::Early)?;
-    estate.bequeath(heir, Round::Early)?;
+    for _ in 0..LOOKS {
+        if estate.bequeath(heir, Round::Early)?.new <= FEW {
+            break;
+        }
+    }
     let frontends = let_go(maps)?;
     Ok((frontends, estate.bequeath(heir, Round::Early)?))
 }

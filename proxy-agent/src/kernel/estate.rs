@@ -30,6 +30,8 @@ const OVER: u32 = 30;
 pub(super) struct Left {
     /// Netfilter has them.
     pub(super) handed: usize,
+    /// It has them only now.
+    pub(super) new: usize,
     /// It does not.
     pub(super) alone: usize,
     /// Nobody has answered them yet: their clients will ask again, and somebody else.
@@ -51,6 +53,7 @@ impl Left {
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             handed: self.handed + other.handed,
+            new: self.new + other.new,
             alone: self.alone + other.alone,
             unanswered: self.unanswered + other.unanswered,
             over: self.over + other.over,
@@ -111,7 +114,10 @@ impl<'a, F: MapFamily> Estate<'a, F> {
         for (key, flow) in forward {
             let fate = self.hand_on(heir, (&key, &flow), round, &mut room);
             match fate.map_err(failed(F::NAMES.flows))? {
-                Fate::Theirs(answers) => _ = self.theirs.insert(key, answers),
+                Fate::Theirs(answers) => {
+                    left.new += 1;
+                    self.theirs.insert(key, answers);
+                }
                 Fate::Ours => left.alone += 1,
                 Fate::Over => {
                     left.over += 1;
