@@ -148,15 +148,19 @@ impl<'a, F: MapFamily> Estate<'a, F> {
         Ok(left)
     }
 
+    /// The entry is read anew: since it was found, its client may have used its port for another connection.
     fn hand_on(
         &self,
         heir: &mut Heir,
-        (key, flow): (&FlowKey<F::Addr>, &Flow<F::Addr>),
+        (key, found): (&FlowKey<F::Addr>, &Flow<F::Addr>),
         round: Round,
         room: &mut usize,
     ) -> io::Result<Fate<F::Addr>> {
         let table = &self.maps.flows;
-        let answers = flow.other(key.proto);
+        let answers = found.other(key.proto);
+        let Some(flow) = table.get(key)?.filter(|flow| flow.other(key.proto) == answers) else {
+            return Ok(Fate::Gone);
+        };
         let reply = table.get(&answers)?;
         let others = reply.map_or(flow.flags, |reply| reply.flags);
         if key.proto == Proto::TCP && tcp::is_over(flow.flags, others) {
@@ -167,9 +171,9 @@ impl<'a, F: MapFamily> Estate<'a, F> {
             return Ok(Fate::Ours);
         }
         let seconds = gc::timeout(key.proto, Stage::Answered, flow.flags, others);
-        match heir.take(key, flow, seconds, || is_current::<F>(table, key, &answers))? {
+        match heir.take(key, &flow, seconds, || is_current::<F>(table, key, &answers))? {
             Answer::Taken(theirs) => {
-                self.step_aside((key, flow), reply.as_ref(), &theirs, room)?;
+                self.step_aside((key, &flow), reply.as_ref(), &theirs, room)?;
                 Ok(Fate::Theirs(answers))
             }
             Answer::Refused => Ok(Fate::Ours),

@@ -42,6 +42,9 @@ impl Heir {
 
     /// Whoever serves beside us may have come only now.
     pub(super) fn look_again(&mut self) {
+        if self.translates.v4 && self.translates.v6 {
+            return;
+        }
         match netfilter::translates() {
             Ok(translates) => self.translates = translates,
             Err(error) => tracing::debug!(%error, "cannot see what netfilter translates"),
