@@ -66,7 +66,7 @@ impl Loads {
         let deadline = Instant::now() + PATIENCE;
         for ((name, load), goal) in self.running.iter().zip(goals) {
             while so_far(load) < goal {
-                assert!(Instant::now() < deadline, "{name}: stands still");
+                assert!(Instant::now() < deadline, "{name}: stands still: {:?}", load.read().unwrap());
                 std::thread::sleep(Duration::from_millis(2));
             }
         }

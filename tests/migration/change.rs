@@ -35,8 +35,9 @@ fn there_and_back(mode: Mode, road: SocketLb) {
     let proxy = peer.start(&stage);
     peer::serves(&stage);
     let clients = peer::clients(&stage);
-    let theirs = hold("kube-proxy", &clients);
     let loads = Loads::at(&clients);
+    let clients = [clients, peer::clients_of_the_host(&stage)].concat();
+    let theirs = hold("kube-proxy", &clients);
     loads.go_on_for(MEANWHILE);
 
     // Its rules stay, and serve.
@@ -82,7 +83,7 @@ fn there_and_back(mode: Mode, road: SocketLb) {
 fn use_few_ports(stage: &Stage) {
     for place in [stage.lab.node(NODE).unwrap(), stage.lab.place("outside").unwrap()] {
         let mut sysctl = place.command("sysctl").unwrap();
-        let set = sysctl.args(["-qw", "net.ipv4.ip_local_port_range=32768 36000"]).status().unwrap();
+        let set = sysctl.args(["-qw", "net.ipv4.ip_local_port_range=32768 40959"]).status().unwrap();
         assert!(set.success());
     }
 }

@@ -79,23 +79,28 @@ impl Peer {
 
 /// Every client, with what it asks: a pod and the node the ClusterIPs, a host outside the node ports.
 pub(crate) fn clients(stage: &Stage) -> Vec<(Place, Vec<Probe>)> {
-    let inside: Vec<Probe> = [WEB, HOST].iter().flat_map(|ips| frontends(ips)).collect();
+    asking(stage, &WEB, NODE_PORT)
+}
+
+/// The same, of the Service whose backend is a process of the node.
+pub(crate) fn clients_of_the_host(stage: &Stage) -> Vec<(Place, Vec<Probe>)> {
+    asking(stage, &HOST, HOST_NODE_PORT)
+}
+
+fn asking(stage: &Stage, ips: &[&str], node_port: u16) -> Vec<(Place, Vec<Probe>)> {
     let node: Vec<String> = stage.lab.node(NODE).unwrap().ips.iter().map(ToString::to_string).collect();
-    let at_the_node = frontends(&node.iter().map(String::as_str).collect::<Vec<_>>());
-    let doors = |first: u16| {
-        at_the_node.iter().cloned().map(move |mut door| {
-            door.to.set_port(if door.to.port() == HTTP { first } else { first + 1 });
-            door
-        })
-    };
-    let outside = doors(NODE_PORT).chain(doors(HOST_NODE_PORT)).collect();
+    let mut doors = frontends(&node.iter().map(String::as_str).collect::<Vec<_>>());
+    for door in &mut doors {
+        door.to.set_port(if door.to.port() == HTTP { node_port } else { node_port + 1 });
+    }
     let [pod, node] = stage.clients();
-    vec![(pod, inside.clone()), (node, inside), (stage.lab.place("outside").unwrap(), outside)]
+    let outside = stage.lab.place("outside").unwrap();
+    vec![(pod, frontends(ips)), (node, frontends(ips)), (outside, doors)]
 }
 
 /// Waits until everybody is answered everywhere.
 pub(crate) fn serves(stage: &Stage) {
-    for (client, probes) in clients(stage) {
+    for (client, probes) in [clients(stage), clients_of_the_host(stage)].concat() {
         let impatient = |probe: Probe| Probe { timeout: Duration::from_millis(500), ..probe };
         let probes: Vec<Probe> = probes.into_iter().map(impatient).collect();
         stage.until(&format!("{} is served", client.name), || {
