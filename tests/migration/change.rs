@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use sluice_lab::binary::Program;
 use sluice_lab::{Place, SocketLb, Stop};
 use tests::cluster::kube_proxy::Mode;
+use tests::ports;
 
 use crate::loads::{Flows, Loads, Removals};
 use crate::peer::{self, Peer};
@@ -14,6 +15,8 @@ use crate::stage::{NODE, Stage};
 const MEANWHILE: u32 = 40;
 /// Connections that each client keeps open to each frontend, of each of the two who have opened them.
 const HELD: usize = 20;
+/// Few, but more than connections of a client to a frontend.
+const FEW_PORTS: &str = "32768 40959";
 /// How long Sluice's connections are waited for.
 const DRAIN: &str = "4s";
 
@@ -82,9 +85,7 @@ fn there_and_back(mode: Mode, road: SocketLb) {
 /// of the other.
 fn use_few_ports(stage: &Stage) {
     for place in [stage.lab.node(NODE).unwrap(), stage.lab.place("outside").unwrap()] {
-        let mut sysctl = place.command("sysctl").unwrap();
-        let set = sysctl.args(["-qw", "net.ipv4.ip_local_port_range=32768 40959"]).status().unwrap();
-        assert!(set.success());
+        ports::give(&place, FEW_PORTS).unwrap();
     }
 }
 

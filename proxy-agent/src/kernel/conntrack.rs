@@ -6,7 +6,7 @@ use std::{io, net::IpAddr};
 use proxy_common::{Address, Flow, FlowKey, Port, Proto};
 use rustix::net::netlink;
 
-use super::talk::{Talk, flags};
+use super::talk::{Talk, find, flags};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8`, and what is asked of it.
 mod message {
@@ -136,19 +136,6 @@ fn tuple_of<A: Address>(entry: &[u8], kind: u16) -> Option<FlowKey<A>> {
     };
     let port = |kind| Some(Port::new(u16::from_be_bytes(find(ports, kind)?.try_into().ok()?)));
     Some(FlowKey::new(ip(1, 3)?, port(2)?, ip(2, 4)?, port(3)?, proto))
-}
-
-/// The value of the first attribute of a kind.
-fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    loop {
-        let [a, b, c, d, ..] = *attributes else { return None };
-        let len = usize::from(u16::from_ne_bytes([a, b]));
-        let value = attributes.get(4..len)?;
-        if u16::from_ne_bytes([c, d]) & !NESTED == kind {
-            return Some(value);
-        }
-        attributes = attributes.get(len.next_multiple_of(4)..)?;
-    }
 }
 
 /// `nfgenmsg`.

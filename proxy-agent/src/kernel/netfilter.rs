@@ -3,23 +3,23 @@
 
 use std::{collections::BTreeSet, fs, io, mem};
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
+
+use super::talk::{Talk, find, flags};
 
 /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETCHAIN` of the kernel's `nfnetlink.h` and `nf_tables.h`.
 const GET_CHAIN: u16 = (10 << 8) | 4;
-const NLM_F_REQUEST_DUMP: u16 = 0x1 | 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// `NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`, `NFTA_CHAIN_TYPE`.
 const TABLE: u16 = 1;
 const NAME: u16 = 3;
 const TYPE: u16 = 7;
 /// `NFPROTO_INET`: of both families.
 const INET: u8 = 1;
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADERS: usize = 16 + 4;
+/// Bytes of `struct nfgenmsg`, which begins with the family.
+const HEADER: usize = 4;
+
+/// What a kernel says that has no nf_tables, or no netlink of netfilter.
+const ABSENT: [i32; 3] = [libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
 
 /// A chain of rules.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -73,51 +73,13 @@ pub struct Translates {
 }
 
 /// Shows every chain's message to `each`, from `struct nfgenmsg` on.
-fn each_chain(mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let netfilter = Some(netlink::NETFILTER);
-    let socket = match socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, netfilter) {
-        Ok(socket) => socket,
-        Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    send(&socket, &question(), SendFlags::empty())?;
-    let mut buffer = vec![0_u8; 64 * 1024];
-    loop {
-        let (length, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while let Some((kind, message)) = next(&mut rest) {
-            match kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => return refused(message),
-                _ => each(message),
-            }
-        }
-    }
-}
-
-fn question() -> [u8; HEADERS] {
-    let mut message = [0; HEADERS];
-    message[..4].copy_from_slice(&(HEADERS as u32).to_ne_bytes());
-    message[4..6].copy_from_slice(&GET_CHAIN.to_ne_bytes());
-    message[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
-    message
-}
-
-/// Takes a message off the front; its kind and what follows `struct nlmsghdr`.
-fn next<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
-    let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
-    let message = rest.get(16..length)?;
-    *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, message))
-}
-
-fn refused(message: &[u8]) -> io::Result<()> {
-    let code = message.get(..4).and_then(|four| four.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    match -code {
+fn each_chain(each: impl FnMut(&[u8])) -> io::Result<()> {
+    let asked = Talk::open(netlink::NETFILTER)
+        .and_then(|mut talk| talk.ask(GET_CHAIN, flags::DUMP, &[0; HEADER], each));
+    match asked {
         // No nf_tables.
-        0 | libc::EINVAL | libc::EOPNOTSUPP => Ok(()),
-        errno => Err(io::Error::from_raw_os_error(errno)),
+        Err(error) if error.raw_os_error().is_some_and(|errno| ABSENT.contains(&errno)) => Ok(()),
+        asked => asked,
     }
 }
 
@@ -132,17 +94,8 @@ fn nat_family(message: &[u8]) -> Option<u8> {
     (value(message, TYPE)? == b"nat\0").then_some(*message.first()?)
 }
 
-/// The value of an attribute.
-fn value(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let mut rest = message.get(4..)?;
-    loop {
-        let header = rest.get(..4)?;
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        if u16::from_ne_bytes([header[2], header[3]]) & 0x3fff == wanted {
-            return rest.get(4..length);
-        }
-        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
-    }
+fn value(message: &[u8], kind: u16) -> Option<&[u8]> {
+    find(message.get(HEADER..)?, kind)
 }
 
 /// Which of these names occur among the chains of a table of the older ip_tables. A chain begins with an entry whose target
@@ -227,19 +180,9 @@ mod tests {
             attribute(3, b"KUBE-SERVICES\0"),
         ]
         .concat();
-        let length = (16 + body.len()) as u32;
-        let mut message = length.to_ne_bytes().to_vec();
-        message.extend([0x03, 0x0a].iter().chain(&[0; 10]));
-        message.extend(&body);
-        let done = [16_u32.to_ne_bytes().to_vec(), 3_u16.to_ne_bytes().to_vec(), vec![0; 10]].concat();
-        let all = [message, done].concat();
-        let mut rest = all.as_slice();
-        let (_, first) = next(&mut rest).unwrap();
-        assert_eq!(chain(first), Some(Chain { table: "nat".into(), name: "KUBE-SERVICES".into() }));
-        assert_eq!(next(&mut rest).unwrap().0, NLMSG_DONE);
-        assert!(next(&mut rest).is_none());
-        assert!(chain(&first[..20]).is_none());
-        assert_eq!(nat_family(first), None);
+        assert_eq!(chain(&body), Some(Chain { table: "nat".into(), name: "KUBE-SERVICES".into() }));
+        assert!(chain(&body[..20]).is_none());
+        assert_eq!(nat_family(&body), None);
     }
 
     #[test]

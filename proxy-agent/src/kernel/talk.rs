@@ -94,3 +94,18 @@ fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let body = bytes.get(size_of::<Header>()..len)?;
     Some((header.kind, body, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
 }
+
+/// The value of the first attribute of a kind.
+pub(super) fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    /// Bits beside the kind: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
+    const FLAGS: u16 = 0xc000;
+    loop {
+        let [a, b, c, d, ..] = *attributes else { return None };
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let value = attributes.get(4..len)?;
+        if u16::from_ne_bytes([c, d]) & !FLAGS == kind {
+            return Some(value);
+        }
+        attributes = attributes.get(len.next_multiple_of(4)..)?;
+    }
+}
