@@ -4,6 +4,7 @@
 //! twice does nothing the second time; the other verbs call [`ensure`] before they start.
 
 mod compiler;
+mod disk;
 mod linker;
 mod machine;
 mod needs;

@@ -1,6 +1,6 @@
 //! The table of needs, cheapest and most fundamental first. A line more here is all that a new need takes.
 
-use super::{Need, Weight, compiler, linker, machine};
+use super::{Need, Weight, compiler, disk, linker, machine};
 
 pub(super) const NEEDS: &[Need] = &[
     Need { name: "root", weight: Weight::Required, packaged: false, look: machine::root },
@@ -11,6 +11,7 @@ pub(super) const NEEDS: &[Need] = &[
     Need { name: "iproute2", weight: Weight::Required, packaged: true, look: machine::iproute2 },
     Need { name: "BPF compiler", weight: Weight::Required, packaged: true, look: compiler::look },
     Need { name: "bpf-linker", weight: Weight::Required, packaged: true, look: linker::look },
+    Need { name: "disk", weight: Weight::For("all of the tests"), packaged: false, look: disk::look },
     Need { name: "Go", weight: Weight::For("the cluster tests"), packaged: false, look: machine::go },
     Need {
         name: "pod tools",
