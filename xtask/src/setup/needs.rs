@@ -11,7 +11,7 @@ pub(super) const NEEDS: &[Need] = &[
     Need { name: "iproute2", weight: Weight::Required, packaged: true, look: machine::iproute2 },
     Need { name: "BPF compiler", weight: Weight::Required, packaged: true, look: compiler::look },
     Need { name: "bpf-linker", weight: Weight::Required, packaged: true, look: linker::look },
-    Need { name: "disk", weight: Weight::For("all of the tests"), packaged: false, look: disk::look },
+    Need { name: "disk room", weight: Weight::For("all of the tests"), packaged: false, look: disk::look },
     Need { name: "Go", weight: Weight::For("the cluster tests"), packaged: false, look: machine::go },
     Need {
         name: "pod tools",

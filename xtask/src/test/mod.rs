@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure()?;
     if chosen.len() == STEPS.len() {
         // A compiler that finds the disk full says so of a hundred files, after minutes.
-        setup::have("disk")?;
+        setup::have("disk room")?;
     }
     let mut ahead = Ahead::start(&chosen);
     let mut reports = Vec::new();
