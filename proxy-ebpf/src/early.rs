@@ -13,7 +13,7 @@ use proxy_common::{Flow, FlowFlags, FrontendFlags, FrontendKey, Proto, Reason, R
 
 use crate::family::{Road, Wired};
 use crate::flow::{self, answered};
-use crate::lookup::owner;
+use crate::lookup::{frontend, owner};
 use crate::packet::cursor::Access as _;
 use crate::packet::driver::DriverFrame;
 use crate::packet::ethernet::{self, Ethernet, Mac};
@@ -116,8 +116,7 @@ fn returns<A>(frame: &DriverFrame, flow: &Flow<A>) -> bool {
 #[inline(always)]
 fn refusal<F: Wired>(frame: &DriverFrame, packet: &Packet<F::Addr>) -> Option<Reason> {
     let key = &packet.key;
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { F::frontends().get(FrontendKey::new(key.dst, key.dport, key.proto)) } {
+    match frontend::at::<F>(FrontendKey::new(key.dst, key.dport, key.proto)) {
         // A loopback address in a packet that has come by a wire: the stack drops it.
         Some(frontend) if frontend.flags.has(FrontendFlags::NODE_ONLY) => None,
         Some(frontend) => {

@@ -1,12 +1,12 @@
 //! The maps and constants of the kernel programs, exactly those of [`proxy_common::maps::SPECS`] and the array by which one
 //! program finds another, and the accessors by address family. Knows layouts, nothing of packets, sockets or decisions.
-//!
 //! Sizes here are defaults; the loader replaces them.
 
 pub mod ferry;
 pub mod onward;
 pub mod party;
 pub mod policy;
+pub mod replacing;
 
 use aya_ebpf::{
     Global,

@@ -3,6 +3,7 @@
 //!
 //! Nothing is decided here: each function unpacks its arguments and calls the one that does the work.
 
+pub mod device;
 pub mod ferry;
 pub mod party;
 pub mod police;

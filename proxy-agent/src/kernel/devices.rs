@@ -224,7 +224,12 @@ pub fn sources<F: MapFamily>(
 
 /// Says that nothing is known about the node where nobody has said anything yet: the kernel makes the map with zeros,
 /// and a range of zeros holds every address, so that every connection would be taken for one to a Service.
-pub fn first_node<F: MapFamily>(maps: &Maps<F>) -> Result<(), Error> {
+pub fn first_nodes(maps: &Pinned) -> Result<(), Error> {
+    first_node(&maps.v4)?;
+    first_node(&maps.v6)
+}
+
+fn first_node<F: MapFamily>(maps: &Maps<F>) -> Result<(), Error> {
     let all = Cidr { net: F::Addr::default(), mask: F::Addr::default() };
     let unwritten = NodeConfig {
         address: all.net,

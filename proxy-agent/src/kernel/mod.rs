@@ -59,6 +59,7 @@ pub mod preflight;
 pub mod record;
 pub mod rehearsal;
 pub mod remedy;
+mod replacing;
 mod reserve;
 pub mod ring;
 pub mod roll;
@@ -107,6 +108,7 @@ use handover::Handover;
 use load::Programs;
 use lock::Lock;
 use pins::Pins;
+use replacing::Replacing;
 use roll::{Roll, Turn};
 use start::Waiting;
 use sys::Access;
@@ -118,6 +120,7 @@ pub struct Kernel {
     settings: Settings,
     road: SocketRoad,
     maps: Pinned,
+    replacing: Replacing,
     programs: Programs,
     devices: Devices,
     drivers: Drivers,
@@ -157,8 +160,7 @@ impl Kernel {
         let maps = Pinned::open(pins.clone(), Access::Write)?;
         verdicts::mention(&maps)?;
         // Before anything is attached: the agent itself connects to the API server through these programs.
-        devices::first_node(&maps.v4)?;
-        devices::first_node(&maps.v6)?;
+        devices::first_nodes(&maps)?;
         let (handover, waiting) = match handover {
             Some(handover) if handover.is_blind() => (None, Some(Waiting { handover, followed: None })),
             handover => (handover, None),
@@ -183,6 +185,7 @@ impl Kernel {
             settings: settings.clone(),
             road,
             maps,
+            replacing: Replacing::start(&pins)?,
             programs,
             devices: Devices::default(),
             drivers: Drivers::default(),
@@ -217,10 +220,12 @@ impl Kernel {
         if self.found == Some(0) {
             self.reserve();
         }
+        let meanwhile = self.replacing.begin();
         let outcome = Outcome {
             v4: apply::apply(&plan.v4, &mut self.maps.v4),
             v6: apply::apply(&plan.v6, &mut self.maps.v6),
         };
+        drop(meanwhile);
         let written = outcome.v4.written + outcome.v6.written;
         let deleted = outcome.v4.deleted + outcome.v6.deleted;
         if let Some(found) = self.found.take() {
@@ -250,6 +255,7 @@ impl Kernel {
 
     /// Makes the writes of a plan of policies, up to the first that fails.
     pub fn judge(&mut self, writes: &[PolicyWrite]) -> Judged {
+        let _meanwhile = self.replacing.begin();
         verdicts::apply(writes, &self.maps)
     }
 
@@ -258,6 +264,7 @@ impl Kernel {
     /// # Errors
     /// [`Error::Map`].
     pub fn guard(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        let _meanwhile = self.replacing.begin();
         self.devices.guard(devices, &self.maps)
     }
 
@@ -279,6 +286,7 @@ impl Kernel {
             return Vec::new();
         }
         let roles = topology.roles(&self.settings.uplinks, node);
+        let _meanwhile = self.replacing.begin();
         let mut errors =
             self.devices.follow(&roles, topology, &self.settings.pods, &self.maps, &mut self.programs);
         let road = self.settings.driver;

@@ -274,6 +274,7 @@ mod tests {
             "wholes",
             "verdicts",
             "policy",
+            "replacing",
             "policywrites",
             "mentioned",
             "spans",

@@ -13,5 +13,6 @@ mod onward;
 mod parties;
 mod policy;
 mod preflight;
+mod replaced;
 mod stage;
 mod upkeep;

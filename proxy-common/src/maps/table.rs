@@ -37,6 +37,8 @@ specs! {
         "agent" => "kernel, proxyctl", "address, port and protocol that clients use → segments and rules";
     "frontends6" SparseHash Ipv6 FrontendKey::<Addr6>::LAYOUT => FRONTEND, limits::FRONTENDS,
         "agent" => "kernel, proxyctl", "the same for IPv6";
+    "replacing" MappedArray Both plain!(u32) => plain!(u32), 1,
+        "agent, through memory" => "kernel", "not zero while the agent replaces elements of hashes, and until no program runs that did then";
     "backends4" MappedArray Ipv4 plain!(u32) => Backend::<Addr4>::LAYOUT, limits::BACKENDS,
         "agent, through memory" => "kernel, proxyctl", "slots of all segments";
     "backends6" MappedArray Ipv6 plain!(u32) => Backend::<Addr6>::LAYOUT, limits::BACKENDS,

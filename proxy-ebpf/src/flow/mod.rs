@@ -307,7 +307,7 @@ fn still_right<F: Wired>(packet: &Packet<F::Addr>, flow: &Flow<F::Addr>) -> bool
     }
     let key = FrontendKey::new(packet.key.dst, packet.key.dport, packet.key.proto);
     // One that was replaced while it is read differs, or says the same.
-    match lookup::frontend::at::<F>(&key) {
+    match lookup::frontend::at::<F>(key) {
         Some(frontend) => frontend.generation == flow.generation && frontend.service == flow.service,
         None => false,
     }

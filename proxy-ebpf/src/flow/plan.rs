@@ -11,11 +11,11 @@ use proxy_common::{
 
 use super::table;
 use crate::family::Wired;
-use crate::lookup::{backend, net, owner, range};
-use crate::maps::DEVICES;
+use crate::lookup::{backend, frontend, net, owner, range};
 use crate::road::{Direction, Hook, Service};
 use crate::scratch::Plain;
 use crate::tunnel;
+use crate::verified::device;
 
 /// What a new connection is to become. Written by one function and read by another, each verified on its own,
 /// so it holds plain numbers only.
@@ -76,8 +76,7 @@ pub fn plan<F: Wired>(
         };
     }
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { F::frontends().get(asked) } {
+    match frontend::at::<F>(asked) {
         Some(frontend) => serve::<F>(key, frontend, hook, device, plan),
         None => match owner::unserved::<F>(key.dst) {
             Reason::NotAService => direct::<F>(key, plan),
@@ -102,8 +101,7 @@ fn plan_by_range<F: Wired>(
         Some(_) | None => return Err(Reason::NotAService),
     }
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { F::frontends().get(asked) } {
+    match frontend::at::<F>(asked) {
         Some(frontend) if hookless || frontend.flags.has(FrontendFlags::RANGES) => {
             serve::<F>(key, frontend, hook, device, plan)
         }
@@ -177,8 +175,7 @@ fn pods<F: Wired>(node: &NodeConfig<F::Addr>, src: F::Addr, device: u32) -> Plac
     if !node.flags.has(NodeFlags::PODS_BY_DEVICE) {
         return net::pods::<F>(node, src);
     }
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { DEVICES.get(device) } {
+    match device::kind(device) {
         Some(kind) if kind.has(DeviceKind::PODS_ONLY) => Place::Inside,
         Some(_) | None => Place::Outside,
     }

@@ -2,10 +2,12 @@
 
 pub mod algorithm;
 pub mod backend;
+pub mod device;
 pub mod frontend;
 pub mod load;
 pub mod net;
 pub mod owner;
 pub mod range;
+pub mod replaced;
 pub mod seen;
 pub mod source;

@@ -24,8 +24,9 @@ pub fn unserved<F: Tables>(addr: F::Addr) -> Reason {
     if services == Place::Outside && node.knows_services() {
         return Reason::NotAService;
     }
-    // One byte is read, and that at once: no second lookup for it.
-    match super::frontend::at::<F>(&FrontendKey::wildcard(addr)) {
+    // One byte is read, and that at once. A miss of one that is replaced just then refuses in another way what is refused.
+    // SAFETY: an element without preallocation is freed only after the program is done.
+    match unsafe { F::frontends().get(FrontendKey::wildcard(addr)) } {
         Some(owner) if owner.flags.has(FrontendFlags::WILDCARD) => Reason::UnknownPort,
         Some(_) | None => decide::unowned(services),
     }

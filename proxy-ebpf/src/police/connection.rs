@@ -5,6 +5,7 @@ use proxy_common::{FlowFlags, FlowKey, Proto, Reason, recent::Judge, tcp::TcpFla
 use super::{
     Case, Question,
     case::{self, deny, tell},
+    end,
     recent::Place,
     source::{self, Role},
 };
@@ -113,8 +114,7 @@ fn plain<F: Judging>(
         }
         if frame.is_from_here() {
             // The node's own, which no pod refuses (policy item 34); but a pod that may not send must be able to answer.
-            // SAFETY: an element without preallocation is freed only after the program is done.
-            return match unsafe { F::policed().get(&packet.key.dst) } {
+            return match end::policed::<F>(&packet.key.dst) {
                 Some(_) => remember::<F>(frame, &packet.key, hook, begin),
                 None => Err(why),
             };

@@ -4,12 +4,13 @@
 //! Each processor has its own, and a packet's program is interrupted by no other packet's: see [`crate::scratch`].
 
 use proxy_common::{
-    Address, End, PeerClass, PrefixKey,
+    Address, End, PeerClass, Policed, PrefixKey,
     end::{Facts, Spread},
     mentioned::Mark,
 };
 
 use super::{group, state};
+use crate::lookup::replaced;
 use crate::maps::policy::{ENDS, MENTIONED, PolicyTables};
 use crate::verified::police::Judging;
 
@@ -25,8 +26,7 @@ pub fn of<F: PolicyTables>(addr: &F::Addr, writes: u32) -> Option<&'static mut E
     end.turn_to(addr, writes);
     if !end.facts.has(Facts::RULES) {
         if is_mentioned(Mark::at(spread)) {
-            // SAFETY: an element without preallocation is freed only after the program is done.
-            end.note_rules(unsafe { F::policed().get(addr) });
+            end.note_rules(policed::<F>(addr));
         } else {
             end.note_unmentioned((!has_blocks::<F>()).then_some(PeerClass::WORLD));
         }
@@ -72,8 +72,15 @@ pub fn has_blocks<F: PolicyTables>() -> bool {
     state().flags.has(F::BLOCKS)
 }
 
+/// The rules that the address is under, if it is a local pod's.
+#[inline(always)]
+pub fn policed<F: PolicyTables>(addr: &F::Addr) -> Option<&'static Policed> {
+    // SAFETY: an element without preallocation is freed only after the program is done.
+    replaced::find(F::policed(), addr).map(|policed| unsafe { &*policed })
+}
+
 #[inline(always)]
 fn own_class<F: PolicyTables>(addr: &F::Addr) -> Option<PeerClass> {
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    unsafe { F::peers().get(addr) }.copied()
+    // SAFETY: as above; a word is read in one piece.
+    replaced::find(F::peers(), addr).map(|class| unsafe { *class })
 }

@@ -10,6 +10,7 @@ use proxy_common::{
 
 use super::end::has_blocks;
 use crate::count::barrier;
+use crate::lookup::replaced;
 use crate::maps::{
     as_key,
     policy::{GROUPS, PolicyTables, SPANS, WHOLES},
@@ -69,9 +70,9 @@ fn division(span: Span) -> Division {
 fn look_up<F: PolicyTables>(key: &mut PrefixKey<F::Addr>, division: Division, group: &Group) -> PeerClass {
     if division.has_wholes::<F::Addr>() {
         // No prefix in the neighbourhood is longer than its groups: if this one is a prefix itself, that is the longest.
-        // SAFETY: an element without preallocation is freed only after the program is done.
-        if let Some(class) = unsafe { WHOLES.get(&group.whole) } {
-            return *class;
+        if let Some(class) = replaced::find(&WHOLES, &group.whole) {
+            // SAFETY: an element without preallocation is freed only after the program is done.
+            return unsafe { *class };
         }
     }
     if division.grain() != Grain::COARSEST && !division.is_even() {

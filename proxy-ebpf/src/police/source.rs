@@ -3,7 +3,8 @@
 use proxy_common::{DeviceKind, end::Facts};
 
 use super::{Case, end};
-use crate::maps::{DEVICES, policy::PolicyTables};
+use crate::maps::policy::PolicyTables;
+use crate::verified::device;
 
 /// Which end of a case's connection has sent the packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,16 +43,11 @@ pub fn is_forged<F: PolicyTables>(case: &mut Case<F::Addr>, device: u32, role: R
 /// The pod behind the device is under a policy.
 #[inline(always)]
 pub fn is_policed(device: u32) -> bool {
-    // SAFETY: an element without preallocation is freed only after the program is done.
-    match unsafe { DEVICES.get(device) } {
-        Some(kind) => kind.has(DeviceKind::POLICED),
-        None => false,
-    }
+    device::kind(device).is_some_and(|kind| kind.has(DeviceKind::POLICED))
 }
 
 /// A pod is behind the device.
 #[inline(always)]
 pub fn is_pod(device: u32) -> bool {
-    // SAFETY: as above.
-    unsafe { DEVICES.get(device) }.is_some_and(|kind| kind.role() == DeviceKind::POD)
+    device::kind(device).is_some_and(|kind| kind.role() == DeviceKind::POD)
 }

@@ -54,7 +54,7 @@ pub fn still_leads_there<F: Wired>(packet: &Packet<F::Addr>, flow: &mut Flow<F::
         return false;
     }
     let key = FrontendKey::new(packet.key.dst, packet.key.dport, packet.key.proto);
-    let Some(frontend) = frontend::at::<F>(&key) else { return false };
+    let Some(frontend) = frontend::at::<F>(key) else { return false };
     if frontend.service != flow.service || frontend.mode != ForwardingMode::TUNNEL {
         return false;
     }
@@ -109,7 +109,7 @@ pub fn enter<F: Wired>(key: &FlowKey<F::Addr>, plan: &Plan<F::Addr>) -> Entered 
 /// Every node chooses the same backend for this connection.
 #[inline(always)]
 pub fn is_agreed_on<F: Wired>(key: &FlowKey<F::Addr>) -> bool {
-    match frontend::at::<F>(&FrontendKey::new(key.dst, key.dport, key.proto)) {
+    match frontend::at::<F>(FrontendKey::new(key.dst, key.dport, key.proto)) {
         Some(frontend) => {
             frontend.mode == ForwardingMode::TUNNEL
                 && frontend.algorithm == Algorithm::MAGLEV

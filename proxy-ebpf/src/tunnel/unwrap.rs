@@ -99,7 +99,7 @@ fn leads_to<F: Wired>(key: &FlowKey<F::Addr>, end: F::Addr) -> bool {
         return true;
     }
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
-    frontend::at::<F>(&asked).is_some_and(|frontend| frontend.mode == ForwardingMode::TUNNEL)
+    frontend::at::<F>(asked).is_some_and(|frontend| frontend.mode == ForwardingMode::TUNNEL)
 }
 
 /// Plans a new connection that came in a tunnel: the other node has chosen, and the tunnel led to the backend.
@@ -110,7 +110,7 @@ pub fn plan<F: Wired>(key: &FlowKey<F::Addr>, plan: &mut Plan<F::Addr>) -> Resul
     const { assert!(matches!(Reason::StrayTunnel.outcome(), Outcome::Drop)) };
     let stray = Reason::StrayTunnel;
     let asked = FrontendKey::new(key.dst, key.dport, key.proto);
-    let frontend = frontend::at::<F>(&asked).filter(|frontend| frontend.mode == ForwardingMode::TUNNEL);
+    let frontend = frontend::at::<F>(asked).filter(|frontend| frontend.mode == ForwardingMode::TUNNEL);
     let frontend = frontend.ok_or(stray)?;
     plan.service = frontend.service;
     plan.generation = frontend.generation;
