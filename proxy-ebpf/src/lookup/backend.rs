@@ -116,13 +116,18 @@ fn remember<F: Tables>(start: u32, slot: u32, key: &AffinityKey, now: u32) {
     let key = *key;
     // The caller finds out that the segment is broken.
     let Some(backend) = F::backends().get(slot) else { return };
-    let value = AffinityValue {
-        addr: backend.addr.to_words(),
-        hint: slot.wrapping_sub(start),
-        seen: now,
-        port: backend.port,
-        pad: [0; PAD],
-    };
+    let (hint, port) = (slot.wrapping_sub(start), backend.port);
+    if let Some(known) = AFFINITY.get_ptr_mut(&key) {
+        // Written where it lies: one that is replaced may not be found by whoever asks just then, and would be given another
+        // backend (`docs/decisions/0049-*`). Both are plain words.
+        // SAFETY: as in `last`.
+        let known = unsafe { &mut *known };
+        if known.port == port && known.addr == backend.addr.to_words() {
+            (known.hint, known.seen) = (hint, now);
+            return;
+        }
+    }
+    let value = AffinityValue { addr: backend.addr.to_words(), hint, seen: now, port, pad: [0; PAD] };
     // Refused only when the LRU finds nothing to evict: the connection is served all the same.
     let _ = AFFINITY.insert(&key, value, 0);
 }

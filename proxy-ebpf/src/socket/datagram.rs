@@ -104,7 +104,7 @@ fn lasting_backend<V: View>(
     choose::admit_source::<V>(ctx, backend)?;
     peer::mark(ctx)?;
     remember_reply::<V>(ctx, to, backend, frontend)?;
-    put::<V>(&send, backend, frontend)?;
+    renew::<V>(&send, backend, frontend)?;
     Ok(backend)
 }
 
@@ -228,6 +228,25 @@ fn stored<V: View>(key: &SocketPeerKey<AddrOf<V>>) -> Option<SocketPeer<AddrOf<V
 #[inline(always)]
 fn place<A: Copy>(peer: &SocketPeer<A>) -> Endpoint<A> {
     Endpoint { addr: peer.addr, port: peer.port }
+}
+
+/// [`put`]; of an entry that differs in its generation alone, that is written where it lies: while one is replaced, another
+/// thread of the socket's process may not find it, and would send to another backend (`docs/decisions/0049-*`).
+#[inline(always)]
+fn renew<V: View>(
+    key: &SocketPeerKey<AddrOf<V>>,
+    at: Endpoint<AddrOf<V>>,
+    frontend: &Frontend,
+) -> Result<(), Reason> {
+    if let Some(known) = V::Family::socket_peers().get_ptr_mut(key) {
+        // SAFETY: as in `stored`; the generation is a plain word, and one that is given to another socket meanwhile was so now.
+        let known = unsafe { &mut *known };
+        if place(known) == at && known.service == frontend.service {
+            known.generation = frontend.generation;
+            return Ok(());
+        }
+    }
+    put::<V>(key, at, frontend)
 }
 
 #[inline(always)]
