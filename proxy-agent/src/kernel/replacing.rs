@@ -22,8 +22,22 @@ use super::{error::Error, memory::Slots, pins::Pins, sys::Access};
 
 const MAP: &str = "replacing";
 
-/// The word that programs read, of which there is one writer: zero if nothing is replaced, odd while something is, and even
-/// afterwards, until the thread behind it knows that nobody can have missed it any more.
+/// Set in the word while something is replaced.
+const WRITING: u32 = 1;
+/// Set then, too, and afterwards, until nobody can have missed it any more.
+const WRITTEN: u32 = 2;
+/// What is above counts, so that the end of one write is not taken for that of another.
+const ONCE: u32 = 4;
+
+const fn begun(word: u32) -> u32 {
+    word | WRITTEN | WRITING
+}
+
+const fn done(word: u32) -> u32 {
+    word.wrapping_add(ONCE) & !WRITING
+}
+
+/// The word that programs read, of which there is one writer. Zero says that nothing is replaced; the thread behind it says so.
 #[derive(Debug)]
 pub(super) struct Replacing {
     word: Arc<Slots<u32>>,
@@ -56,7 +70,7 @@ impl Replacing {
     /// From now on something is replaced. By one at a time.
     pub(super) fn begin(&self) -> Meanwhile {
         if let Some(word) = of(&self.word) {
-            word.store(word.load(Relaxed) | 1, SeqCst);
+            word.store(begun(word.load(Relaxed)), SeqCst);
         }
         // What is written is seen by nobody who does not see that it is being written.
         fence(SeqCst);
@@ -67,9 +81,7 @@ impl Replacing {
 impl Drop for Meanwhile {
     fn drop(&mut self) {
         if let Some(word) = of(&self.word) {
-            let written = word.load(Relaxed).wrapping_add(1);
-            // Zero says that nobody is there any more who could have missed it.
-            word.store(if written == 0 { 2 } else { written }, SeqCst);
+            word.store(done(word.load(Relaxed)), SeqCst);
         }
         // One that is full has told already, and what is told is looked for afterwards.
         let _ = self.done.try_send(());
@@ -81,7 +93,7 @@ fn settle(word: &Slots<u32>, dones: &Receiver<()>) {
     while dones.recv().is_ok() {
         let Some(word) = of(word) else { return };
         let seen = word.load(SeqCst);
-        if seen & 1 != 0 {
+        if seen & WRITING != 0 {
             // Who writes tells again.
             continue;
         }
@@ -102,5 +114,22 @@ fn wait_for_programs() {
     let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) } == 0;
     if !waited || thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
         thread::sleep(Duration::from_millis(GRACE_MILLIS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_is_never_zero_from_when_a_write_begins_and_no_two_writes_end_alike() {
+        // Nothing, what a killed agent leaves in the middle, what it leaves behind, and the end of all numbers.
+        for word in [0, 1, WRITTEN | WRITING, ONCE | WRITTEN, u32::MAX - WRITING, u32::MAX] {
+            let writing = begun(word);
+            assert_eq!(writing & (WRITING | WRITTEN), WRITING | WRITTEN, "{word:#x}");
+            let written = done(writing);
+            assert_eq!((written & WRITING, written & WRITTEN), (0, WRITTEN), "{word:#x}");
+            assert_ne!(done(begun(written)), written, "{word:#x}");
+        }
     }
 }

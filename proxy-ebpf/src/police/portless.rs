@@ -81,7 +81,7 @@ pub fn judge_portless<F: Judging>(
 #[inline(always)]
 fn judge<F: Judging>(frame: &Frame, case: &mut Case<F::Addr>, hook: Hook) -> Reason {
     if hook.direction == Direction::Egress && frame.is_from_here() {
-        // The node's own, which no pod refuses (policy item 34).
+        // The node's own, which no pod refuses (policy item 34): it passes for one reason or the other, so one lookup will do.
         // SAFETY: an element without preallocation is freed only after the program is done.
         return match unsafe { F::policed().get(&case.key.dst) } {
             Some(_) => Reason::Judged,

@@ -19,7 +19,7 @@ use crate::{
 
 /// The frontend at `to`, or why the call is none of ours, or refused.
 ///
-/// A call to no Service costs one hash lookup, plus one array lookup while Service ranges are known; one to a Service
+/// A call to no Service costs one hash lookup, plus two array lookups while Service ranges are known; one to a Service
 /// costs two hash lookups, see [`lookup::frontend`].
 #[inline(always)]
 pub fn frontend<V: View>(ctx: &SockAddrContext, to: Endpoint<AddrOf<V>>) -> Result<Frontend, Reason> {

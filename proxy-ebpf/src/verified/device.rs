@@ -1,5 +1,5 @@
-//! The kind of a device, verified on its own: half a dozen places ask, and what is behind each would be seen once for each way to
-//! the answer.
+//! The kind of a device, verified on its own: it is asked for in the middle of a packet's way, and what is behind would be
+//! seen once for each way to the answer.
 
 use proxy_common::DeviceKind;
 
