@@ -71,11 +71,19 @@ impl<K: Copy, V: Copy> Table<K, V> {
         &self.raw
     }
 
-    /// The value of a key.
+    /// The value of a key. One that is not found is looked for once more: the kernel may miss what is replaced just then
+    /// (`docs/decisions/0049-*`).
     ///
     /// # Errors
     /// As the kernel gives them; a missing key is `None`.
     pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        match self.look(key)? {
+            None => self.look(key),
+            found => Ok(found),
+        }
+    }
+
+    fn look(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = [zero::<V>()];
         match self.raw.lookup(bytes(std::slice::from_ref(key)), bytes_mut(&mut value)) {
             Ok(()) => Ok(Some(value[0])),
