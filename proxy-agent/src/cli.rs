@@ -2,6 +2,7 @@
 //!
 //! Every flag has an environment variable `SLUICE_*`, so that a manifest can set it without a template.
 
+pub mod chroot;
 pub mod kube_proxy;
 
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::chroot::ChrootArgs;
 use self::kube_proxy::KubeProxyArgs;
 
 /// Kubernetes Services in eBPF, without kube-proxy.
@@ -49,6 +51,9 @@ pub struct CleanupArgs {
     #[arg(long, env = "SLUICE_DRAIN", value_name = "DURATION", num_args = 0..=1, require_equals = true,
           default_missing_value = "10s", value_parser = humantime::parse_duration)]
     pub drain: Option<Duration>,
+    /// Where the node's files are.
+    #[command(flatten)]
+    pub chroot: ChrootArgs,
 }
 
 /// Where a BPF file system is mounted.

@@ -23,8 +23,9 @@ pub(crate) fn main() -> ExitCode {
     let result = match command {
         Command::Run(args) if args.cleanup => clean(&args.roots, Farewell::AtOnce, &log),
         Command::Run(args) => run_agent(*args, &log, flags(&matches)),
-        Command::Cleanup(CleanupArgs { roots, drain }) => {
-            clean(&roots, drain.map_or(Farewell::AtOnce, Farewell::Drain), &log)
+        Command::Cleanup(CleanupArgs { roots, drain, chroot }) => {
+            let farewell = drain.map_or(Farewell::AtOnce, Farewell::Drain);
+            chroot.enter().and_then(|()| clean(&roots, farewell, &log))
         }
         Command::MountBpf(MountArgs { at }) => mount_bpf(&at),
         Command::Version => {

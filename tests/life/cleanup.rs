@@ -18,15 +18,28 @@ const FREEING: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_cleanup_leaves_nothing_on_the_socket_road() {
-    leaves_nothing(SocketLb::On);
+    leaves_nothing(SocketLb::On, Place::Node);
 }
 
 #[test]
-fn a_cleanup_leaves_nothing_on_the_packet_road() {
-    leaves_nothing(SocketLb::Host);
+fn a_cleanup_in_a_container_that_has_the_node_below_a_directory_leaves_nothing_on_the_packet_road() {
+    leaves_nothing(SocketLb::Host, Place::Container);
 }
 
-fn leaves_nothing(road: SocketLb) {
+/// Where the command is given.
+#[derive(Clone, Copy)]
+enum Place {
+    Node,
+    /// What `kubectl debug node/NODE` starts: all of the node is below a directory, and its own `/run` and `/sys` have nothing.
+    Container,
+}
+
+const CONTAINER: &str = r#"
+    mount -t tmpfs none /mnt && mkdir /mnt/host && mount --rbind / /mnt/host &&
+    mount -t tmpfs none /run/sluice && mount -t tmpfs none /sys/fs/bpf &&
+    exec "$0" "$@" --chroot /mnt/host"#;
+
+fn leaves_nothing(road: SocketLb, place: Place) {
     let stage = Stage::begin(road);
     stage.reaches(&WEB, &SERVERS);
     let [node, _] = NODES;
@@ -34,7 +47,7 @@ fn leaves_nothing(road: SocketLb) {
     let traces = Traces::of(&stage, node, &status);
     assert_eq!(traces.left(), traces.all(), "everything is there before");
 
-    refuses_while_an_agent_runs(&stage, node, &status);
+    refuses_while_an_agent_runs(&stage, node, place, &status);
     assert_eq!(traces.left(), traces.all(), "nothing was taken from the agent");
     stage.reaches(&WEB, &SERVERS);
 
@@ -42,9 +55,9 @@ fn leaves_nothing(road: SocketLb) {
     stage.reaches(&WEB, &SERVERS);
     let links = status["hooks"].as_array().unwrap().len();
     let maps = status["maps"].as_array().unwrap().len();
-    assert_eq!(cleanup(&stage, node), removed(&stage, node, links, maps));
+    assert_eq!(cleanup(&stage, node, place), removed(&stage, node, links, maps));
     traces.vanish();
-    assert_eq!(cleanup(&stage, node), removed(&stage, node, 0, 0));
+    assert_eq!(cleanup(&stage, node, place), removed(&stage, node, 0, 0));
     nobody_translates(&stage);
 
     stage.start_agents();
@@ -52,8 +65,8 @@ fn leaves_nothing(road: SocketLb) {
     assert_eq!(stage.status(node)["start"]["adopted"], json!(false));
 }
 
-fn refuses_while_an_agent_runs(stage: &Stage, node: &str, status: &Value) {
-    let (success, _, stderr) = cleanup(stage, node);
+fn refuses_while_an_agent_runs(stage: &Stage, node: &str, place: Place, status: &Value) {
+    let (success, _, stderr) = cleanup(stage, node, place);
     let root = stage.lab.node_bpf_root(node);
     let wanted = format!(
         "proxy-agent: another agent (pid {}) serves {}: stop it, or give this one another --bpf-root\n",
@@ -74,8 +87,18 @@ fn nobody_translates(stage: &Stage) {
     }
 }
 
-fn cleanup(stage: &Stage, node: &str) -> (bool, String, String) {
-    let mut command = stage.agent(node);
+fn cleanup(stage: &Stage, node: &str, place: Place) -> (bool, String, String) {
+    let agent = stage.agent(node);
+    let mut command = match place {
+        Place::Node => agent,
+        Place::Container => {
+            let mut command = stage.lab.node(node).unwrap().command("unshare").unwrap();
+            command
+                .args(["--mount", "--propagation", "private", "sh", "-c", CONTAINER])
+                .arg(agent.get_program());
+            command
+        }
+    };
     command.arg("cleanup").arg("--bpf-root").arg(stage.lab.node_bpf_root(node));
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -39,6 +39,7 @@ pub use report::ReportArgs;
 pub use top::TopArgs;
 pub use trace::TraceArgs;
 
+use crate::cli::chroot::ChrootArgs;
 use reader::Reader;
 
 /// What Sluice has put into the kernel of this node; no agent needs to run.
@@ -68,6 +69,9 @@ pub struct Global {
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    /// Where the node's files are.
+    #[command(flatten)]
+    pub chroot: ChrootArgs,
 }
 
 /// What to show.
@@ -192,7 +196,8 @@ pub enum MapCommand {
 /// # Errors
 /// When the maps cannot be read or what was asked for is not there; the message says what to do.
 pub fn run(cli: &Cli) -> anyhow::Result<String> {
-    let Global { bpf_root, output } = &cli.global;
+    let Global { bpf_root, output, chroot } = &cli.global;
+    chroot.enter()?;
     // Completions and manual pages need no maps.
     let reader = || Reader::open(bpf_root);
     match &cli.command {
