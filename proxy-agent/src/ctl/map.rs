@@ -1,6 +1,6 @@
 //! The maps as the kernel has them.
 
-use proxy_common::maps;
+use proxy_common::maps::{self, MapKind};
 use serde::Serialize;
 
 use super::output::Row;
@@ -47,9 +47,11 @@ impl MapRow {
         self.memory
     }
 
-    /// How full it is, from 0 to 1; `None` where counting means nothing.
+    /// How full it is, from 0 to 1; `None` where counting means nothing, or what is new takes the room of what is old.
     pub(super) fn share(&self) -> Option<f64> {
-        Some(self.used? as f64 / f64::from(self.size.max(1)))
+        let makes_room = maps::spec(self.name).is_some_and(|spec| spec.kind == MapKind::LruHash);
+        let used = self.used.filter(|_| !makes_room)?;
+        Some(used as f64 / f64::from(self.size.max(1)))
     }
 }
 
@@ -84,7 +86,22 @@ pub(super) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{MapRow, bytes};
+
+    #[test]
+    fn a_map_that_makes_room_by_itself_is_never_nearly_full() {
+        let full = |name| MapRow {
+            name,
+            id: 7,
+            kind: String::new(),
+            used: Some(64),
+            size: 64,
+            memory: None,
+            doc: "",
+        };
+        let shares = ["flows4", "halfopen4", "tunnels6", "affinity"].map(|name| full(name).share());
+        assert_eq!(shares, [Some(1.0), None, None, None]);
+    }
 
     #[test]
     fn bytes_are_scaled() {

@@ -42,7 +42,7 @@ impl Reader {
             );
         }
         let pinned = pins::open(bpf_root).map_err(|error| {
-            let remedy = if is_forbidden(&error) { " (run as root, or with CAP_BPF)" } else { "" };
+            let remedy = if is_forbidden(&error) { " (run as root, with CAP_BPF)" } else { "" };
             anyhow::Error::new(error).context(format!("the maps below {root} cannot be read{remedy}"))
         })?;
         let record = Record::of(Path::new(RUN_ROOT), bpf_root);

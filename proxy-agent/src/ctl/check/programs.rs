@@ -15,7 +15,7 @@ use crate::kernel::topology::{IfIndex, Role, Topology};
 use crate::kernel::{Uplinks, clsact};
 
 const AREA: &str = "programs";
-const AGAIN: &str = "the agent puts it back within its audit period (15 s); if not, its log says why";
+const AGAIN: &str = "the agent puts it back within its audit period (--audit-period, 60s by default); if not, its log says why";
 
 /// A program of ours where it hangs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

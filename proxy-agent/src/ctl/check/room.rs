@@ -39,7 +39,7 @@ fn occupancy(rows: &[MapRow]) -> Vec<Finding> {
             Finding::warn(
                 AREA,
                 found,
-                "give it more room (`proxy-agent run --help`: the flags that end in -size)",
+                "give it more room (`proxy-agent run --help`: the flags that end in -size, --policy-verdicts, --policy-peers)",
             )
         })
         .collect();
