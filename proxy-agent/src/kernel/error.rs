@@ -22,10 +22,10 @@ pub enum Error {
         pid: i32,
     },
     /// The lock itself failed.
-    #[error("cannot lock {}", root.display())]
+    #[error("cannot lock {}{}", file.display(), Remedy::after(Asked::File, source))]
     Lock {
-        /// The root to lock.
-        root: PathBuf,
+        /// Of which root there may be one agent.
+        file: PathBuf,
         /// Why not.
         source: io::Error,
     },

@@ -24,14 +24,15 @@ impl Lock {
     /// # Errors
     /// [`Error::Locked`] with the holder's process id, [`Error::Lock`] when there is no place for the file.
     pub fn take(dir: &Path, bpf_root: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Lock { root: bpf_root.into(), source };
+        let file = path(dir);
+        let failed = |source| Error::Lock { file: file.clone(), source };
         record::make(dir).map_err(failed)?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
-            .open(path(dir))
+            .open(&file)
             .map_err(failed)?;
         match patiently(&file) {
             Ok(()) => {
