@@ -36,7 +36,7 @@ pub use plan::{
     Actual, Adoption, Capacity, Plan, Planner, Refusal, Refused, ServiceName, Table, Tick, Write,
 };
 pub use roster::TableSize;
-pub use servers::{Moved, Servers};
+pub use servers::{Answering, Moved, Servers};
 pub use settings::{NodePortAddresses, Settings};
 pub use weight::Weights;
 pub use world::{Changed, World};

@@ -14,6 +14,10 @@ use crate::intent::{Intent, PortIntent};
 /// Serving endpoints of a UDP Service port, sorted. Empty for every other protocol (item 105).
 pub type Servers<F> = Arc<[(<F as Family>::Addr, Port)]>;
 
+/// The endpoints that serve each UDP Service port now. Without the ports that nobody serves: flows of those are left
+/// alone (item 102).
+pub type Answering<F> = BTreeMap<ServiceId, Servers<F>>;
+
 /// Service ports whose flows may lead to endpoints that are gone, each with the endpoints that serve it now. Never
 /// without any: flows of a Service that nobody serves are left alone (item 102).
 pub type Moved<F> = BTreeMap<ServiceId, Servers<F>>;

@@ -16,6 +16,7 @@ use super::{
     parties,
     pins::Pinned,
     settings::SocketRoad,
+    stale::Serving,
     sys::Access,
 };
 
@@ -56,12 +57,13 @@ impl Caretaker {
         parties::name_all(&self.maps)
     }
 
-    /// Removes flows and affinities that are over. Bounded by the size of the maps; call it every ten seconds.
+    /// Removes flows and affinities that are over, and UDP flows to backends that are silent and do not serve their
+    /// Service. Bounded by the size of the maps; call it every ten seconds.
     ///
     /// # Errors
     /// [`Error::Map`], [`Error::Program`].
-    pub fn collect(&mut self, now: Instant) -> Result<Collected, Error> {
-        gc::collect(&self.maps, &mut self.clock, now)
+    pub fn collect(&mut self, now: Instant, serving: &Serving) -> Result<Collected, Error> {
+        gc::collect(&self.maps, &mut self.clock, now, serving)
     }
 
     /// Ends the UDP flows, and closes the connected UDP sockets, whose backend serves their Service no more: the

@@ -24,6 +24,7 @@ use super::{
     heir::Heir,
     load,
     pins::{Pinned, Pins},
+    stale::Serving,
     sys::Access,
 };
 
@@ -76,7 +77,7 @@ pub(super) fn drain(bpf_root: &Path, patience: Duration) -> Result<Drained, Erro
         Ok::<_, Error>(v4.bequeath(&mut heir, round)?.and(v6.bequeath(&mut heir, round)?))
     };
     loop {
-        gc::collect(&maps, &mut clock, Instant::now())?;
+        gc::collect(&maps, &mut clock, Instant::now(), &Serving::default())?;
         let left = bequeath(&mut estates, Round::Early)?;
         if !left.any_here() || began.elapsed() >= patience {
             break;

@@ -4,6 +4,7 @@
 use std::{io, time::Instant};
 
 use proxy_common::{Flow, FlowFlags, FlowKey, Proto, tcp};
+use proxy_model::Answering;
 
 use super::{
     affinities,
@@ -13,7 +14,7 @@ use super::{
     family::{MapFamily, Maps},
     map::Table,
     pins::Pinned,
-    stale,
+    stale::{self, Serving},
 };
 
 /// Seconds without a packet after which a flow is over, by state: netfilter's defaults where it has them
@@ -121,11 +122,16 @@ fn is_tunnelled<A>(flow: &Flow<A>) -> bool {
     flow.flags.has(FlowFlags::TUNNEL) && !flow.flags.has(FlowFlags::REPLY)
 }
 
-pub(super) fn collect(maps: &Pinned, clock: &mut Clock, now: Instant) -> Result<Collected, Error> {
+pub(super) fn collect(
+    maps: &Pinned,
+    clock: &mut Clock,
+    now: Instant,
+    serving: &Serving,
+) -> Result<Collected, Error> {
     let mut collected = Collected::default();
     if let Some(now) = clock.read(now)? {
-        collect_family(&maps.v4, now, &mut collected)?;
-        collect_family(&maps.v6, now, &mut collected)?;
+        collect_family(&maps.v4, &serving.v4, now, &mut collected)?;
+        collect_family(&maps.v6, &serving.v6, now, &mut collected)?;
     }
     counts::recount(maps)?;
     collected.affinity =
@@ -135,6 +141,7 @@ pub(super) fn collect(maps: &Pinned, clock: &mut Clock, now: Instant) -> Result<
 
 fn collect_family<F: MapFamily>(
     maps: &Maps<F>,
+    answering: &Answering<F>,
     now: Jiffies,
     collected: &mut Collected,
 ) -> Result<(), Error> {
@@ -149,7 +156,7 @@ fn collect_family<F: MapFamily>(
     let (removed, left) =
         collect_flows::<F>(&maps.flows, answered, now, note).map_err(failed(F::NAMES.flows))?;
     collected.flows += removed;
-    collected.flows += stale::collect(maps, &datagrams, now).map_err(failed(F::NAMES.flows))?;
+    collected.flows += stale::collect(maps, &datagrams, answering, now).map_err(failed(F::NAMES.flows))?;
     if left > maps.flows.raw().max_entries() as usize / 2 {
         let again = collect_flows::<F>(&maps.flows, Stage::Crowded, now, |_, _| {});
         collected.flows += again.map_err(failed(F::NAMES.flows))?.0;

@@ -97,6 +97,7 @@ pub use record::{Record, State};
 pub use settings::{
     DriverRoad, Families, PodDevices, Settings, Sizes, SocketRoad, Tallies, Tunnels, Uplinks,
 };
+pub use stale::Serving;
 pub use topology::Topology;
 pub use verdicts::Judged;
 

@@ -9,7 +9,7 @@ use proxy_model::{Actual, Moved, NodeFacts, Plan, Planner};
 
 use super::upkeep::{Leavers, Upkeep};
 use crate::kernel::roll::Roll;
-use crate::kernel::{Error, Judged, Kernel, Outcome, Repairs, State, Topology};
+use crate::kernel::{Error, Judged, Kernel, Outcome, Repairs, Serving, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 
 /// The kernel's part, as far as the run loop uses it. Documented at [`Kernel`].
@@ -32,8 +32,8 @@ pub(super) trait Dataplane {
     fn set_node(&mut self, v4: &NodeFacts<Addr4>, v6: &NodeFacts<Addr6>) -> Result<(), Error>;
     /// The node addresses that the programs were told last, by this agent or the one before.
     fn node_addresses(&self) -> Vec<IpAddr>;
-    /// Begins to remove what is over.
-    fn collect(&mut self);
+    /// Begins to remove what is over, flows included that lead to nobody who serves.
+    fn collect(&mut self, serving: Serving);
     /// Writes down some of whose each id is; gives what there is to go on with.
     ///
     /// # Errors
@@ -110,9 +110,9 @@ impl Dataplane for Live {
         v4.into_iter().chain(v6).filter(|ip| !ip.is_unspecified()).collect()
     }
 
-    fn collect(&mut self) {
+    fn collect(&mut self, serving: Serving) {
         self.kernel.write_state();
-        self.upkeep.collect();
+        self.upkeep.collect(serving);
     }
 
     fn write_names(&self, roll: Option<Roll>, planner: &Planner) -> Result<Option<Roll>, Error> {

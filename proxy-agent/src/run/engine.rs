@@ -17,7 +17,7 @@ use super::policy::{Enforcing, Policies};
 use super::problems::Problems;
 use super::progress::{self, Behind, Progress};
 use super::ranges::ServiceRanges;
-use crate::kernel::{Error, Topology};
+use crate::kernel::{Error, Serving, Topology};
 use crate::observe::metrics::Extent;
 use crate::observe::{Events, Metrics, Status};
 use crate::parse::{self, Fact, Parsed};
@@ -265,7 +265,8 @@ impl<D: Dataplane> Engine<D> {
 
     /// Begins to remove what is over.
     pub(super) fn collect(&mut self) {
-        self.dataplane.collect();
+        let (v4, v6) = (self.planner.answering::<V4>(), self.planner.answering::<V6>());
+        self.dataplane.collect(Serving { v4, v6 });
     }
 
     /// Begins to let go whom the plans since the last call have moved.

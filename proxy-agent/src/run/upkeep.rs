@@ -8,7 +8,7 @@ use std::{io, sync::Arc, thread};
 use proxy_common::{V4, V6};
 use proxy_model::{IpFamily, Moved};
 
-use crate::kernel::{Caretaker, Collected, Error, LetGo};
+use crate::kernel::{Caretaker, Collected, Error, LetGo, Serving};
 use crate::observe::Metrics;
 use crate::observe::metrics::KernelStep;
 
@@ -25,7 +25,7 @@ pub(super) struct Leavers {
 #[derive(Debug)]
 pub(super) struct Upkeep {
     let_go: Sender<Leavers>,
-    collect: SyncSender<()>,
+    collect: SyncSender<Serving>,
 }
 
 impl Upkeep {
@@ -45,10 +45,8 @@ impl Upkeep {
         spawn("collect", move || {
             loop {
                 name_parties(&caretaker);
-                if ticks.recv().is_err() {
-                    break;
-                }
-                match caretaker.collect(Instant::now()) {
+                let Ok(serving) = ticks.recv() else { break };
+                match caretaker.collect(Instant::now(), &serving) {
                     Ok(removed) => told.collected(&removed),
                     Err(error) => {
                         told.kernel_refused(KernelStep::Collection, 1);
@@ -63,7 +61,7 @@ impl Upkeep {
         Ok(upkeep)
     }
 
-    fn channels() -> (Self, Receiver<Leavers>, Receiver<()>) {
+    fn channels() -> (Self, Receiver<Leavers>, Receiver<Serving>) {
         let (let_go, leavers) = mpsc::channel();
         let (collect, ticks) = mpsc::sync_channel(1);
         (Self { let_go, collect }, leavers, ticks)
@@ -75,9 +73,9 @@ impl Upkeep {
         let _ = self.let_go.send(leavers);
     }
 
-    /// Removes what is over, unless that is still going on.
-    pub(super) fn collect(&self) {
-        let _ = self.collect.try_send(());
+    /// Removes what is over, unless that is still going on and another order waits for it.
+    pub(super) fn collect(&self, serving: Serving) {
+        let _ = self.collect.try_send(serving);
     }
 }
 
@@ -145,11 +143,12 @@ mod tests {
         for (service, ports) in [(1, &[1_u16, 2][..]), (2, &[3]), (1, &[2])] {
             upkeep.let_go(leavers(service, ports));
         }
-        (0..3).for_each(|_| upkeep.collect());
+        (0..3).for_each(|_| upkeep.collect(Serving::default()));
         let all = all_that_wait(&orders).unwrap();
         let ports =
             |service| all.v4[&ServiceId(service)].iter().map(|(_, port)| port.number()).collect::<Vec<_>>();
         assert_eq!((ports(1), ports(2)), (vec![2], vec![3]));
-        assert_eq!((ticks.try_recv(), ticks.try_recv()), (Ok(()), Err(TryRecvError::Empty)), "one is enough");
+        assert!(ticks.try_recv().is_ok());
+        assert_eq!(ticks.try_recv().err(), Some(TryRecvError::Empty), "one is enough");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use proxy_agent::kernel::{Caretaker, Collected};
+use proxy_agent::kernel::{Caretaker, Collected, Serving};
 use proxy_common::{
     Addr4, Address, AffinityKey, AffinityValue, Algorithm, Backend, BackendFlags, Flow, FlowFlags, FlowKey,
     Frontend, FrontendKey, LoadKey, Port, Proto, Segment, ServiceId, algorithm::LoadKind,
@@ -32,7 +32,7 @@ fn flow(host: u8, proto: Proto, flags: FlowFlags, seen: u32) -> [(FlowKey<Addr4>
 }
 
 fn collect(caretaker: &mut Caretaker) -> Collected {
-    caretaker.collect(Instant::now()).unwrap()
+    caretaker.collect(Instant::now(), &Serving::default()).unwrap()
 }
 
 #[test]
@@ -117,55 +117,57 @@ fn affinity_is_forgotten_after_its_services_own_time() {
 }
 
 #[test]
-fn a_udp_flow_ends_when_its_backend_is_gone_and_has_stopped_to_answer() {
+fn items_101_to_103_a_udp_flow_ends_when_its_backend_serves_no_more_and_has_stopped_to_answer() {
     on_a_node(|stage| {
         let mut kernel = stage.open();
         let mut caretaker = kernel.caretaker().unwrap();
         let now = eventually("the clock's rate", || caretaker.jiffies(Instant::now()).unwrap());
         let ago = |seconds: u32| now.now.wrapping_sub(seconds * now.rate);
-        let none = FlowFlags::default();
-        // Service 1 leads to backend 201, Service 2 to nobody, Service 3 is not there.
-        let backend = Backend::new(ip(201), Port::new(8_080), BackendFlags::LOCAL);
+        // New flows of Service 1 go to backends 201 and 203, of Service 2 to nobody; Service 3 is not there.
+        let backend = |host| Backend::new(ip(host), Port::new(8_080), BackendFlags::LOCAL);
         let mut plan = Plan::default();
-        plan.v4.push(Write::Slots { start: 7, slots: vec![backend] });
-        for (service, len) in [(1, 1), (2, 0)] {
+        plan.v4.push(Write::Slots { start: 7, slots: vec![backend(201), backend(203)] });
+        for (service, len) in [(1, 2), (2, 0)] {
             let cluster = Segment { start: if len > 0 { 7 } else { 0 }, len };
             let value = Frontend { service: ServiceId(service), cluster, ..Frontend::default() };
             let key = FrontendKey::new(ip(96 + service as u8), Port::new(80), Proto::UDP);
             plan.v4.push(Write::PutFrontend { key, value });
         }
         assert!(kernel.apply(&plan).is_complete());
-        // Client, protocol, Service, seconds since the backend (200, which is nobody's) has answered; gone?
+        // Backend 202 drains, or hints lead past it: it serves. Backend 203 is published and does not serve.
+        let servers = [201, 202].map(|host| (ip(host), Port::new(8_080)));
+        let serving = Serving { v4: [(ServiceId(1), servers.into())].into(), ..Serving::default() };
+        // Client, protocol, Service, backend, seconds since that has answered; gone?
         let cases = [
-            (1, Proto::UDP, 1, 6, true),
-            (2, Proto::UDP, 1, 1, false),
-            (3, Proto::UDP, 2, 6, true),
-            (4, Proto::UDP, 3, 6, false),
-            (5, Proto::TCP, 1, 6, false),
+            (1, Proto::UDP, 1, 200, 6, true),
+            (2, Proto::UDP, 1, 200, 1, false),
+            (3, Proto::UDP, 1, 201, 60, false),
+            (4, Proto::UDP, 1, 202, 60, false),
+            (5, Proto::UDP, 1, 203, 60, false),
+            // Items 102, 76, 105.
+            (6, Proto::UDP, 2, 200, 6, false),
+            (7, Proto::UDP, 3, 200, 6, false),
+            (8, Proto::TCP, 1, 200, 6, false),
         ];
-        let put = |entries: [(FlowKey<Addr4>, Flow<Addr4>); 2], service, answered| {
-            let [(forward_key, forward), (reply_key, reply)] = entries;
+        let flows = &kernel.maps().v4.flows;
+        for (host, proto, service, backend, answered, _) in cases {
+            let [(key, forward), (reply_key, reply)] = flow(host, proto, FlowFlags::default(), ago(0));
             let service = ServiceId(service);
-            kernel.maps().v4.flows.put(&forward_key, &Flow { service, ..forward }).unwrap();
-            kernel.maps().v4.flows.put(&reply_key, &Flow { service, seen: ago(answered), ..reply }).unwrap();
-        };
-        for (host, proto, service, answered, _) in cases {
-            put(flow(host, proto, none, ago(0)), service, answered);
+            flows.put(&key, &Flow { service, dst: ip(backend), ..forward }).unwrap();
+            let reply_key = FlowKey { src: ip(backend), ..reply_key };
+            flows.put(&reply_key, &Flow { service, seen: ago(answered), ..reply }).unwrap();
         }
-        // The backend that Service 1 has.
-        let [(key, mut forward), (mut reply_key, reply)] = flow(6, Proto::UDP, none, ago(0));
-        (forward.dst, reply_key.src) = (ip(201), ip(201));
-        put([(key, forward), (reply_key, reply)], 1, 60);
-
-        assert_eq!(collect(&mut caretaker).flows, 4);
-        let left =
-            |host| kernel.maps().v4.flows.get(&flow(host, Proto::UDP, none, 0)[0].0).unwrap().is_some();
-        let left_tcp =
-            |host| kernel.maps().v4.flows.get(&flow(host, Proto::TCP, none, 0)[0].0).unwrap().is_some();
-        for (host, proto, _, _, gone) in cases {
-            assert_eq!(if proto == Proto::UDP { left(host) } else { left_tcp(host) }, !gone, "client {host}");
-        }
-        assert!(left(6));
+        let collected = caretaker.collect(Instant::now(), &serving).unwrap();
+        assert_eq!(collected, Collected { flows: 2, ..Collected::default() });
+        let mut left: Vec<_> = flows
+            .entries()
+            .unwrap()
+            .into_iter()
+            .filter(|(_, flow)| !flow.flags.has(FlowFlags::REPLY))
+            .collect();
+        left.sort_by_key(|(key, _)| *key);
+        let stays = cases.into_iter().filter(|(.., gone)| !gone).map(|(host, ..)| ip(host));
+        assert_eq!(left.into_iter().map(|(key, _)| key.src).collect::<Vec<_>>(), stays.collect::<Vec<_>>());
     });
 }
 

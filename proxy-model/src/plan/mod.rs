@@ -32,7 +32,7 @@ pub use phase::Write;
 pub use refusal::{Place, Refusal, Refused};
 
 use crate::family::Served;
-use crate::servers::Moved;
+use crate::servers::{Answering, Moved};
 use crate::world::{Dirty, World};
 use ids::Ids;
 use kept::Kept;
@@ -252,6 +252,12 @@ impl Planner {
     /// asked once the kernel holds the plan: before, a new flow could still be sent to such an endpoint.
     pub fn take_moved<F: Served>(&mut self) -> Moved<F> {
         std::mem::take(&mut F::ledger_mut(self).moved)
+    }
+
+    /// Who serves each UDP Service port by the last plan, for judging flows at any other time than after a change: whoever
+    /// serves keeps its flows, also if no new ones are sent to it (item 103).
+    pub fn answering<F: Served>(&self) -> Answering<F> {
+        F::ledger(self).answering()
     }
 
     /// Entries and slots in use in a family, for metrics.

@@ -1,10 +1,10 @@
 //! After which change UDP flows are looked at, and who may keep them: items 76 and 101–105, with the cases of upstream's
 //! `pkg/proxy/conntrack/cleanup_test.go`.
 
-use proxy_common::{Address, Family, Port, Proto, V4, V6};
+use proxy_common::{Address, Family, Port, Proto, V4, V6, Weight};
 use proxy_model::fact::TrafficPolicy::{Cluster, Local};
 use proxy_model::fact::{Endpoint, EndpointSlice, Service, ServicePort, SlicePort};
-use proxy_model::{Change, Event, ObjectKey, Served};
+use proxy_model::{Change, Event, ObjectKey, Served, Weights};
 
 use crate::fixture::*;
 use crate::kernel::Machine;
@@ -50,9 +50,12 @@ fn moved<F: Served>(machine: &mut Machine, events: impl IntoIterator<Item = Even
 }
 
 fn taken<F: Served>(machine: &mut Machine) -> Vec<Vec<String>> {
-    let show = |(addr, port): &(<F as Family>::Addr, Port)| format!("{} {port}", addr.to_ip());
     let moved = machine.planner.take_moved::<F>();
-    moved.values().map(|servers| servers.iter().map(show).collect()).collect()
+    moved.values().map(|servers| servers.iter().map(show::<F>).collect()).collect()
+}
+
+fn show<F: Family>((addr, port): &(F::Addr, Port)) -> String {
+    format!("{} {port}", addr.to_ip())
 }
 
 #[test]
@@ -116,6 +119,55 @@ fn item_103_policies_decide_who_gets_new_flows_and_not_who_keeps_old_ones() {
     assert_eq!(moved::<V4>(&mut machine, [endpoints(&[at(2), there])]), both);
     let open = with(Proto::UDP, exposed("web", 1, Cluster, Cluster));
     assert_eq!(moved::<V4>(&mut machine, [put(open)]), Vec::<Vec<String>>::new());
+}
+
+/// Who may keep flows that are looked at without a change.
+fn answering(machine: &Machine) -> Vec<Vec<String>> {
+    let answering = machine.planner.answering::<V4>();
+    answering.values().map(|servers| servers.iter().map(show::<V4>).collect()).collect()
+}
+
+#[test]
+fn items_101_to_103_whoever_serves_may_keep_its_flows_at_any_time() {
+    let (a, b) = ("10.0.1.1 8080", "10.0.1.2 8080");
+    let there = endpoint("10.0.2.1", THERE);
+    let hinted = |endpoint: Endpoint, zone: &str| Endpoint { hint_zones: vec![zone.into()], ..endpoint };
+    let drained = Weights { addresses: [(ip("10.0.1.1"), Weight(0))].into(), ..Weights::default() };
+    let local = with(Proto::UDP, exposed("web", 1, Local, Local));
+    let tcp = with(Proto::TCP, dns());
+    let cases: &[(Service, &[Endpoint], &[&[&str]])] = &[
+        (dns(), &[at(1), at(2)], &[&[a, b]]),
+        // No new flow goes to the first one, or to the other node's.
+        (dns(), &[draining(at(1)), at(2)], &[&[a, b]]),
+        (dns(), &[hinted(at(1), "zb"), hinted(at(2), "za")], &[&[a, b]]),
+        (Service { weights: drained, ..dns() }, &[at(1), at(2)], &[&[a, b]]),
+        (local, &[at(1), there], &[&[a, "10.0.2.1 8080"]]),
+        (dns(), &[not_ready(at(1)), published(at(3)), at(2)], &[&[b]]),
+        // Items 102 and 105.
+        (dns(), &[not_ready(at(1))], &[]),
+        (dns(), &[], &[]),
+        (tcp, &[at(1)], &[]),
+    ];
+    for (service, after, expected) in cases {
+        // Somebody else served before: nothing of that is remembered.
+        let mut machine = machine(settings(), [put(dns()), endpoints(&[at(1)])]);
+        machine.apply([put(service.clone()), endpoints(after)]);
+        machine.sync();
+        assert_eq!(answering(&machine), *expected, "{after:?}");
+    }
+}
+
+#[test]
+fn items_76_and_112_nothing_is_said_of_a_service_that_is_gone_or_not_known_yet() {
+    let none = Vec::<Vec<String>>::new();
+    let mut machine = machine(settings(), [put(dns()), endpoints(&[at(1)])]);
+    machine.apply([Event::Service(Change::Delete(ObjectKey::new("default", "web")))]);
+    machine.sync();
+    assert_eq!(answering(&machine), none);
+    machine.apply([put(dns())]);
+    machine.sync();
+    machine.restart(crate::kernel::Names::Kept);
+    assert_eq!(answering(&machine), none);
 }
 
 #[test]

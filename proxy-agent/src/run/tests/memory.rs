@@ -15,7 +15,7 @@ use proxy_model::{Actual, Moved, NodeFacts, Plan, Planner, Table};
 use crate::kernel::apply::apply;
 use crate::kernel::io::MapIo;
 use crate::kernel::roll::Roll;
-use crate::kernel::{Error, Judged, Outcome, Repairs, State, Topology};
+use crate::kernel::{Error, Judged, Outcome, Repairs, Serving, State, Topology};
 use crate::observe::policy_names::PolicyNames;
 use crate::run::dataplane::Dataplane;
 
@@ -154,6 +154,8 @@ pub(super) struct Fake {
     pub(super) followed: Vec<Vec<IpAddr>>,
     /// UDP ports whose clients were let go, and how many backends serve each.
     pub(super) let_go: Vec<(ServiceId, usize)>,
+    /// UDP ports that somebody served at each collection, and how many.
+    pub(super) collected: Vec<Vec<(ServiceId, usize)>>,
     pub(super) verdicts: BTreeMap<VerdictKey, VerdictPage>,
     pub(super) policy: PolicyState,
     /// Devices of pods under a policy, as often as they were told.
@@ -221,7 +223,10 @@ impl Dataplane for Fake {
         vec!["192.0.2.99".parse().unwrap()]
     }
 
-    fn collect(&mut self) {}
+    fn collect(&mut self, Serving { v4, v6 }: Serving) {
+        let v4 = v4.into_iter().map(|(id, servers)| (id, servers.len()));
+        self.collected.push(v4.chain(v6.into_iter().map(|(id, servers)| (id, servers.len()))).collect());
+    }
 
     fn write_names(&self, _: Option<Roll>, _: &Planner) -> Result<Option<Roll>, Error> {
         Ok(None)

@@ -1,4 +1,4 @@
-//! UDP clients are let go after the plan that moved them is written.
+//! UDP clients are let go after the plan that moved them is written, and who serves is known at any other time.
 
 use super::*;
 
@@ -28,4 +28,20 @@ fn udp_clients_are_let_go_once_for_each_change_that_moves_them() {
     assert_eq!(told(&["10.244.1.1", "10.244.1.2", "10.244.1.3"]), [0_usize; 0]);
     assert_eq!(told(&["10.244.1.1", "10.244.1.3"]), [2]);
     assert_eq!(told(&[]), [0_usize; 0]);
+}
+
+#[test]
+fn items_102_and_103_a_collection_knows_who_serves_also_without_a_change_that_moves_anybody() {
+    let mut bench = Bench::synced();
+    let mut told = |addresses: &[&str]| {
+        bench.take(dns(addresses));
+        bench.engine.collect();
+        let told = std::mem::take(&mut bench.engine.dataplane().collected);
+        told.into_iter()
+            .map(|ports| ports.into_iter().map(|(_, servers)| servers).collect())
+            .collect::<Vec<Vec<_>>>()
+    };
+    assert_eq!(told(&["10.244.1.1"]), [[1]]);
+    assert_eq!(told(&["10.244.1.1", "10.244.1.2"]), [[2]]);
+    assert_eq!(told(&[]), [[0_usize; 0]]);
 }

@@ -1,4 +1,4 @@
-//! What the books tell: how full the maps are, what is refused, and every entry.
+//! What the books tell: how full the maps are, what is refused, who answers, and every entry.
 
 use super::{Key, Ledger};
 use crate::fact::ObjectKey;
@@ -7,6 +7,7 @@ use crate::intent::Intent;
 use crate::local::NothingHere;
 use crate::plan::refusal::Refusal;
 use crate::plan::{Entry, Usage};
+use crate::servers::Answering;
 
 impl<F: Served> Ledger<F> {
     pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
@@ -34,6 +35,13 @@ impl<F: Served> Ledger<F> {
 
     pub(crate) fn nothing_here(&self) -> NothingHere {
         self.here.nothing
+    }
+
+    pub(crate) fn answering(&self) -> Answering<F> {
+        let ports =
+            self.planned.values().flat_map(|planned| planned.intent.ports.iter().zip(&planned.numbered));
+        let served = ports.filter(|(port, _)| !port.servers.is_empty());
+        served.map(|(port, numbered)| (numbered.id, port.servers.clone())).collect()
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> {
