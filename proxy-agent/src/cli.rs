@@ -113,7 +113,8 @@ pub struct RunArgs {
     /// The node's primary address, instead of the first in the Node's status; unspecified: as if not given
     #[arg(long, env = "SLUICE_BIND_ADDRESS", value_name = "IP")]
     pub bind_address: Option<IpAddr>,
-    /// Serve the Services whose label service.kubernetes.io/service-proxy-name has this value, and no others
+    /// Serve the Services whose label service.kubernetes.io/service-proxy-name has this value, and no others; no address is dropped
+    /// then because nobody owns it
     #[arg(long, env = "SLUICE_SERVICE_PROXY_NAME", value_name = "NAME")]
     pub service_proxy_name: Option<String>,
     /// Read the objects from the YAML and JSON files of this directory, and follow their changes

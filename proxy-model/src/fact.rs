@@ -1,8 +1,7 @@
 //! Facts about the cluster as small structs: what parsing leaves of the Kubernetes objects.
 //!
-//! A fact cannot be wrong by itself: addresses, ports and enums are parsed, entries that cannot be parsed are
-//! gone. It may still be odd (an IPv6 address in an IPv4 slice); the rooms behind decide what that means.
-//! Knows nothing of JSON, defaults or the API.
+//! A fact cannot be wrong by itself: addresses, ports and enums are parsed, entries that cannot be parsed are gone. It may
+//! still be odd (an IPv6 address in an IPv4 slice); the rooms behind decide what that means. Knows no JSON, defaults or API.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -124,12 +123,17 @@ pub struct Service {
 impl Service {
     /// A ClusterIP Service that says nothing else.
     pub fn cluster_ip(key: ObjectKey, cluster_ip: IpAddr, ports: Vec<ServicePort>) -> Self {
+        Self { cluster_ips: vec![cluster_ip], ports, ..Self::without_ports(key) }
+    }
+
+    /// A Service that says nothing, not even where it is.
+    pub fn without_ports(key: ObjectKey) -> Self {
         Self {
             key,
             created: 0,
             kind: ServiceKind::ClusterIp,
-            cluster_ips: vec![cluster_ip],
-            ports,
+            cluster_ips: Vec::new(),
+            ports: Vec::new(),
             external_ips: Vec::new(),
             load_balancer: Vec::new(),
             source_ranges: Vec::new(),

@@ -11,6 +11,8 @@ use crate::rule::Detector;
 use crate::settings::{DetectLocal, Serving};
 use crate::world::{Changed, World};
 
+mod around;
+
 /// The node's entry and what belongs to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeFacts<A: Address> {
@@ -92,11 +94,11 @@ impl World {
         }
     }
 
-    /// What the kernel programs must know about the node.
+    /// What the kernel programs must know about the node. `more` are ranges of ClusterIPs beside those of the settings.
     ///
     /// # Errors
     /// [`NoRoom`] for the ranges that had none, which are left out.
-    pub fn node_facts<F: Served>(&self) -> (NodeFacts<F::Addr>, Result<(), NoRoom>) {
+    pub fn node_facts<F: Served>(&self, more: &[Prefix]) -> (NodeFacts<F::Addr>, Result<(), NoRoom>) {
         let mut facts = NodeFacts::default();
         facts.config.address = self.primary_address::<F>().unwrap_or_default();
         facts.config.ranges = u32::from(self.has_ranges());
@@ -104,19 +106,26 @@ impl World {
         if self.settings().detector == DetectLocal::Devices {
             facts.config.flags = NodeFlags::PODS_BY_DEVICE;
         }
-        let pods = self.pod_ranges().iter().map(|range| (NetKind::PODS, *range));
-        let services = self.settings().service_cidrs.iter().map(|range| (NetKind::SERVICES, *range));
         let mut added = Ok(());
-        for (kind, range) in pods.chain(services) {
+        for range in self.pod_ranges() {
             // The first that has no room is told; those behind it may still have some.
-            added = added.and(facts.add(kind, range));
+            added = added.and(facts.add(NetKind::PODS, *range));
+        }
+        let room = limits::CIDRS + limits::NETS as usize - facts.nets.len();
+        for (net, len) in self.dropping::<F>(more, room) {
+            added = added.and(facts.add(NetKind::SERVICES, Prefix { addr: net.to_ip(), len }));
         }
         (facts, added)
     }
 
-    /// The node's entry alone.
-    pub fn node_config<F: Served>(&self) -> NodeConfig<F::Addr> {
-        self.node_facts::<F>().0.config
+    /// Ranges in which an address that is no Service of ours drops (item 53): never one where another proxy serves (item 1).
+    fn dropping<F: Served>(&self, more: &[Prefix], room: usize) -> Vec<(F::Addr, u8)> {
+        let mut ranges = Vec::new();
+        for Prefix { addr, len } in self.service_ranges(more) {
+            let range = F::Addr::from_ip(addr).map(|addr| (addr.and(F::Addr::prefix_mask(len)), len));
+            ranges.extend(range.filter(|range| !ranges.contains(range)));
+        }
+        around::around(&ranges, &self.others_addresses::<F>(), room)
     }
 }
 

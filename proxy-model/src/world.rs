@@ -21,6 +21,7 @@ use names::Names;
 mod change;
 mod guarded;
 mod names;
+mod others;
 
 pub(crate) use guarded::Touched;
 
@@ -69,6 +70,8 @@ pub struct World {
     local_addresses: Vec<IpAddr>,
     /// Services with source ranges.
     ranged: BTreeSet<ObjectKey>,
+    /// Services of other proxies, reduced to their addresses.
+    others: BTreeSet<ObjectKey>,
     synced: BTreeSet<Kind>,
     dirty: Dirty,
 }
@@ -88,6 +91,7 @@ impl World {
             guarded: Guarded::default(),
             local_addresses: Vec::new(),
             ranged: BTreeSet::new(),
+            others: BTreeSet::new(),
             synced: BTreeSet::new(),
             dirty: Dirty::All,
         }
@@ -134,7 +138,7 @@ impl World {
         &self.settings
     }
 
-    /// All Services, also those that are not ours to serve.
+    /// All Services, also those that are not ours to serve; of those of other proxies only where they are.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()
     }
@@ -241,15 +245,20 @@ impl World {
 
     fn service(&mut self, mut change: One<Service>) -> Changed {
         if let One::Put(service) = &mut change {
+            others::reduce(service, &self.settings);
             self.names.of_service(service);
         }
         let key = change.key();
         let changed = store(&mut self.services, change);
         if changed == Changed::Yes {
-            if self.services.get(&key).is_some_and(|service| !service.source_ranges.is_empty()) {
-                self.ranged.insert(key.clone());
-            } else {
-                self.ranged.remove(&key);
+            let service = self.services.get(&key);
+            let is_ranged = service.is_some_and(|service| !service.source_ranges.is_empty());
+            let is_others = service.is_some_and(|service| !self.is_ours(service));
+            for (group, belongs) in [(&mut self.ranged, is_ranged), (&mut self.others, is_others)] {
+                match belongs {
+                    true => group.insert(key.clone()),
+                    false => group.remove(&key),
+                };
             }
             self.touch(key);
         }

@@ -190,6 +190,20 @@ pub fn add_prefix<A: MapType, V: MapType>(object: &mut Ebpf, name: &str, key: Pr
     trie.insert(&Key::new(bits, Prefix { scope, addr }), Cell(value), 0).expect("a prefix fits");
 }
 
+/// Removes every prefix of `nets`.
+///
+/// # Panics
+/// If the map is another, or cannot be listed.
+pub fn forget_prefixes<A: MapType>(object: &mut Ebpf, name: &str) {
+    let map = object.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+    let mut trie =
+        LpmTrie::<_, Prefix<A>, u32>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let keys: Vec<_> = trie.keys().map(|key| key.expect("prefixes can be listed")).collect();
+    for key in keys {
+        trie.remove(&key).expect("a key that is there can be removed");
+    }
+}
+
 /// Changes what the programs know of the node.
 ///
 /// # Panics

@@ -50,11 +50,16 @@ impl Stage {
         object::empty(object::hash::<F::Addr, u32>(object, F::LOCAL));
         object::empty(object::hash::<FrontendKey<F::Addr>, Frontend>(object, F::FRONTENDS));
         object::forget_ranges::<F::Addr>(object, F::RANGES);
+        object::forget_prefixes::<F::Addr>(object, F::NETS);
 
         for range in &kernel.ranges {
             object::admit(object, F::RANGES, F::NODE, *range);
         }
-        object::array(object, F::NODE).set(0, Cell(machine.world.node_config::<F>()), 0).unwrap();
+        let facts = machine.world.node_facts::<F>(&[]).0;
+        for net in facts.nets {
+            object::add_prefix(object, F::NETS, net, 1_u32);
+        }
+        object::array(object, F::NODE).set(0, Cell(facts.config), 0).unwrap();
         let mut slots = object::array(object, F::BACKENDS);
         for (index, slot) in (0..).zip(&kernel.slots) {
             if let Some(backend) = slot {

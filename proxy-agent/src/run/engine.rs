@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_common::{Addr4, Addr6, V4, V6};
-use proxy_model::{Capacity, Changed, IpFamily, NodeFacts, ObjectKey, Plan, Planner, Settings, Tick, World};
+use proxy_model::{
+    Capacity, Change, Changed, Event, IpFamily, NodeFacts, ObjectKey, Plan, Planner, Settings, Tick, World,
+};
 
 use super::dataplane::Dataplane;
 use super::kept;
@@ -187,7 +189,10 @@ impl<D: Dataplane> Engine<D> {
         match update {
             Update::Put(key, parsed) => {
                 let Parsed { fact, problems, triggered } = *parsed;
-                self.problems.note(&key, problems);
+                // What another proxy makes of its Service is not ours to complain about (item 1).
+                let is_others = matches!(&fact, Fact::Model(Event::Service(Change::Put(service)))
+                    if !self.world.is_ours(service));
+                self.problems.note(&key, if is_others { Vec::new() } else { problems });
                 self.progress.triggered(&fact, triggered);
                 self.learn(key, fact)
             }

@@ -82,6 +82,7 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     tracing::info!(road = ?kernel.socket_road(), ?families, "the programs are loaded and attached");
 
     let model = settings::model(&config, families);
+    ranges::say(&model);
     let status = Arc::new(Status::of(&progress::served(&model), config.sync_period));
     let metrics = Arc::new(Metrics::new(PinnedMaps::below(config.roots.bpf.clone())));
     let capacity = Capacity {

@@ -3,11 +3,20 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use proxy_common::{Address, NetKind};
 use proxy_model::fact::Prefix;
-use proxy_model::{Changed, NodeFacts, Planner, Served, World};
+use proxy_model::{Changed, NodeFacts, Planner, Served, Settings, World};
 
 use crate::source::Key;
+
+/// Says once that no ranges are told, if that is so: the rest of them belongs to others (items 1, 53).
+pub(super) fn say(settings: &Settings) {
+    if let Some(name) = &settings.service_proxy_name {
+        tracing::info!(
+            service_proxy_name = &**name,
+            "other Services are other proxies': no address is dropped for being nobody's, whatever --service-cidr and ServiceCIDRs say"
+        );
+    }
+}
 
 /// What every ServiceCIDR says.
 #[derive(Debug, Default)]
@@ -26,26 +35,17 @@ impl ServiceRanges {
         changed
     }
 
-    /// What the programs of one family must know about the node.
+    /// What the programs of one family must know about the node. What finds no room is left out: unused addresses of such a
+    /// range are not dropped.
     pub(super) fn facts<F: Served>(&self, world: &World, planner: &Planner) -> NodeFacts<F::Addr> {
-        let (mut facts, added) = world.node_facts::<F>();
+        let ranges = self.of.values().flatten();
+        let ranges = ranges.map(|range| Prefix { addr: range.network(), len: range.prefix_len() });
+        let (mut facts, added) = world.node_facts::<F>(&ranges.collect::<Vec<_>>());
         if let Err(error) = added {
             tracing::error!(%error, "ranges of pods or Services are left out");
         }
-        self.add_to(&mut facts);
         // As long as a frontend with source ranges may be in the kernel, not only while one is wanted.
         facts.config.ranges |= u32::from(planner.usage::<F>().ranges > 0);
         facts
-    }
-
-    /// Adds the ranges of the family to what the programs are told. What finds no room is named and left out: unused
-    /// addresses of such a range are not dropped.
-    fn add_to<A: Address>(&self, facts: &mut NodeFacts<A>) {
-        for (object, range) in self.of.iter().flat_map(|(key, ranges)| ranges.iter().map(move |r| (key, r))) {
-            let prefix = Prefix { addr: range.network(), len: range.prefix_len() };
-            if let Err(error) = facts.add(NetKind::SERVICES, prefix) {
-                tracing::error!(%error, object = &*object.name, %range, "a range of a ServiceCIDR is left out");
-            }
-        }
     }
 }

@@ -88,6 +88,61 @@ fn items_52_and_53_unknown_ports_reject_unowned_addresses_drop_and_the_rest_pass
 }
 
 #[test]
+fn items_1_and_53_where_another_proxy_serves_everybody_passes_and_beside_it_they_drop() {
+    let others = ["10.96.0.7", "fd00:96::7"];
+    let foreign = Service {
+        cluster_ips: others.map(ip).to_vec(),
+        proxy_name: Some("other".into()),
+        ..exposed("web", 1, Cluster, Cluster)
+    };
+    let reduced = Service {
+        cluster_ips: foreign.cluster_ips.clone(),
+        proxy_name: foreign.proxy_name.clone(),
+        created: foreign.created,
+        kind: foreign.kind,
+        ..Service::without_ports(foreign.key.clone())
+    };
+    let verdicts = |machine: &Machine| {
+        let to = |client: &str, addr: &str| machine.tcp(client, addr, 80);
+        [
+            to(POD, "10.96.0.6"),
+            to(POD, "10.96.0.7"),
+            to("fd00:10::1", "fd00:96::7"),
+            to("fd00:10::1", "fd00:96::8"),
+        ]
+    };
+    let mut machine = machine(settings(), with_endpoint(foreign.clone()));
+    assert_eq!(machine.world.service_at(&foreign.key), Some(&reduced), "no more is kept than where it is");
+    assert_eq!(verdicts(&machine), [Verdict::Drop, Verdict::Pass, Verdict::Pass, Verdict::Drop]);
+    let all_drop = [(); 4].map(|()| Verdict::Drop);
+    for nobody in [
+        Service { headless_label: Label::Present, ..foreign.clone() },
+        Service { cluster_ips: vec![], ..foreign.clone() },
+    ] {
+        machine.apply([put(nobody)]);
+        machine.sync();
+        assert_eq!(verdicts(&machine), all_drop);
+        machine.apply([put(foreign.clone())]);
+        machine.sync();
+        assert_eq!(verdicts(&machine), [Verdict::Drop, Verdict::Pass, Verdict::Pass, Verdict::Drop]);
+    }
+    machine.apply([Event::Service(Change::Delete(foreign.key))]);
+    machine.sync();
+    assert_eq!(verdicts(&machine), all_drop);
+}
+
+#[test]
+fn items_53_and_145_a_proxy_of_a_name_drops_nothing_for_being_nobodys() {
+    let mine = Settings { service_proxy_name: Some("mine".into()), ..settings() };
+    let service = Service { proxy_name: Some("mine".into()), ..service("web", "10.96.0.1") };
+    let machine = machine(mine, with_endpoint(service));
+    assert_eq!(
+        [machine.tcp(POD, "10.96.0.1", 81), machine.tcp(POD, "10.96.0.2", 80)],
+        [Verdict::Reject, Verdict::Pass]
+    );
+}
+
+#[test]
 fn items_22_to_24_each_family_has_its_own_addresses_endpoints_and_node_port() {
     let dual = Service {
         cluster_ips: vec![ip("fd00:96::1"), ip("10.96.0.1")],
@@ -186,7 +241,10 @@ fn node_ports_follow_the_nodes_addresses_and_fall_back_to_local_ones() {
     machine.sync();
     let node_ports: Vec<_> = frontends(&machine).into_iter().filter(|f| f.contains("30001")).collect();
     assert_eq!(node_ports, ["192.168.0.78 30001/TCP"]);
-    assert_eq!(machine.world.node_config::<proxy_common::V6>().address, proxy_common::Addr6::default());
+    assert_eq!(
+        machine.world.node_facts::<proxy_common::V6>(&[]).0.config.address,
+        proxy_common::Addr6::default()
+    );
 }
 
 #[test]

@@ -10,10 +10,11 @@ use proxy_common::decide::{self, Ownership, Place, Source};
 use proxy_common::node::any_contains;
 use proxy_common::reason::Outcome;
 use proxy_common::{
-    Address, Backend, ClientClass, Frontend, FrontendFlags, FrontendKey, RangeKey, Reason, Segment, V4, V6,
+    Address, Backend, ClientClass, Frontend, FrontendFlags, FrontendKey, PrefixKey, RangeKey, Reason,
+    Segment, V4, V6,
 };
 use proxy_model::{
-    Actual, Adoption, Capacity, Event, Plan, Planner, Served, Settings, Table, Tick, World, Write,
+    Actual, Adoption, Capacity, Event, NodeFacts, Plan, Planner, Served, Settings, Table, Tick, World, Write,
 };
 
 use crate::reference::{Attempt, Facts, Seen, Verdict};
@@ -296,18 +297,22 @@ impl Machine {
     }
 
     fn verdict_in<F: Served>(&self, kernel: &Kernel<F>, attempt: Attempt, locals: &[IpAddr]) -> Verdict {
-        let node = self.world.node_config::<F>();
+        let NodeFacts { config: node, nets, nodes: _ } = self.world.node_facts::<F>(&[]).0;
         let (client, addr) =
             (F::Addr::from_ip(attempt.client).unwrap(), F::Addr::from_ip(attempt.addr).unwrap());
         let own = if locals.contains(&attempt.client) { Ownership::Node } else { Ownership::Other };
         let place = |inside| if inside { Place::Inside } else { Place::Outside };
         let pods = place(any_contains(&node.cluster_cidrs, client));
-        let services = place(any_contains(&node.service_cidrs, addr));
+        let holds = |net: &PrefixKey<F::Addr>| addr.and(F::Addr::prefix_mask(net.len())) == net.addr;
+        let services = place(any_contains(&node.service_cidrs, addr) || nets.iter().any(holds));
+        // As `lookup::owner::unserved` of the programs does.
+        let is_elsewhere = node.knows_services() && services == Place::Outside;
+        let wildcard = FrontendKey::wildcard(addr);
         let class: ClientClass = decide::classify(own, pods);
         let entry = kernel
             .frontends
             .get(&FrontendKey::new(addr, attempt.port, attempt.proto))
-            .or_else(|| kernel.frontends.get(&FrontendKey::wildcard(addr)));
+            .or_else(|| kernel.frontends.get(&wildcard).filter(|_| !is_elsewhere));
         let chosen = entry.map_or_else(
             || Err(decide::unowned(services)),
             |entry| {

@@ -110,7 +110,7 @@ fn an_annotation_turns_it_on_and_off_live() {
 #[test]
 fn tunnels_are_taken_from_every_address_of_every_node() {
     let nodes = |machine: &Machine| -> Vec<String> {
-        machine.world.node_facts::<V4>().0.nodes.iter().map(ToString::to_string).collect()
+        machine.world.node_facts::<V4>(&[]).0.nodes.iter().map(ToString::to_string).collect()
     };
     let other = || put(node("n2", None, &["192.168.0.2", "203.0.113.2", "fd00:192::2"]));
     let mut without = machine(settings(), [other()]);

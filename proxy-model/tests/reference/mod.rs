@@ -112,13 +112,26 @@ impl Facts {
             }
             return self.serve(service, port, *way, attempt);
         }
+        let only_ours = self.settings.service_proxy_name.is_none();
+        if only_ours && self.is_anothers(attempt.addr) {
+            return Verdict::Pass; // item 1
+        }
         if ours().any(|(service, ip)| ip == attempt.addr && !service.ports.is_empty()) {
             return Verdict::Reject; // item 52
         }
-        match self.settings.service_cidrs.iter().any(|range| range.contains(attempt.addr)) {
+        match only_ours && self.settings.service_cidrs.iter().any(|range| range.contains(attempt.addr)) {
             true => Verdict::Drop, // item 53
             false => Verdict::Pass,
         }
+    }
+
+    /// Another proxy serves it, so that what we do not know may be known there.
+    fn is_anothers(&self, addr: IpAddr) -> bool {
+        self.services.iter().any(|service| {
+            service.proxy_name != self.settings.service_proxy_name
+                && service.headless_label == Label::Absent
+                && service.cluster_ips.contains(&addr)
+        })
     }
 
     /// Items 1–4, 23.

@@ -90,11 +90,12 @@ pub enum Nodes {
 }
 
 impl Watching {
-    /// Items 1, 2: what is not for this proxy stays with the server.
+    /// Items 1, 2: what is not for this proxy stays with the server. The proxy of all others must know where those with a name
+    /// are: an address without a Service is dropped (item 53).
     fn services(&self) -> String {
         match &self.service_proxy_name {
             Some(name) => format!("{SLICES},{PROXY_NAME}={name}"),
-            None => format!("{SLICES},!{PROXY_NAME}"),
+            None => SLICES.to_owned(),
         }
     }
 }

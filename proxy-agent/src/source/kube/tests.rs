@@ -191,11 +191,8 @@ fn watching(service_proxy_name: Option<&str>) -> Watching {
 }
 
 #[test]
-fn items_1_and_2_services_of_others_and_headless_ones_stay_with_the_server() {
-    assert_eq!(
-        watching(None).services(),
-        "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
-    );
+fn items_1_and_2_a_proxy_of_a_name_asks_for_its_services_alone_and_nobody_for_headless_ones() {
+    assert_eq!(watching(None).services(), "!service.kubernetes.io/headless");
     assert_eq!(
         watching(Some("mine")).services(),
         "!service.kubernetes.io/headless,service.kubernetes.io/service-proxy-name=mine"
