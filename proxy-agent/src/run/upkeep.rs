@@ -13,8 +13,8 @@ use crate::observe::Metrics;
 use crate::observe::metrics::KernelStep;
 
 /// UDP Service ports whose clients may be with backends that serve them no more. The kernel must hold the plan that said
-/// so; of a Service whose frontend could not be written, clients come back to where they were, and no other Service's
-/// have to wait.
+/// so; of a Service whose frontend could not be written, clients come back to where they were until they are told of again,
+/// and no other Service's have to wait.
 #[derive(Debug, Default)]
 pub(super) struct Leavers {
     pub(super) v4: Moved<V4>,

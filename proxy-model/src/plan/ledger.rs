@@ -4,6 +4,7 @@
 //! could not get are looked at; nothing here walks over everything because of a small change.
 
 mod here;
+mod late;
 mod room;
 mod slots;
 mod told;
@@ -16,6 +17,7 @@ use proxy_common::{
 };
 
 use self::here::Here;
+use self::late::Late;
 use self::slots::Slots;
 use super::claim::{self, Claim, Claimed, Claims};
 use super::ids::Ids;
@@ -59,7 +61,8 @@ pub struct Ledger<F: Family> {
     /// What the start found and no fact has explained, while facts are missing.
     pub(super) kept: Kept<F>,
     /// Whose flows may lead to endpoints that are gone.
-    pub(super) moved: Moved<F>,
+    moved: Moved<F>,
+    late: Late<F>,
     here: Here,
 }
 
@@ -102,6 +105,7 @@ impl<F: Served> Ledger<F> {
             generation: 0,
             kept: Kept::NOTHING,
             moved: Moved::<F>::new(),
+            late: Late::default(),
             here: Here::default(),
         }
     }
@@ -177,6 +181,7 @@ impl<F: Served> Ledger<F> {
         };
         let Some(before) = self.undo.find(&key) else { return };
         self.replace(key, before.value, before.soundness);
+        self.late.note(key);
         self.pending.insert(key);
     }
 
@@ -280,6 +285,7 @@ impl<F: Served> Ledger<F> {
                     }));
                     if let Err(reason) = self.put(key, wanted, &mut writes) {
                         self.starved.insert(key);
+                        self.late.note(key);
                         refusals.push(Refusal { name: claim.name::<F>(), frontend: key.into(), reason });
                     }
                 }
@@ -324,10 +330,7 @@ impl<F: Served> Ledger<F> {
                 }
             }
             Claimed::Frontend(exposure) => {
-                let Planned { intent, numbered } = self.planned.get(&claim.service)?;
-                let is_claimed = |p: &PortIntent<F>| (&p.name, p.proto) == (&claim.port, claim.proto);
-                let index = intent.ports.iter().position(is_claimed)?;
-                let (port, Numbered { id, slots }) = (intent.ports.get(index)?, numbered.get(index)?);
+                let (port, Numbered { id, slots }) = self.port(claim)?;
                 let rules = port.rules(exposure);
                 // Only lists that a rule asks for: a change of the other one is no change of this entry.
                 let uses = |wanted: bool| rules.iter().any(|rule| rule.has(ClientRule::LOCAL) == wanted);

@@ -249,9 +249,10 @@ impl Planner {
     }
 
     /// Service ports whose UDP flows may lead to endpoints that are gone, of all plans since the last call. To be
-    /// asked once the kernel holds the plan: before, a new flow could still be sent to such an endpoint.
+    /// asked once the kernel holds the plan: before, a new flow could still be sent to such an endpoint. One whose
+    /// frontend was not written is told now, for its other frontends, and again when it is.
     pub fn take_moved<F: Served>(&mut self) -> Moved<F> {
-        std::mem::take(&mut F::ledger_mut(self).moved)
+        F::ledger_mut(self).take_moved()
     }
 
     /// Who serves each UDP Service port by the last plan, for judging flows at any other time than after a change: whoever

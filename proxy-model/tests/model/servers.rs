@@ -4,7 +4,7 @@
 use proxy_common::{Address, Family, Port, Proto, V4, V6, Weight};
 use proxy_model::fact::TrafficPolicy::{Cluster, Local};
 use proxy_model::fact::{Endpoint, EndpointSlice, Service, ServicePort, SlicePort};
-use proxy_model::{Change, Event, ObjectKey, Served, Weights};
+use proxy_model::{Capacity, Change, Event, ObjectKey, Served, Weights};
 
 use crate::fixture::*;
 use crate::kernel::Machine;
@@ -179,6 +179,46 @@ fn each_family_has_its_own_servers() {
     assert_eq!(taken::<V6>(&mut machine), [["fd00:10::1 8080"]]);
     assert_eq!(moved::<V6>(&mut machine, [v6(2)]), [["fd00:10::2 8080"]]);
     assert_eq!(taken::<V4>(&mut machine), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn items_101_and_104_flows_are_looked_at_again_when_a_frontend_that_could_not_be_written_is() {
+    let (nothing, second) = (Vec::<Vec<String>>::new(), [["10.0.1.2 8080"]]);
+    let mut machine = machine(settings(), [put(dns()), endpoints(&[at(1)])]);
+    taken::<V4>(&mut machine);
+    machine.apply([endpoints(&[at(2)])]);
+    machine.sync_with_failures(&|_| true);
+    assert_eq!(taken::<V4>(&mut machine), second, "other frontends may have been written");
+    machine.sync_with_failures(&|_| true);
+    assert_eq!(taken::<V4>(&mut machine), nothing, "clients would come back");
+    assert_eq!(moved::<V4>(&mut machine, []), second);
+    assert_eq!(moved::<V4>(&mut machine, []), nothing, "told once more");
+    // Nobody is left to go to, or nobody to come from.
+    for events in [endpoints(&[]), Event::Service(Change::Delete(ObjectKey::new("default", "web")))] {
+        machine.apply([events]);
+        machine.sync_with_failures(&|_| true);
+        assert_eq!(moved::<V4>(&mut machine, []), nothing);
+    }
+}
+
+#[test]
+fn items_101_and_104_flows_are_looked_at_again_when_a_frontend_without_room_finds_some() {
+    let (nothing, rest) = (Vec::<Vec<String>>::new(), [["10.0.1.2 8080", "10.0.1.3 8080"]]);
+    let mut machine = Machine::new(settings(), Capacity { frontends: 100, backends: 5, ranges: 1 });
+    let other = || slice("other", "other", vec![endpoint("10.0.2.1", HERE), endpoint("10.0.2.2", HERE)]);
+    machine.apply(synced().into_iter().chain([put(dns()), endpoints(&[at(1), at(2)])]));
+    machine.apply([put(service("other", "10.96.0.2")), put(other())]);
+    machine.sync();
+    taken::<V4>(&mut machine);
+    assert_eq!(moved::<V4>(&mut machine, [endpoints(&[at(2), at(3)])]), rest);
+    assert_eq!(machine.planner.refusals().count(), 1, "it leads to the one that is gone");
+    machine.apply([Event::Service(Change::Delete(ObjectKey::new("default", "other")))]);
+    while let Some(next) = machine.sync().next_release {
+        assert_eq!(taken::<V4>(&mut machine), nothing, "the slots rest");
+        machine.now = next;
+    }
+    assert_eq!(taken::<V4>(&mut machine), rest);
+    assert_eq!(machine.planner.refusals().count(), 0);
 }
 
 #[test]

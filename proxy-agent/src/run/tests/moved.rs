@@ -31,6 +31,21 @@ fn udp_clients_are_let_go_once_for_each_change_that_moves_them() {
 }
 
 #[test]
+fn udp_clients_are_let_go_again_when_a_write_that_failed_is_made() {
+    let mut bench = Bench::synced();
+    bench.take(dns(&["10.244.1.1"]));
+    let told = |bench: &mut Bench| std::mem::take(&mut bench.engine.dataplane().let_go).len();
+    assert_eq!(told(&mut bench), 1);
+    bench.engine.dataplane().v4.failures = 2;
+    let Next::At(first) = bench.take(dns(&["10.244.1.2"])) else { panic!("no retry") };
+    assert_eq!(told(&mut bench), 1, "other frontends are written");
+    let Next::At(second) = bench.engine.sync(first) else { panic!("no retry") };
+    assert_eq!(told(&mut bench), 0, "they would come back to where they were");
+    assert_eq!(bench.engine.sync(second), Next::OnUpdate);
+    assert_eq!(told(&mut bench), 1);
+}
+
+#[test]
 fn items_102_and_103_a_collection_knows_who_serves_also_without_a_change_that_moves_anybody() {
     let mut bench = Bench::synced();
     let mut told = |addresses: &[&str]| {

@@ -1,10 +1,11 @@
 //! What the books tell: how full the maps are, what is refused, who answers, and every entry.
 
-use super::{Key, Ledger};
+use super::{Key, Ledger, Numbered};
 use crate::fact::ObjectKey;
 use crate::family::Served;
-use crate::intent::Intent;
+use crate::intent::{Intent, PortIntent};
 use crate::local::NothingHere;
+use crate::plan::claim::Claim;
 use crate::plan::refusal::Refusal;
 use crate::plan::{Entry, Usage};
 use crate::servers::Answering;
@@ -25,6 +26,13 @@ impl<F: Served> Ledger<F> {
             ranges: u32::try_from(self.ranges.used()).unwrap_or(u32::MAX),
             capacity: self.capacity,
         }
+    }
+
+    /// The port that a claim is for.
+    pub(super) fn port(&self, claim: &Claim) -> Option<(&PortIntent<F>, &Numbered<F>)> {
+        let planned = self.planned.get(&claim.service)?;
+        let mut ports = planned.intent.ports.iter().zip(&planned.numbered);
+        ports.find(|(port, _)| (&port.name, port.proto) == (&claim.port, claim.proto))
     }
 
     /// Services with a health check.
