@@ -257,15 +257,19 @@ impl<D: Dataplane> Engine<D> {
             self.agreed(&behind);
         }
         self.write_names(now);
-        let release = plan.next_release.map(|Tick(millis)| self.started + Duration::from_millis(millis));
-        if release.is_some() {
-            self.pending = Pending::Yes;
-        }
+        let release = self.release(&plan);
         if !complete || devices.is_some() {
             return self.later(now);
         }
         self.retry = SHORTEST_RETRY;
-        release.map_or(Next::OnUpdate, Next::At)
+        release
+    }
+
+    /// When what found no room is planned again.
+    fn release(&mut self, plan: &Plan) -> Next {
+        let Some(Tick(millis)) = plan.next_release else { return Next::OnUpdate };
+        self.pending = Pending::Yes;
+        Next::At(self.started + Duration::from_millis(millis))
     }
 
     /// Begins to remove what is over.
@@ -316,6 +320,7 @@ impl<D: Dataplane> Engine<D> {
         self.say_unwritten(&outcome, plan);
         if !behind.is_empty() {
             self.pending = Pending::Yes;
+            self.progress.fell_behind(&behind);
         }
         behind
     }

@@ -84,6 +84,16 @@ impl Progress {
         });
     }
 
+    /// What was to be written in these families was not, whatever it was written for: a change, room that there is now, a repair.
+    pub(super) fn fell_behind(&self, behind: &Behind) {
+        let now = SystemTime::now();
+        self.status.update(|status| {
+            for family in behind {
+                status.families.entry(*family).or_default().pending_since.get_or_insert(now);
+            }
+        });
+    }
+
     /// A plan was made and written, from that moment on.
     pub(super) fn synced(&self, began: Instant, extent: Extent, outcome: &Outcome) {
         self.metrics.synced(&self.served, began.elapsed(), extent, outcome);

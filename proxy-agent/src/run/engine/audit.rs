@@ -104,7 +104,15 @@ impl<D: Dataplane> Engine<D> {
         self.repaired(&repairs);
         self.node = None;
         let behind = self.write(&plan, began, Extent::Full);
-        if behind.is_empty() && self.tell_node().is_ok() { Next::OnUpdate } else { self.later(now) }
+        self.let_go();
+        let release = self.release(&plan);
+        if self.tell_node().is_err() {
+            self.pending = Pending::Yes;
+            self.progress.pending();
+        } else if behind.is_empty() {
+            return release;
+        }
+        self.later(now)
     }
 }
 

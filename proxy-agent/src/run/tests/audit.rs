@@ -1,7 +1,9 @@
 //! What somebody else has done to the maps is found, put right and counted by where it was.
 
+use proxy_common::Frontend;
 use proxy_common::policy::{Effect, PolicyState};
 
+use super::memory::Seam;
 use super::*;
 
 #[test]
@@ -121,4 +123,43 @@ fn an_audit_that_comes_while_a_change_waits_is_made_after_it() {
     bench.engine.dataplane().v6.policed.clear();
     bench.take([]);
     assert_eq!(policy::policed(&mut bench), ["10.244.1.5"], "it is owed no more");
+}
+
+#[test]
+fn what_an_audit_finds_no_room_for_enters_when_what_it_deletes_is_gone() {
+    let mut bench = Bench::synced();
+    bench.take([service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"])]);
+    // Somebody fills the map with entries of nobody's.
+    let fill = |port| (FrontendKey::new(Addr4::default(), Port::new(port), Proto::TCP), Frontend::default());
+    bench.engine.dataplane().v4.frontends = (1..=1_000).map(fill).collect();
+    bench.now += Duration::from_secs(60);
+    let Next::At(at) = bench.engine.audit(bench.now) else { panic!("it waits for a change") };
+    assert_eq!((at <= bench.now, bench.lookup("10.96.0.1:80")), (true, None));
+    bench.engine.sync(bench.now);
+    assert_eq!(bench.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
+}
+
+#[test]
+fn item_131_a_repair_that_the_kernel_refuses_waits_to_be_written_as_a_change_does() {
+    let mut bench = Bench::synced();
+    bench.take([service("web", &["10.96.0.1"])]);
+    bench.engine.dataplane().v4.frontends.clear();
+    bench.engine.dataplane().v4.failures = 1;
+    let Next::At(at) = bench.engine.audit(bench.now + Duration::from_secs(60)) else { panic!("no retry") };
+    assert_eq!(bench.waiting(), [IpFamily::Ipv4]);
+    bench.engine.sync(at);
+    assert_eq!((bench.waiting(), bench.lookup("10.96.0.1:80")), (vec![], backends(&[])));
+}
+
+#[test]
+fn what_the_kernel_refuses_to_take_in_of_the_node_in_an_audit_is_told_again() {
+    let mut bench = Bench::synced();
+    bench.take([service("web", &["10.96.0.1"])]);
+    bench.engine.dataplane().node = None;
+    bench.engine.dataplane().v4.refuses = Some((Seam::Node, libc::ENOMEM));
+    let Next::At(at) = bench.engine.audit(bench.now + Duration::from_secs(60)) else { panic!("no retry") };
+    assert_eq!(bench.waiting(), [IpFamily::Ipv4, IpFamily::Ipv6]);
+    bench.engine.dataplane().v4.refuses = None;
+    bench.engine.sync(at);
+    assert_eq!((bench.waiting(), bench.engine.dataplane().node.is_some()), (vec![], true));
 }

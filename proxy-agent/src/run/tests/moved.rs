@@ -46,6 +46,24 @@ fn udp_clients_are_let_go_again_when_a_write_that_failed_is_made() {
 }
 
 #[test]
+fn udp_clients_are_let_go_when_an_audit_finds_room_for_their_frontend() {
+    let mut bench = Bench::synced();
+    let ports: Vec<Value> =
+        (1..1_000).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    let full = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "full"},
+        "spec": {"clusterIPs": ["10.96.0.200"], "ports": ports}});
+    bench.take([put(Object::Service(serde_json::from_value(full).unwrap()))]);
+    bench.take(dns(&["10.244.1.1"]));
+    let told = |bench: &mut Bench| std::mem::take(&mut bench.engine.dataplane().let_go).len();
+    assert_eq!((told(&mut bench), bench.engine.dataplane().v4.frontends.len()), (1, 1_000));
+    // Somebody else makes room.
+    bench.engine.dataplane().v4.frontends.clear();
+    bench.engine.audit(bench.now + Duration::from_secs(60));
+    let mut kept = bench.engine.dataplane().v4.frontends.keys();
+    assert_eq!((kept.any(|key| key.proto == Proto::UDP), told(&mut bench)), (true, 1));
+}
+
+#[test]
 fn items_102_and_103_a_collection_knows_who_serves_also_without_a_change_that_moves_anybody() {
     let mut bench = Bench::synced();
     let mut told = |addresses: &[&str]| {
