@@ -121,6 +121,9 @@ fn item_103_policies_decide_who_gets_new_flows_and_not_who_keeps_old_ones() {
     assert_eq!(moved::<V4>(&mut machine, [put(open)]), Vec::<Vec<String>>::new());
 }
 
+/// A Service, its endpoints, and who may keep flows of each port.
+type Held<'a> = (Service, &'a [Endpoint], &'a [&'a [&'a str]]);
+
 /// Who may keep flows that are looked at without a change.
 fn answering(machine: &Machine) -> Vec<Vec<String>> {
     let answering = machine.planner.answering::<V4>();
@@ -135,7 +138,7 @@ fn items_101_to_103_whoever_serves_may_keep_its_flows_at_any_time() {
     let drained = Weights { addresses: [(ip("10.0.1.1"), Weight(0))].into(), ..Weights::default() };
     let local = with(Proto::UDP, exposed("web", 1, Local, Local));
     let tcp = with(Proto::TCP, dns());
-    let cases: &[(Service, &[Endpoint], &[&[&str]])] = &[
+    let cases: &[Held<'_>] = &[
         (dns(), &[at(1), at(2)], &[&[a, b]]),
         // No new flow goes to the first one, or to the other node's.
         (dns(), &[draining(at(1)), at(2)], &[&[a, b]]),
