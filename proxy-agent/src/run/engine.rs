@@ -12,7 +12,7 @@ use proxy_model::{
 };
 
 use super::dataplane::Dataplane;
-use super::kept;
+use super::kept::{self, Stage};
 use super::local;
 use super::notes::Known;
 use super::policy::{Enforcing, Policies};
@@ -210,7 +210,10 @@ impl<D: Dataplane> Engine<D> {
                 self.status.update(|status| status.unreadable_files = count);
                 Changed::No
             }
-            Update::Extent(extent) => kept::follow(&mut self.planner, extent),
+            Update::Extent(extent) => {
+                let stage = if self.applied_first { Stage::Planned } else { Stage::Adopted };
+                kept::follow(&mut self.planner, extent, stage)
+            }
             Update::Contact(contact) => {
                 self.status.update(|status| status.contact = Some(contact));
                 Changed::No

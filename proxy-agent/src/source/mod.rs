@@ -63,6 +63,18 @@ impl Kind {
         Self::ClusterNetworkPolicy,
     ];
 
+    /// Whether what clients find follows from objects of this kind: without one of them, a Service or a part of one is unknown.
+    pub const fn makes_frontends(self) -> bool {
+        match self {
+            Self::Service | Self::EndpointSlice | Self::Node => true,
+            Self::Namespace
+            | Self::Pod
+            | Self::ServiceCidr
+            | Self::NetworkPolicy
+            | Self::ClusterNetworkPolicy => false,
+        }
+    }
+
     /// The name in `kind:`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -187,11 +199,11 @@ pub enum Update {
     Contact(Contact),
     /// So many files cannot be read in full now.
     UnreadableFiles(usize),
-    /// How much of what there is could be told since the start; all, unless it says otherwise before it has synced.
+    /// How much of what makes frontends could be told since the start; all, unless it says otherwise before it has synced.
     Extent(Extent),
 }
 
-/// How much of what there is could be told since the start.
+/// How much of what makes frontends could be told since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extent {
     /// Some objects may exist that could never be told.

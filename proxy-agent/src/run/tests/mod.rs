@@ -1,6 +1,7 @@
 //! The engine with maps in memory: from objects to what a packet would find.
 
 mod audit;
+mod kept;
 mod memory;
 mod moved;
 mod node;
@@ -273,31 +274,6 @@ fn item_118_a_restart_keeps_what_is_right_and_writes_the_rest() {
     assert_eq!(after.lookup("10.96.0.9:80"), None);
     // The frontend of `old` and its wildcard.
     assert_eq!((after.engine.dataplane().plans, after.engine.dataplane().writes), (1, 2));
-}
-
-#[test]
-fn a_restart_with_an_unreadable_manifest_deletes_nothing_until_it_is_read() {
-    let mut before = Bench::synced();
-    let web = || [service("web", &["10.96.0.1"]), slice("a", "web", &["10.244.1.1"])];
-    before.take(
-        web().into_iter().chain([service("lost", &["10.96.0.9"]), slice("b", "lost", &["10.244.1.9"])]),
-    );
-    let maps = std::mem::take(before.engine.dataplane());
-    let mut after = Bench::over(Fake { v4: maps.v4, v6: maps.v6, ..Fake::default() });
-    after.take(web().into_iter().chain([Update::UnreadableFiles(1), Update::Extent(Extent::Part)]));
-    after.take(Kind::ALL.map(Update::Synced));
-    assert_eq!(after.lookup("10.96.0.9:80"), backends(&["10.244.1.9:8080"]));
-    assert!(after.status.snapshot().is_ready());
-    after.engine.audit(Instant::now() + Duration::from_secs(60));
-    assert_eq!(
-        after.lookup("10.96.0.9:80"),
-        backends(&["10.244.1.9:8080"]),
-        "an audit deletes nothing either"
-    );
-    assert_eq!(after.engine.dataplane().writes, 0);
-    after.take([Update::Extent(Extent::Whole)]);
-    assert_eq!(after.lookup("10.96.0.9:80"), None);
-    assert_eq!(after.lookup("10.96.0.1:80"), backends(&["10.244.1.1:8080"]));
 }
 
 #[test]

@@ -19,11 +19,12 @@ mod policy;
 use super::{Cluster, Nodes, Policies, Watching};
 use crate::source::{Contact, Update, channel};
 
-/// What the server holds and how it behaves. Only Services and NetworkPolicies exist; lists of other kinds are empty.
+/// What the server holds and how it behaves. Only Services, NetworkPolicies and Pods exist; lists of other kinds are empty.
 #[derive(Default)]
 struct Script {
     services: Vec<&'static str>,
     policies: Vec<Value>,
+    pods: Vec<Value>,
     streaming: Streaming,
     /// Those of the Services that do not have the shape of one.
     misshapen: Vec<&'static str>,
@@ -47,6 +48,7 @@ enum Streaming {
 enum Asked {
     Services,
     Policies,
+    Pods,
     Others,
 }
 
@@ -55,6 +57,7 @@ impl Asked {
         match resource.rsplit('/').next() {
             Some("services") => Self::Services,
             Some("networkpolicies") => Self::Policies,
+            Some("pods") => Self::Pods,
             Some(_) | None => Self::Others,
         }
     }
@@ -107,6 +110,7 @@ async fn answer(
     let items: Vec<Value> = match asked {
         Asked::Services => script.services.iter().map(service).collect(),
         Asked::Policies => script.policies.clone(),
+        Asked::Pods => script.pods.clone(),
         Asked::Others => Vec::new(),
     };
     match (watch, streaming) {
@@ -143,7 +147,7 @@ impl Script {
         let more = match asked {
             Asked::Services => self.watches.pop_front(),
             Asked::Policies => self.policy_watches.pop_front(),
-            Asked::Others => None,
+            Asked::Pods | Asked::Others => None,
         };
         more.map_or(Vec::new(), |lines| lines.as_array().unwrap().clone())
     }

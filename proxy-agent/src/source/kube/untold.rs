@@ -1,5 +1,5 @@
-//! Objects that were there when the agent started and could not be told: what an earlier run made of them stays in the kernel
-//! until they can be, or are gone. One account for the watches of all kinds.
+//! Objects that were there when the agent started and could not be told: the frontends that an earlier run made of them stay in
+//! the kernel until they can be, or are gone. One account for the watches of all kinds that make frontends.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -280,7 +280,7 @@ impl Watch {
     /// What was told of the object last stays in force. If nothing was, what an earlier run made of it does, and a policy that
     /// nobody understands allows nothing (policy item 58).
     async fn leave(&self, key: Key, told: Told, misshapen: Misshapen) -> Result<(), Closed> {
-        if told == Told::First && !self.has_synced {
+        if told == Told::First && !self.has_synced && self.kind.makes_frontends() {
             self.extend(self.untold.add(&key)).await?;
         }
         if told == Told::First && self.kind == Kind::NetworkPolicy {

@@ -108,6 +108,25 @@ async fn a_policy_without_the_shape_of_one_isolates_its_namespace_though_it_is_t
 }
 
 #[tokio::test]
+async fn a_pod_that_cannot_be_decoded_says_nothing_about_frontends() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"hostNetwork": "yes"},
+        "metadata": {"name": "p", "namespace": "shop", "resourceVersion": "5"}});
+    let script = Script { policies: vec![open()], pods: vec![pod], ..Script::default() };
+    let (_server, mut updates) = start(script).await;
+    let (mut problems, mut extents, mut is_listed) = (0, Vec::new(), false);
+    while !is_listed {
+        let update = tokio::time::timeout(Duration::from_secs(20), updates.recv()).await;
+        match update.expect("an update in time").expect("the source runs") {
+            Update::Misshapen(_) => problems += 1,
+            Update::Extent(extent) => extents.push(extent),
+            Update::Synced(kind) => is_listed = kind == Kind::Pod,
+            Update::Put(..) | Update::Delete(_) | Update::Contact(_) | Update::UnreadableFiles(_) => {}
+        }
+    }
+    assert_eq!((problems, extents), (1, vec![]));
+}
+
+#[tokio::test]
 async fn values_that_are_not_known_close_what_they_stand_in_and_are_named() {
     let all = Selector::default();
     let both: BTreeSet<_> = [Direction::Ingress, Direction::Egress].into();
