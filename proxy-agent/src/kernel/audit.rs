@@ -24,7 +24,7 @@ use super::{
 
 /// What an audit calls pins that were missing.
 pub const PINS: &str = "pins";
-/// What it calls links that were missing, detached, or had another program.
+/// What it calls links, and filters in their stead, that were missing, detached, or had another program.
 pub const LINKS: &str = "links";
 
 /// Maps about the node, each written whole by [`Kernel::follow`] and [`Kernel::set_node`].
@@ -125,8 +125,7 @@ impl Kernel {
     /// Links that are not there any more, or have somebody else's program. Those of devices are made by the next
     /// [`Kernel::follow`].
     fn audit_links(&mut self, repairs: &mut Repairs) -> Result<(), Error> {
-        let bad = self.devices.doubt(&self.maps, &self.programs);
-        repairs.add(LINKS, bad);
+        let devices = self.devices.doubt(&self.maps, &self.programs).map(|bad| repairs.add(LINKS, bad));
         let cgroup = |hook: &super::hook::Hook| hook.anchor() == Anchor::Cgroup;
         let hooks: Vec<_> = self.programs.hooks().filter(cgroup).collect();
         let is_good = |hook: super::hook::Hook| {
@@ -140,7 +139,7 @@ impl Kernel {
             links::attach_cgroup(&self.maps.pins, &self.programs, &self.settings.cgroup_root)?;
             repairs.add(LINKS, bad);
         }
-        Ok(())
+        devices
     }
 
     /// The entries of a small map, as bytes.

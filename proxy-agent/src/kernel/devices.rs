@@ -13,20 +13,41 @@ use super::{
     clsact,
     error::Error,
     family::{IN_RANGE, MapFamily, Maps},
-    hook::{Anchor, Hook},
+    filters::Filters,
+    hook::{Anchor, Hook, Side},
     links,
     load::Programs,
     map::Table,
     pins::{Pinned, PinnedLink, Target},
     settings::PodDevices,
     sources,
-    sys::Place,
+    sys::{LinkFacts, Place},
     topology::{IfIndex, Role, Topology},
 };
 
+/// By what programs hang on devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fastening {
+    /// Links (tcx).
+    Links,
+    /// Filters of the clsact qdisc.
+    Filters,
+}
+
+impl Fastening {
+    /// What this kernel has.
+    #[must_use]
+    pub fn of_kernel() -> Self {
+        if clsact::needed() { Self::Filters } else { Self::Links }
+    }
+}
+
 /// What is attached where.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Devices {
+    fastening: Fastening,
+    /// Devices may have filters of ours that nobody here has put there: an earlier run, for which they were something else.
+    is_swept: bool,
     attached: BTreeSet<(Hook, IfIndex)>,
     /// What each device is, without [`DeviceKind::POLICED`].
     kinds: BTreeMap<u32, DeviceKind>,
@@ -35,6 +56,13 @@ pub struct Devices {
 }
 
 impl Devices {
+    /// Nothing is attached yet.
+    #[must_use]
+    pub fn fastened(fastening: Fastening) -> Self {
+        let (attached, kinds) = (BTreeSet::new(), BTreeMap::new());
+        Self { fastening, is_swept: false, attached, kinds, guarded: None }
+    }
+
     /// Attaches to the devices with a role, detaches from all others, writes the `devices` map. Gives what failed.
     pub fn follow(
         &mut self,
@@ -50,7 +78,7 @@ impl Devices {
             .filter(|(hook, _)| programs.hooks().any(|needed| needed == *hook))
             .collect();
         // Before any of them goes, and once all are there.
-        self.write_hooked(|one| wanted.contains(one) && is_alive(one.0, one.1, maps), maps);
+        self.write_hooked(|one| wanted.contains(one) && self.is_there(*one, maps), maps);
         let mut errors = Vec::new();
         // A program that may put packets into a device must find it known; one that is known must be served.
         let kind = |index: IfIndex, role| match topology.is_pods(index, pods) {
@@ -60,11 +88,11 @@ impl Devices {
         self.kinds = roles.iter().map(|(index, role)| (index.0, kind(*index, *role))).collect();
         errors.extend(self.write_kinds(maps).err());
         for (hook, index) in &wanted {
-            if self.attached.contains(&(*hook, *index)) && is_alive(*hook, *index, maps) {
+            if self.attached.contains(&(*hook, *index)) && self.is_there((*hook, *index), maps) {
                 continue;
             }
             let name = topology.devices.get(index).map_or("", |device| device.name.as_str());
-            match attach(*hook, *index, name, maps, programs) {
+            match attach(self.fastening, *hook, (*index, name), maps, programs) {
                 Ok(()) => {
                     tracing::debug!(%hook, device = name, "attached");
                     self.attached.insert((*hook, *index));
@@ -86,22 +114,42 @@ impl Devices {
         maps.hooked.set(there.map(|(_, index)| index.0));
     }
 
-    /// Forgets links that are not there any more, or have somebody else's program; [`Devices::follow`] makes them anew. Gives
-    /// how many.
-    pub fn doubt(&mut self, maps: &Pinned, programs: &Programs) -> usize {
-        if clsact::needed() {
-            return 0;
-        }
-        let is_ours = |hook: Hook, index: IfIndex| {
-            let target = Target::Device(index);
-            let link = PinnedLink { hook, target, path: maps.pins.link(hook, target) };
-            let facts = super::pins::link_facts(&link).ok();
-            facts.is_some_and(|facts| facts.ifindex == index.0 && Some(facts.program) == programs.id(hook))
+    /// Forgets what is not attached any more, or has somebody else's program; [`Devices::follow`] makes it anew. Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`] when filters cannot be listed; then nothing is forgotten.
+    pub fn doubt(&mut self, maps: &Pinned, programs: &Programs) -> Result<usize, Error> {
+        let ours: BTreeSet<_> = match self.fastening {
+            Fastening::Links => {
+                let is_ours = |(hook, index): &(Hook, IfIndex)| {
+                    let facts = facts(*hook, *index, maps);
+                    facts.is_some_and(|facts| {
+                        facts.ifindex == index.0 && Some(facts.program) == programs.id(*hook)
+                    })
+                };
+                self.attached.iter().copied().filter(is_ours).collect()
+            }
+            Fastening::Filters => {
+                self.is_swept = false;
+                let found = found(self.attached.iter().map(|(_, index)| *index))?;
+                let is_ours =
+                    |((hook, _), program): &((Hook, IfIndex), Option<u32>)| *program == programs.id(*hook);
+                found.into_iter().filter(is_ours).map(|(one, _)| one).collect()
+            }
         };
         let before = self.attached.len();
-        self.attached.retain(|(hook, index)| is_ours(*hook, *index));
+        self.attached.retain(|one| ours.contains(one));
         self.write_hooked(|_| true, maps);
-        before - self.attached.len()
+        Ok(before - self.attached.len())
+    }
+
+    /// A link still hangs on its device: one that went away and came back under the same number took it along. Of a filter that
+    /// is asked by [`Devices::doubt`] only; the number of its device is not used again in practice.
+    fn is_there(&self, (hook, index): (Hook, IfIndex), maps: &Pinned) -> bool {
+        match self.fastening {
+            Fastening::Links => is_alive(hook, index, maps),
+            Fastening::Filters => true,
+        }
     }
 
     /// These are the devices of pods under a policy.
@@ -143,12 +191,17 @@ impl Devices {
         topology: &Topology,
         maps: &Pinned,
     ) -> Result<(), Error> {
-        if clsact::needed() {
-            for (hook, index) in self.attached.difference(wanted) {
+        if self.fastening == Fastening::Filters {
+            let mut there = self.attached.clone();
+            if !self.is_swept {
+                there.extend(found(topology.devices.keys().copied())?.into_keys());
+            }
+            for (hook, index) in there.difference(wanted) {
                 if let Some(device) = topology.devices.get(index) {
                     clsact::detach(*hook, &device.name);
                 }
             }
+            self.is_swept = true;
         }
         for link in maps.pins.links()? {
             let PinnedLink { hook, target, path: _ } = &link;
@@ -166,27 +219,44 @@ impl Devices {
 }
 
 fn attach(
+    fastening: Fastening,
     hook: Hook,
-    index: IfIndex,
-    name: &str,
+    (index, name): (IfIndex, &str),
     maps: &Pinned,
     programs: &mut Programs,
 ) -> Result<(), Error> {
-    if clsact::needed() {
-        return clsact::attach(hook, name, programs);
+    match fastening {
+        Fastening::Filters => clsact::attach(hook, name, programs),
+        Fastening::Links => {
+            links::attach(&maps.pins, programs, hook, Target::Device(index), index.0, Place::First).map(drop)
+        }
     }
-    links::attach(&maps.pins, programs, hook, Target::Device(index), index.0, Place::First).map(drop)
 }
 
-/// The link still hangs on a device: one that went away and came back under the same number took it along. A
-/// filter says nothing; the number of its device is not used again in practice.
-pub(super) fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
-    if clsact::needed() && hook.anchor() != Anchor::Driver {
-        return true;
-    }
+/// The filters of ours on these devices, and the program of each.
+fn found(devices: impl Iterator<Item = IfIndex>) -> Result<BTreeMap<(Hook, IfIndex), Option<u32>>, Error> {
+    let list = || -> io::Result<_> {
+        let mut filters = Filters::open()?;
+        let mut found = BTreeMap::new();
+        for index in devices.collect::<BTreeSet<_>>() {
+            for side in [Side::Ingress, Side::Egress] {
+                found.extend(filters.at(index, side)?.map(|filter| ((filter.hook, index), filter.program)));
+            }
+        }
+        Ok(found)
+    };
+    list().map_err(|source| Error::Netlink { verb: "list filters", source })
+}
+
+/// What the kernel says of a link.
+fn facts(hook: Hook, index: IfIndex, maps: &Pinned) -> Option<LinkFacts> {
     let target = Target::Device(index);
-    let link = PinnedLink { hook, target, path: maps.pins.link(hook, target) };
-    super::pins::link_facts(&link).is_ok_and(|facts| facts.ifindex == index.0)
+    super::pins::link_facts(&PinnedLink { hook, target, path: maps.pins.link(hook, target) }).ok()
+}
+
+/// The link still hangs on a device.
+pub(super) fn is_alive(hook: Hook, index: IfIndex, maps: &Pinned) -> bool {
+    facts(hook, index, maps).is_some_and(|facts| facts.ifindex == index.0)
 }
 
 const fn kind(role: Role) -> DeviceKind {

@@ -32,6 +32,7 @@ pub mod drivers;
 pub mod error;
 mod estate;
 pub mod family;
+pub mod filters;
 pub mod gc;
 pub mod handover;
 mod heir;
@@ -103,7 +104,7 @@ pub use verdicts::Judged;
 
 use crate::observe::policy_names::PolicyNames;
 
-use devices::Devices;
+use devices::{Devices, Fastening};
 use drivers::Drivers;
 use handover::Handover;
 use load::Programs;
@@ -188,7 +189,7 @@ impl Kernel {
             maps,
             replacing: Replacing::start(&pins)?,
             programs,
-            devices: Devices::default(),
+            devices: Devices::fastened(Fastening::of_kernel()),
             drivers: Drivers::default(),
             record,
             state,

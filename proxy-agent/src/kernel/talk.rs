@@ -42,13 +42,13 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Opens one in the namespace of the calling thread.
+    /// Opens one in the namespace of the calling thread. No protocol is NETLINK_ROUTE.
     ///
     /// # Errors
     /// As the kernel gives them.
-    pub(super) fn open(protocol: Protocol) -> io::Result<Self> {
+    pub(super) fn open(protocol: impl Into<Option<Protocol>>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(protocol))?;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, protocol.into())?;
         Ok(Self { socket, buffer: vec![0; 1 << 16] })
     }
 

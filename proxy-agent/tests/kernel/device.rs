@@ -1,15 +1,21 @@
 //! Devices come and go; programs follow them, and other people's programs stay.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use proxy_agent::kernel::cleanup::{Farewell, cleanup};
 use proxy_agent::kernel::{
-    Kernel, SocketRoad, clsact,
-    hook::Hook,
+    Kernel, PodDevices, SocketRoad, clsact,
+    devices::{Devices, Fastening},
+    filters::Filters,
+    hook::{Hook, Side},
     load::Programs,
     netlink,
     pins::{self, PinnedLink, Pins},
+    topology::{IfIndex, Role},
 };
 use proxy_common::DeviceKind;
 
@@ -209,5 +215,53 @@ fn kernels_without_tcx_are_served_by_filters_that_are_replaced_and_removed() {
         assert_eq!(filters("egress").matches("to_pod direct-action").count(), 1);
         clsact::detach_all();
         assert_eq!((filters("ingress"), filters("egress")), (String::new(), String::new()));
+    });
+}
+
+#[test]
+fn kernels_without_tcx_get_back_the_filters_that_are_missing_and_lose_those_that_nobody_wants() {
+    on_a_node(|stage| {
+        stage.settings.socket_road = SocketRoad::Off;
+        let kernel = stage.open();
+        let pod = IfIndex(stage.pod("pod0"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let topology = runtime.block_on(async { netlink::follow().await.unwrap().borrow().clone() });
+        let mut programs = Programs::load(&kernel.maps().pins, &stage.settings, SocketRoad::Off).unwrap();
+        let follow = |devices: &mut Devices, role: Option<Role>, programs: &mut Programs| {
+            let roles: BTreeMap<_, _> = role.map(|role| (pod, role)).into_iter().collect();
+            let errors = devices.follow(&roles, &topology, &PodDevices::Unnamed, kernel.maps(), programs);
+            assert!(errors.is_empty(), "{errors:?}");
+        };
+        // The names of the programs, inwards and outwards.
+        let there = || {
+            let mut filters = Filters::open().unwrap();
+            [Side::Ingress, Side::Egress].map(|side| Some(filters.at(pod, side).unwrap()?.hook.name()))
+        };
+        let mut devices = Devices::fastened(Fastening::Filters);
+        follow(&mut devices, Some(Role::Pod), &mut programs);
+        assert_eq!(there(), POD.map(Some));
+        assert_eq!(devices.doubt(kernel.maps(), &programs).unwrap(), 0, "nobody has touched anything");
+        let del = ["tc", "filter", "del", "dev", "pod0", "egress"];
+        for (done, missing, left) in [
+            (&del[..], 1, [Some("from_pod"), None]),
+            (&["tc", "qdisc", "del", "dev", "pod0", "clsact"], 2, [None, None]),
+        ] {
+            run(done);
+            assert_eq!(there(), left);
+            assert_eq!(devices.doubt(kernel.maps(), &programs).unwrap(), missing);
+            follow(&mut devices, Some(Role::Pod), &mut programs);
+            assert_eq!(there(), POD.map(Some));
+            assert_eq!(devices.doubt(kernel.maps(), &programs).unwrap(), 0);
+        }
+        let mut others = Programs::load(&kernel.maps().pins, &stage.settings, SocketRoad::Off).unwrap();
+        clsact::attach(Hook::ToPod, "pod0", &mut others).unwrap();
+        assert_eq!(devices.doubt(kernel.maps(), &programs).unwrap(), 1, "another's program");
+        // Another run, for which the device is something else, and one for which it is nothing.
+        let mut devices = Devices::fastened(Fastening::Filters);
+        follow(&mut devices, Some(Role::Uplink), &mut others);
+        assert_eq!(there(), WIRE.map(Some));
+        let mut devices = Devices::fastened(Fastening::Filters);
+        follow(&mut devices, None, &mut others);
+        assert_eq!(there(), [None, None]);
     });
 }
