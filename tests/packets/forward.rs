@@ -231,6 +231,22 @@ fn a_client_that_tries_again_keeps_its_backend_while_the_backends_stay() {
 }
 
 #[test]
+fn items_101_and_103_datagrams_that_nobody_answers_stay_with_their_backend_while_others_come_and_go() {
+    for n in &FAMILIES {
+        let mut dataplane = Dataplane::new(config());
+        dataplane.serve(Proto::UDP, n.vip, &[n.backend], |_| {});
+        let sent = Packet::udp(n.client, n.vip);
+        let arrives = sent.between(n.client, n.backend);
+        assert_eq!(dataplane.run("from_pod", &sent.bytes()), next(Reason::ServiceNew, &arrives));
+        dataplane.serve(Proto::UDP, n.vip, &[n.other_backend], |frontend| {
+            frontend.service = proxy_common::ServiceId(1);
+            frontend.generation = 2;
+        });
+        assert_eq!(dataplane.run("from_pod", &sent.bytes()), next(Reason::FlowForward, &arrives));
+    }
+}
+
+#[test]
 fn a_refused_client_chooses_anew_and_the_refusal_is_translated() {
     for n in &FAMILIES {
         let mut dataplane = Dataplane::new(config());

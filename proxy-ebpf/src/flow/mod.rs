@@ -308,6 +308,9 @@ fn still_right<F: Wired>(packet: &Packet<F::Addr>, flow: &Flow<F::Addr>) -> bool
     let key = FrontendKey::new(packet.key.dst, packet.key.dport, packet.key.proto);
     // One that was replaced while it is read differs, or says the same.
     match lookup::frontend::at::<F>(key) {
+        // Datagrams are not told apart by what opens a connection, and their flows stay where they are while their backend
+        // serves (items 101, 103): the agent ends those of backends that are gone.
+        Some(frontend) if packet.key.proto == Proto::UDP => frontend.service == flow.service,
         Some(frontend) => frontend.generation == flow.generation && frontend.service == flow.service,
         None => false,
     }
