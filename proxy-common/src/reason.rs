@@ -125,6 +125,9 @@ reasons! {
     Seen = 37 => Pass, "seen";
     /// The program that a pod's packet was handed to was not there: its pin was removed while no agent ran.
     NotHandedOn = 38 => Drop, "not-handed-on";
+    /// To or from a pod that a policy is about, and nobody could judge it: IP of a family that this node does not serve, or
+    /// tags of VLANs within a tag.
+    Unjudged = 39 => Drop, "unjudged";
 }
 
 impl Reason {

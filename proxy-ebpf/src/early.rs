@@ -44,7 +44,7 @@ impl Road for Early {
     type Verdict = Fate;
 
     #[inline(always)]
-    fn foreign() -> Fate {
+    fn foreign(_frame: &DriverFrame) -> Fate {
         Fate::Passed
     }
 

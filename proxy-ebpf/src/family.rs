@@ -75,7 +75,7 @@ pub trait Road {
     /// What becomes of it.
     type Verdict;
     /// The verdict on what is of no family that is served.
-    fn foreign() -> Self::Verdict;
+    fn foreign(frame: &Self::Frame) -> Self::Verdict;
     /// Handles a packet of family `F`.
     fn travel<F: Verified>(frame: &mut Self::Frame) -> Self::Verdict;
 }
@@ -83,14 +83,14 @@ pub trait Road {
 /// Hands the packet to its family, if that is served.
 #[inline(always)]
 pub fn dispatch<R: Road>(frame: &mut R::Frame) -> R::Verdict {
-    let Some(header) = frame.read::<Ethernet>(0) else { return R::foreign() };
+    let Some(header) = frame.read::<Ethernet>(0) else { return R::foreign(frame) };
     if header.protocol == V4::ETHERTYPE && V4::served() {
         return R::travel::<V4>(frame);
     }
     if header.protocol == V6::ETHERTYPE && V6::served() {
         return R::travel::<V6>(frame);
     }
-    R::foreign()
+    R::foreign(frame)
 }
 
 /// The IPv4 header (RFC 791).

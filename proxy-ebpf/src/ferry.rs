@@ -28,7 +28,7 @@ impl Road for Crossing {
     type Verdict = ();
 
     #[inline(always)]
-    fn foreign() {}
+    fn foreign(_frame: &Frame) {}
 
     #[inline(always)]
     fn travel<F: Verified>(frame: &mut Frame) {

@@ -64,7 +64,7 @@ impl Road for Strangers {
     type Verdict = Option<Reason>;
 
     #[inline(always)]
-    fn foreign() -> Option<Reason> {
+    fn foreign(_frame: &Frame) -> Option<Reason> {
         None
     }
 

@@ -22,7 +22,7 @@ use crate::maps::constant;
 use crate::packet::cursor::{Access, Frame};
 use crate::packet::{self, Packet};
 use crate::police;
-use crate::related::{self, Outcome as Unported, Size};
+use crate::related::{self, Cutter, Outcome as Unported, Size};
 use crate::verified::Verified;
 use crate::{rewrite, route, tunnel};
 
@@ -107,8 +107,8 @@ impl<P: Place> Road for Packets<P> {
     type Verdict = Verdict;
 
     #[inline(always)]
-    fn foreign() -> Verdict {
-        Verdict::of(Reason::NotIp)
+    fn foreign(frame: &Frame) -> Verdict {
+        Verdict::of(if P::SIDE == Side::Pod { police::judge_foreign(frame) } else { Reason::NotIp })
     }
 
     #[inline(always)]
@@ -180,7 +180,7 @@ fn carry<F: Verified>(
     }
     let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
     if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
-        match F::judge_size(frame, packet, flow.mtu, hook.direction) {
+        match F::judge_size(frame, packet, flow.mtu, hook.direction, Cutter::of::<F>(flow)) {
             (Size::Fits, _) => {}
             (Size::InFragments, _) => route = Route::STACK,
             (Size::Refused, verdict) => return told::<F>(frame, packet, verdict),

@@ -18,7 +18,7 @@ use crate::flow::{self, Found, Plan, Table};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::reject;
-use crate::related::{self, Outcome, Size};
+use crate::related::{self, Cutter, Outcome, Size};
 use crate::road::{Direction, Hook, Service, Side};
 use crate::scratch::{self, Area};
 pub use tunnel::Tunnels;
@@ -33,6 +33,7 @@ pub trait Verified: Unusual + Tunnels + police::Judging + ferry::Ferrying {
         packet: &Packet<Self::Addr>,
         mtu: u16,
         direction: Direction,
+        cutter: Cutter,
     ) -> (Size, Verdict);
     /// [`flow::set_up`].
     fn set_up(
@@ -74,8 +75,13 @@ macro_rules! exported {
                 packet: &Packet<$addr>,
                 mtu: u16,
                 direction: Direction,
+                cutter: Cutter,
             ) -> (Size, Verdict) {
-                let word = $size(frame.skb(), packet, mtu as u32, pack_direction(direction));
+                let cut = match cutter {
+                    Cutter::Stack => 0,
+                    Cutter::Nobody => UNCUT,
+                };
+                let word = $size(frame.skb(), packet, mtu as u32, pack_direction(direction) | cut);
                 match word {
                     FITS => (Size::Fits, Verdict::of(Reason::NotAService)),
                     IN_FRAGMENTS => (Size::InFragments, Verdict::of(Reason::NotAService)),
@@ -135,8 +141,9 @@ macro_rules! exported {
             // SAFETY: as above.
             let Some(packet) = (unsafe { packet.as_ref() }) else { return FITS };
             let mut frame = Frame::new(TcContext::new(skb));
+            let cutter = if direction & UNCUT == 0 { Cutter::Stack } else { Cutter::Nobody };
             let direction = unpack_hook(direction).direction;
-            match related::judge::<$family>(&mut frame, packet, mtu as u16, direction) {
+            match related::judge::<$family>(&mut frame, packet, mtu as u16, direction, cutter) {
                 (Size::Fits, _) => FITS,
                 (Size::InFragments, _) => IN_FRAGMENTS,
                 (Size::Refused, verdict) => pack_verdict(verdict),
@@ -308,6 +315,8 @@ const SERVED: u32 = 2;
 const GATEWAY: u32 = 4;
 const UNWRAPPED: u32 = 8;
 const POD: u32 = 16;
+/// Beside the direction: nobody can cut the packet.
+const UNCUT: u32 = 32;
 
 #[inline(always)]
 fn pack_direction(direction: Direction) -> u32 {

@@ -262,6 +262,29 @@ fn a_packet_that_is_too_large_and_may_be_cut_is_the_stacks() {
     );
 }
 
+/// The stack takes no packet that comes in with an address of the node's own (item 57, 110).
+#[test]
+fn a_masqueraded_packet_that_is_too_large_is_refused_although_it_may_be_cut() {
+    let n = &FAMILIES[0];
+    let mut dataplane = node(n);
+    dataplane.serve(Proto::UDP, n.vip, &[n.backend], |frontend| {
+        frontend.rules = [proxy_common::ClientRule::MASQUERADE; 3];
+    });
+    ip("link set uplink mtu 1400");
+    dataplane.add_local(&addr(n.node).ip().to_string());
+    route(n.backend, "uplink");
+    neighbour(n.backend, "uplink", GATEWAY_MAC);
+    let large = of_size(1401, Cut::Allowed, n.client, n.vip);
+    let told = IcmpError {
+        link: Link { to: large.link.from, from: large.link.to },
+        quoted: 28,
+        service: 0xc0,
+        ..IcmpError::new(Wrong::TooLarge(1400), &addr(n.vip).ip().to_string(), &large)
+    };
+    let run = Run { reason: Reason::TooLarge, code: code::REDIRECT, bytes: told.bytes() };
+    assert_eq!(dataplane.run_on("from_pod", POD, &large.bytes()), run);
+}
+
 #[test]
 fn an_error_about_a_packet_takes_the_flows_way() {
     for n in &FAMILIES {

@@ -190,11 +190,19 @@ impl Frame {
         unsafe { (*self.skb()).ingress_ifindex }
     }
 
-    /// The frame carries a VLAN tag beside its bytes: it belongs to another device.
+    /// The frame carries the tag of a VLAN beside its bytes: it belongs to another device. A tag that names a priority and no
+    /// VLAN (number 0, IEEE 802.1Q) is none: the stack takes it off and goes on.
     #[inline(always)]
     pub fn is_tagged(&self) -> bool {
-        // SAFETY: as in `arrived_by`.
-        unsafe { (*self.skb()).vlan_present != 0 }
+        const VLAN: u32 = 0xfff;
+        // SAFETY: as in `arrived_by`; without a tag the second field is zero.
+        unsafe { (*self.skb()).vlan_tci & VLAN != 0 }
+    }
+
+    /// The frame was turned round at the device that it would leave by: it has come by no other, and from no process here.
+    #[inline(always)]
+    pub fn has_turned(&self) -> bool {
+        self.arrived_by() == self.device()
     }
 
     /// The frame is addressed to this node; false for what a promiscuous device overhears.

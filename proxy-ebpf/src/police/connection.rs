@@ -109,10 +109,11 @@ fn plain<F: Judging>(
 ) -> Result<Found, Reason> {
     let begin = if why == Reason::MidStream { Begin::Answered } else { Begin::Unanswered };
     if hook.direction == Direction::Egress {
-        if is_translated::<F>(&packet.key, packet.tcp) {
+        // What has turned round is what we have told the pod ourselves, or its own question come back to it.
+        if frame.has_turned() || is_translated::<F>(&packet.key, packet.tcp) {
             return Err(why);
         }
-        if frame.is_from_here() {
+        if source::is_the_nodes::<F>(frame, packet) {
             // The node's own, which no pod refuses (policy item 34); but a pod that may not send must be able to answer.
             return match end::policed::<F>(&packet.key.dst) {
                 Some(_) => remember::<F>(frame, &packet.key, hook, begin),

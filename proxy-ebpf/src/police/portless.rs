@@ -8,7 +8,7 @@ use super::{
     Case,
     case::{self, deny, tell},
     connection::is_translated,
-    source::Role,
+    source::{self, Role},
 };
 use crate::family::related::Unusual;
 use crate::flow::{self, Begin};
@@ -62,7 +62,7 @@ pub fn judge_portless<F: Judging>(
             return why;
         }
     }
-    let reason = judge::<F>(frame, case, hook);
+    let reason = judge::<F>(frame, packet, case, hook);
     if reason == Reason::NotAService {
         return why;
     }
@@ -79,8 +79,17 @@ pub fn judge_portless<F: Judging>(
 
 /// What the rules that name no port say.
 #[inline(always)]
-fn judge<F: Judging>(frame: &Frame, case: &mut Case<F::Addr>, hook: Hook) -> Reason {
-    if hook.direction == Direction::Egress && frame.is_from_here() {
+fn judge<F: Judging>(
+    frame: &Frame,
+    packet: &Packet<F::Addr>,
+    case: &mut Case<F::Addr>,
+    hook: Hook,
+) -> Reason {
+    if hook.direction == Direction::Egress && frame.has_turned() {
+        // What we have told the pod ourselves, or its own question come back to it.
+        return Reason::NotAService;
+    }
+    if hook.direction == Direction::Egress && source::is_the_nodes::<F>(frame, packet) {
         // The node's own, which no pod refuses (policy item 34): it passes for one reason or the other, so one lookup will do.
         // SAFETY: an element without preallocation is freed only after the program is done.
         return match unsafe { F::policed().get(&case.key.dst) } {

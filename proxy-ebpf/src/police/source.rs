@@ -1,10 +1,14 @@
 //! Whose address a pod may send with: its own. Otherwise it would be judged as another, or not at all.
 
-use proxy_common::{DeviceKind, end::Facts};
+use proxy_common::{DeviceKind, decide::Ownership, end::Facts};
 
 use super::{Case, end};
+use crate::lookup::owner;
 use crate::maps::policy::PolicyTables;
+use crate::packet::cursor::Frame;
+use crate::packet::{Packet, ethernet};
 use crate::verified::device;
+use crate::verified::police::Judging;
 
 /// Which end of a case's connection has sent the packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,15 @@ pub fn is_forged<F: PolicyTables>(case: &mut Case<F::Addr>, device: u32, role: R
     }
     end.note_free_behind(device);
     false
+}
+
+/// The packet is the node's own, at a hook where packets leave. No device that it came by tells; but the fragments that the
+/// kernel makes anew of an IPv6 packet that it forwards came by none, either, and an extension header is what those have.
+#[inline(always)]
+pub fn is_the_nodes<F: Judging>(frame: &Frame, packet: &Packet<F::Addr>) -> bool {
+    frame.is_from_here()
+        && (packet.transport == ethernet::LENGTH + size_of::<F::Header>()
+            || owner::ownership::<F>(packet.key.src) == Ownership::Node)
 }
 
 /// The pod behind the device is under a policy.

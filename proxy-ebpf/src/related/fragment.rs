@@ -16,7 +16,7 @@ use proxy_common::{
     fragment::HELD, limits,
 };
 
-use super::{Outcome, entry, way};
+use super::{Cutter, Outcome, entry, way};
 use crate::action::Verdict;
 use crate::family::related::{Piece, Unusual};
 use crate::family::{Hop, Wired};
@@ -132,11 +132,15 @@ fn later<F: Unusual>(
     if flow.flags.has(FlowFlags::PLAIN) {
         return stranger;
     }
-    let route = match way::<F>(frame, packet.key.proto, flow, hook) {
+    let mut route = way::<F>(frame, packet.key.proto, flow, hook);
+    if flow.mtu != 0 && frame.length() > flow.mtu as usize + ethernet::LENGTH {
+        if Cutter::of::<F>(flow) == Cutter::Nobody {
+            // Its sender was told when the first one came.
+            return Verdict::of(Reason::TooLarge);
+        }
         // The stack cuts it once more.
-        _ if flow.mtu != 0 && frame.length() > flow.mtu as usize + ethernet::LENGTH => Route::STACK,
-        route => route,
-    };
+        route = Route::STACK;
+    }
     let hop = if route == Route::STACK { Hop::Uncounted } else { Hop::Counted };
     let Some(mut header) = frame.read::<F::Header>(ethernet::LENGTH) else { return stranger };
     let difference = checksum::add(

@@ -9,7 +9,7 @@ mod fragment;
 mod size;
 
 pub use error::quoted;
-pub use size::{Size, headers, judge};
+pub use size::{Cutter, Size, headers, judge};
 
 use proxy_common::{Flow, FlowFlags, FlowKey, Proto, Reason, Route};
 

@@ -2,10 +2,12 @@
 //! would say so, and one that the stack says it of may have the node as its sender by then: so we say it here, to the
 //! packet as it came.
 
-use proxy_common::{Proto, Reason};
+use proxy_common::{Flow, Proto, Reason, decide::Ownership};
 
 use crate::action::Verdict;
+use crate::family::Wired;
 use crate::family::related::Unusual;
+use crate::lookup::owner;
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::ethernet;
@@ -24,6 +26,26 @@ pub enum Size {
     Refused,
 }
 
+/// Who can cut a packet of a flow that is too large for its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cutter {
+    /// The node's stack.
+    Stack,
+    /// Nobody: the stack takes no packet that comes in with an address of the node's own, as the masqueraded have.
+    Nobody,
+}
+
+impl Cutter {
+    /// Of a packet that is translated as the flow says. One hash lookup.
+    #[inline(always)]
+    pub fn of<F: Wired>(flow: &Flow<F::Addr>) -> Self {
+        match owner::ownership::<F>(flow.src) {
+            Ownership::Node => Self::Nobody,
+            Ownership::Other => Self::Stack,
+        }
+    }
+}
+
 /// Judges a frame with more bytes behind its Ethernet header than `mtu`. The verdict counts if it is refused.
 #[inline(always)]
 pub fn judge<F: Unusual>(
@@ -31,6 +53,7 @@ pub fn judge<F: Unusual>(
     packet: &Packet<F::Addr>,
     mtu: u16,
     direction: Direction,
+    cutter: Cutter,
 ) -> (Size, Verdict) {
     let fits = Verdict::of(Reason::NotAService);
     let segment = frame.segment();
@@ -38,7 +61,7 @@ pub fn judge<F: Unusual>(
         return (Size::Fits, fits);
     }
     match frame.read::<F::Header>(ethernet::LENGTH) {
-        Some(header) if F::may_be_cut(&header) => (Size::InFragments, fits),
+        Some(header) if cutter == Cutter::Stack && F::may_be_cut(&header) => (Size::InFragments, fits),
         Some(_) | None => {
             let action = reject::too_large::<F>(frame, packet, mtu, direction);
             (Size::Refused, Verdict::new(Reason::TooLarge, action))

@@ -2,6 +2,7 @@
 //! attached to real devices with all their offloads, and real sockets.
 
 mod peer;
+mod policed;
 mod related;
 mod world;
 

@@ -111,6 +111,36 @@ pub(super) fn ask(to: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
+/// Sends frames out of a device of the thread's namespace as they are.
+pub(super) fn send_frames(device: &str, frames: &[Vec<u8>]) {
+    // SAFETY: a socket of its own; the address names the device, and each frame lives through its call.
+    unsafe {
+        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
+        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+        let name = std::ffi::CString::new(device).expect("no zero in it");
+        let mut to: libc::sockaddr_ll = std::mem::zeroed();
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_ifindex = libc::if_nametoindex(name.as_ptr()).cast_signed();
+        let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        for frame in frames {
+            let to = (&raw const to).cast();
+            let sent = libc::sendto(socket, frame.as_ptr().cast(), frame.len(), 0, to, length);
+            assert_eq!(sent, frame.len().cast_signed(), "{}", std::io::Error::last_os_error());
+        }
+        libc::close(socket);
+    }
+}
+
+pub(super) fn mac_of(device: &str) -> [u8; 6] {
+    let output = std::process::Command::new("ip").args(["-br", "link", "show", device]).output();
+    let text = String::from_utf8_lossy(&output.expect("iproute2 is installed").stdout).into_owned();
+    let mac =
+        text.split_whitespace().find(|word| word.matches(':').count() == 5).expect("a device has an address");
+    let bytes: Vec<u8> =
+        mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal")).collect();
+    bytes.try_into().expect("six of them")
+}
+
 /// Makes the kernel sum packets before it hands them to the device.
 pub(super) fn disable_checksum_offload(device: &str) {
     const SIOCETHTOOL: u64 = 0x8946;

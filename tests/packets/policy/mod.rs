@@ -2,6 +2,7 @@
 
 mod again;
 mod connection;
+mod foreign;
 mod group;
 mod notice;
 mod portless;
@@ -13,6 +14,7 @@ use proxy_common::{
     Proto, RuleSetId,
     policy::{Effect, PolicyFlags},
 };
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use tests::dataplane::{Dataplane, Hook, Run, config, ip};
 use tests::packet::addr;
 use tests::policy::allow;
@@ -37,8 +39,12 @@ const RULE: u64 = 0xa;
 /// What isolation denies.
 const NOBODY: (Effect, u64) = (Effect::DENY, 0);
 
-/// A namespace with the devices of two pods and a wire.
+/// A namespace with the devices of two pods and a wire. The thread stays on its processor: what was found a moment ago is known
+/// to the programs of one processor and not of another.
 fn world() -> Dataplane {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    sched_setaffinity(None, &here).expect("a thread may stay where it is");
     let dataplane = Dataplane::new(config());
     for index in [POD, OTHER, WIRE] {
         ip(&format!("link add name d{index} index {index} type veth peer name p{index}"));
