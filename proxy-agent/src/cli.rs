@@ -216,7 +216,8 @@ pub struct RunArgs {
     /// Serve packets of uplinks in the device's driver (XDP) where their backend is on another node
     #[arg(long, env = "SLUICE_XDP", value_enum, default_value_t = XdpArg::Off)]
     pub xdp: XdpArg,
-    /// Address families to serve; auto: those the node has addresses of
+    /// Address families to serve; auto: those the node has addresses of, and those that an earlier run serves. The agent ends,
+    /// to be started anew, when another one comes
     #[arg(long, env = "SLUICE_IP_FAMILY", value_enum, default_value_t = IpFamilyArg::Auto)]
     pub ip_family: IpFamilyArg,
     /// How much room there is.

@@ -64,6 +64,7 @@ mod replacing;
 mod reserve;
 pub mod ring;
 pub mod roll;
+pub mod served;
 pub mod settings;
 pub mod shape;
 pub mod sources;

@@ -121,6 +121,17 @@ impl Families {
     pub const fn ipv6(self) -> bool {
         matches!(self, Self::Ipv6 | Self::Dual)
     }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Ipv4, Self::Ipv4) => Self::Ipv4,
+            (Self::Ipv6, Self::Ipv6) => Self::Ipv6,
+            (Self::Dual | Self::Ipv4, Self::Dual | Self::Ipv6)
+            | (Self::Dual | Self::Ipv6, Self::Dual | Self::Ipv4) => Self::Dual,
+        }
+    }
 }
 
 /// Entries of the maps whose size is a choice. A family that is not served gets one entry whatever is said here.

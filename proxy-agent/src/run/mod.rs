@@ -11,6 +11,7 @@
 
 mod dataplane;
 mod engine;
+mod families;
 mod heap;
 mod kept;
 mod local;
@@ -41,9 +42,9 @@ use self::engine::{Engine, Next};
 use self::notes::Notes;
 use self::policy::Enforcing;
 use self::upkeep::Upkeep;
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, SourceConfig, Watched};
 use crate::health::{self, Pages, Shown};
-use crate::kernel::{Kernel, Record, Topology, netlink, preflight, record};
+use crate::kernel::{Kernel, Record, Topology, netlink, preflight, record, served};
 use crate::observe::maps::PinnedMaps;
 use crate::observe::{Events, Metrics, Status, event};
 use crate::source::kube::{Cluster, Known};
@@ -70,14 +71,17 @@ enum Source {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Whatever keeps the agent from serving at all, with the remedy. Nothing that happens later ends it.
+/// Whatever keeps the agent from serving at all, with the remedy. Later nothing ends it but what takes another start: a changed
+/// configuration, a family of addresses that the node did not have.
 pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node_name, bpf_root = %config.roots.bpf.display(), "starting");
     let source = Source::open(&config).await?;
     // The first step that needs any of them would say less.
     preflight::capabilities()?;
     let topology = netlink::follow().await.context("the node's devices cannot be followed")?;
-    let families = settings::families(config.families, &topology.borrow());
+    let left = served::families(&config.roots.bpf);
+    let families = families::chosen(config.families, &topology.borrow(), left);
+    let outgrown = families::outgrown(config.families, families, topology.clone());
     let kernel = Kernel::open(&settings::kernel(&config, families))?;
     tracing::info!(road = ?kernel.socket_road(), ?families, "the programs are loaded and attached");
 
@@ -105,12 +109,21 @@ pub async fn run(config: Config, pages: Pages) -> anyhow::Result<()> {
     source.start(feed);
     let pace = Pace { writes: config.min_sync_period, audits: config.audit_period };
     let served = follow(engine, updates, topology, notes, pace);
-    let Some(file) = config.file else { return served.await };
-    let path = file.path().display().to_string();
     tokio::select! {
         result = served => result,
-        () = file.changed(CONFIG) => anyhow::bail!("{path} has changed; ending, to be started with what it says now"),
+        path = changed(config.file) => anyhow::bail!("{path} has changed; ending, to be started with what it says now"),
+        () = outgrown => anyhow::bail!(
+            "the node has got an address of a family that is not served (--ip-family=auto, {families:?}); ending, to be started with both"
+        ),
     }
+}
+
+/// Waits until the configuration file has changed, and gives its path.
+async fn changed(file: Option<Watched>) -> String {
+    let Some(file) = file else { return std::future::pending().await };
+    let path = file.path().display().to_string();
+    file.changed(CONFIG).await;
+    path
 }
 
 impl Source {

@@ -11,23 +11,9 @@ use proxy_model::settings::{DetectLocal, Masquerade, NodePortAddresses, Serving,
 use crate::cli::{DsrArg, Switch, XdpArg};
 use crate::config::{self, Config};
 use crate::kernel::{
-    self, DriverRoad, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Topology, Tunnels, Uplinks,
-    record,
+    self, DriverRoad, Families, Kernel, PodDevices, Sizes, SocketRoad, Tallies, Tunnels, Uplinks, record,
 };
 use crate::observe::report::About;
-
-/// Families to serve: what was asked for, or what the node has addresses of.
-pub(super) fn families(asked: config::Families, topology: &Topology) -> Families {
-    match asked {
-        config::Families::Ipv4 => Families::Ipv4,
-        config::Families::Ipv6 => Families::Ipv6,
-        config::Families::Dual => Families::Dual,
-        config::Families::Auto => topology.families().unwrap_or_else(|| {
-            tracing::warn!("the node has no address yet; serving both families");
-            Families::Dual
-        }),
-    }
-}
 
 pub(super) fn model(config: &Config, families: Families) -> Settings {
     let serving = |served| if served { Serving::On } else { Serving::Off };

@@ -1,6 +1,7 @@
 //! The binaries as their operator uses them, on a real kernel: started, killed, started again, asked, told nonsense.
 
 mod explain;
+mod family;
 mod node;
 mod pages;
 mod policy;

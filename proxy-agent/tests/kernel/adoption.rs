@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use proxy_agent::kernel::{
-    Kernel, SocketRoad, State,
+    Families, Kernel, SocketRoad, State,
     pins::{self, Pins},
+    served,
 };
-use proxy_common::{Addr4, Frontend, FrontendKey, Port, Proto, ServiceId, Tally};
+use proxy_common::{Addr4, Addr6, Frontend, FrontendKey, Port, Proto, ServiceId, Tally};
 use proxy_model::{
     Capacity, Change, Event, Kind, ObjectKey, Plan, Planner, Settings, Tick, World,
     fact::{Endpoint, EndpointSlice, Label, Prefix, Service, ServicePort, SliceFamily, SlicePort},
@@ -299,5 +300,22 @@ fn sockets_are_served_in_the_cgroup_that_is_named_now() {
         // That cgroup is gone: its links are dead, and no reason not to start.
         let kernel = stage.open();
         assert_eq!(kernel.state().links_created, 9);
+    });
+}
+
+#[test]
+fn what_an_earlier_run_serves_is_known_by_its_frontends() {
+    on_a_node(|stage| {
+        let root = stage.settings.bpf_root.clone();
+        assert_eq!(served::families(&root), None);
+        let kernel = stage.open();
+        let (four, six) = (&kernel.maps().v4.frontends, &kernel.maps().v6.frontends);
+        assert_eq!(served::families(&root), None, "maps without frontends");
+        six.put(&FrontendKey::wildcard(Addr6::default()), &Frontend::default()).unwrap();
+        assert_eq!(served::families(&root), Some(Families::Ipv6));
+        for last in 1..=600_u32 {
+            four.put(&FrontendKey::wildcard(Addr4::from_word(last)), &Frontend::default()).unwrap();
+        }
+        assert_eq!(served::families(&root), Some(Families::Dual));
     });
 }
