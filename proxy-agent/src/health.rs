@@ -4,6 +4,7 @@
 mod body;
 pub mod check;
 mod pages;
+mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use self::body::Question;
+use self::server::Limits;
 use crate::observe::metrics::exposition;
 use crate::observe::{Metrics, Status};
 
@@ -68,9 +70,8 @@ pub async fn serve(what: &'static str, address: SocketAddr, routes: Router) {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => {
                 tracing::info!(server = what, %address, "listening");
-                if let Err(error) = axum::serve(listener, routes.clone()).await {
-                    tracing::error!(server = what, %address, %error, "the server has ended");
-                }
+                server::serve(listener, routes, Limits::DEFAULT, std::future::pending()).await;
+                return;
             }
             Err(error) => tracing::error!(server = what, %address, %error, "cannot listen; trying again"),
         }

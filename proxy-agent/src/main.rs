@@ -13,6 +13,7 @@ use proxy_agent::kernel::drain::Drained;
 use proxy_agent::kernel::preflight::bpffs::{self, Found};
 use proxy_agent::kernel::record;
 use proxy_agent::{observe, run};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -55,6 +56,13 @@ fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
     args.filter_map(value).collect()
 }
 
+/// As many descriptors as the process may have: each health check and each of its clients takes one, and those who start it often
+/// leave it at a thousand for the sake of programs that use select(2).
+fn raise_descriptors() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+}
+
 fn run_agent(args: RunArgs, log: &LogArgs, flags: Vec<(String, String)>) -> anyhow::Result<()> {
     observe::log::init(log)?;
     let config = Config::from_args(args)?;
@@ -65,6 +73,9 @@ fn run_agent(args: RunArgs, log: &LogArgs, flags: Vec<(String, String)>) -> anyh
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
     {
         tracing::warn!(score, %error, "the kernel does not take --oom-score-adj");
+    }
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(%error, "the limit of descriptors cannot be raised");
     }
     let pages = Pages::new(config.shown(), flags, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_multi_thread()

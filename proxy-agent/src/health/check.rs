@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
 use super::Shown;
+use super::server::{self, Limits};
 use crate::observe::Events;
 use crate::observe::event::{Notice, Regarding};
 
@@ -119,9 +120,7 @@ fn serve(listener: TcpListener, address: SocketAddr, shown: Shown) -> oneshot::S
             // Only the drop counts.
             let _ = end.await;
         };
-        if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(ended).await {
-            tracing::error!(%address, %error, "a server of health checks has ended");
-        }
+        server::serve(listener, routes, Limits::DEFAULT, ended).await;
     });
     server
 }

@@ -174,6 +174,16 @@ fn what_keeps_an_agent_from_serving_is_one_line_with_the_remedy() {
 }
 
 #[test]
+fn an_agent_takes_as_many_descriptors_as_it_may_have() {
+    on_a_node(|node| {
+        node.start();
+        let [soft, hard] = node.descriptors();
+        assert_ne!(hard, "256", "nothing could be raised");
+        assert_eq!(soft, hard);
+    });
+}
+
+#[test]
 fn a_second_agent_on_one_root_is_refused_and_the_first_goes_on() {
     on_a_node(|node| {
         node.write("web.yaml", WEB);

@@ -116,8 +116,9 @@ impl Node {
             ("--flow-table-size", "1000".into()),
         ]);
         flags.extend(changed.iter().map(|(flag, value)| (*flag, (*value).to_owned())));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proxy-agent"));
-        command.arg("run");
+        // With few descriptors, as those leave it who start agents.
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn 256 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_proxy-agent"), "run"]);
         for (flag, value) in flags {
             command.arg(flag).arg(value);
         }
@@ -147,6 +148,15 @@ impl Node {
     /// What the agent has logged.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// How many descriptors the agent may have, and could have: the limits of the process.
+    pub(crate) fn descriptors(&self) -> [String; 2] {
+        let pid = self.agent.as_ref().expect("an agent").id();
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("procfs");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a limit");
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().expect("the soft one"), words.next().expect("the hard one")]
     }
 
     /// Runs an agent that is to fail, with other flags; gives its exit code and what it says.
