@@ -13,6 +13,7 @@ use proxy_model::Answering;
 use super::{
     clock::Jiffies,
     family::{MapFamily, Maps},
+    gc::Flows,
 };
 
 /// Seconds without an answer after which a backend that serves no more is taken for gone: longer than any request
@@ -54,16 +55,37 @@ pub(super) fn collect<F: MapFamily>(
     // Who is ready without serving, as `publishNotReadyAddresses` makes it, gets the next flow, too: ending this one would
     // gain nothing.
     let chosen = chosen(maps)?;
+    let ends = |flow: &Flow<F::Addr>| {
+        is_left::<F>(flow, answering) && !chosen.contains(&(flow.service, flow.dst, flow.dport))
+    };
     let mut removed = 0;
-    for (key, flow) in left.filter(|(_, flow)| !chosen.contains(&(flow.service, flow.dst, flow.dport))) {
-        let reply = flow.other(key.proto);
-        let answered = maps.flows.get(&reply)?;
-        if answered.is_none_or(|answered| now.since(answered.seen) >= ANSWERING) {
-            removed += usize::from(maps.flows.remove(key)?);
-            removed += usize::from(maps.flows.remove(&reply)?);
-        }
+    for (key, _) in left.filter(|(_, flow)| ends(flow)) {
+        removed += remove_if_left::<F>(&maps.flows, key, ends, now)?;
     }
     Ok(removed)
+}
+
+/// Removes both entries of a flow that `ends` if its backend does not answer; gives how many there were.
+///
+/// It is read anew and not judged by what the scan has found: a client that uses its port again may be with another backend by now.
+/// Should that happen even between the look and the removal, the entry is put back.
+fn remove_if_left<F: MapFamily>(
+    flows: &Flows<F>,
+    key: &FlowKey<F::Addr>,
+    ends: impl Fn(&Flow<F::Addr>) -> bool,
+    now: Jiffies,
+) -> io::Result<usize> {
+    let Some(flow) = flows.get(key)? else { return Ok(0) };
+    let answered = flows.get(&flow.other(key.proto))?;
+    if !ends(&flow) || answered.is_some_and(|answered| now.since(answered.seen) < ANSWERING) {
+        return Ok(0);
+    }
+    let Some(flow) = flows.take(key)? else { return Ok(0) };
+    if !ends(&flow) {
+        flows.put_new(key, &flow)?;
+        return Ok(0);
+    }
+    Ok(1 + usize::from(flows.remove(&flow.other(key.proto))?))
 }
 
 /// Whether somebody serves the flow's Service, and its backend does not.
@@ -84,4 +106,63 @@ fn chosen<F: MapFamily>(maps: &Maps<F>) -> io::Result<Chosen<F::Addr>> {
         }
     })?;
     Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proxy_common::Addr4;
+
+    use super::*;
+    use crate::kernel::sys::RawMap;
+
+    const NOW: Jiffies = Jiffies { now: 40_000_000, rate: 250 };
+
+    /// Both entries of the client's flow to a backend that was silent for so long.
+    fn pair(backend: u8, seconds: u32) -> [(FlowKey<Addr4>, Flow<Addr4>); 2] {
+        let ip = |last| Addr4::from(Ipv4Addr::new(10, 0, 0, last));
+        let key = FlowKey::new(ip(1), Port::new(4_000), ip(96), Port::new(53), Proto::UDP);
+        let flow = Flow {
+            src: key.src,
+            sport: key.sport,
+            dst: ip(backend),
+            dport: Port::new(5_353),
+            seen: NOW.now - seconds * NOW.rate,
+            ..Flow::default()
+        };
+        [(key, flow), (flow.other(Proto::UDP), flow.twin(&key))]
+    }
+
+    #[test]
+    fn a_flow_that_takes_the_place_of_a_stale_one_stays() {
+        let raw = RawMap::hash(size_of::<FlowKey<Addr4>>(), size_of::<Flow<Addr4>>(), 8).unwrap();
+        let table = Flows::<V4>::new(raw).unwrap();
+        let (old, new) = (pair(200, 9), pair(201, 9));
+        let put = |pair: &[(FlowKey<Addr4>, Flow<Addr4>); 2]| {
+            pair.iter().for_each(|(key, flow)| table.put(key, flow).unwrap());
+        };
+        let is_old = |flow: &Flow<Addr4>| flow.dst == old[0].1.dst;
+        let (key, _) = new[0];
+        // After the scan, and after the look.
+        put(&new);
+        assert_eq!(remove_if_left::<V4>(&table, &key, is_old, NOW).unwrap(), 0);
+        assert_eq!(table.entries().unwrap().len(), 2);
+        put(&old);
+        let again = |flow: &Flow<Addr4>| {
+            let is_old = is_old(flow);
+            if is_old {
+                put(&new);
+            }
+            is_old
+        };
+        assert_eq!(remove_if_left::<V4>(&table, &key, again, NOW).unwrap(), 0);
+        assert_eq!(table.get(&key).unwrap(), Some(new[0].1));
+        // Left alone it goes, once its backend is silent.
+        put(&pair(200, 4));
+        assert_eq!(remove_if_left::<V4>(&table, &key, is_old, NOW).unwrap(), 0);
+        put(&old);
+        assert_eq!(remove_if_left::<V4>(&table, &key, is_old, NOW).unwrap(), 2);
+        assert_eq!(table.entries().unwrap().into_iter().collect::<Vec<_>>(), [new[1]]);
+    }
 }
