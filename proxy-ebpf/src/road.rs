@@ -22,8 +22,8 @@ use crate::maps::constant;
 use crate::packet::cursor::{Access, Frame};
 use crate::packet::{self, Packet};
 use crate::police;
-use crate::related::{self, Cutter, Outcome as Unported, Size};
-use crate::verified::Verified;
+use crate::related::{self, Outcome as Unported, Size};
+use crate::verified::{self, Verified};
 use crate::{rewrite, route, tunnel};
 
 /// Which way packets pass the hook's device.
@@ -108,7 +108,7 @@ impl<P: Place> Road for Packets<P> {
 
     #[inline(always)]
     fn foreign(frame: &Frame) -> Verdict {
-        Verdict::of(if P::SIDE == Side::Pod { police::judge_foreign(frame) } else { Reason::NotIp })
+        Verdict::of(if P::SIDE == Side::Pod { verified::foreign::judge(frame) } else { Reason::NotIp })
     }
 
     #[inline(always)]
@@ -180,7 +180,7 @@ fn carry<F: Verified>(
     }
     let mut route = if leaves { route_for::<F>(frame, flow) } else { Route::STACK };
     if leaves && flow.mtu != 0 && frame.length() > flow.mtu as usize + packet::ethernet::LENGTH {
-        match F::judge_size(frame, packet, flow.mtu, hook.direction, Cutter::of::<F>(flow)) {
+        match F::judge_size(frame, packet, flow, hook.direction) {
             (Size::Fits, _) => {}
             (Size::InFragments, _) => route = Route::STACK,
             (Size::Refused, verdict) => return told::<F>(frame, packet, verdict),

@@ -5,12 +5,13 @@
 
 pub mod device;
 pub mod ferry;
+pub mod foreign;
 pub mod party;
 pub mod police;
 mod tunnel;
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use proxy_common::{Addr4, Addr6, Address, Family as _, Proto, Reason, V4, V6};
+use proxy_common::{Addr4, Addr6, Address, Family as _, Flow, FlowKey, Proto, Reason, V4, V6};
 
 use crate::action::{Action, Verdict};
 use crate::family::{self, related::Unusual};
@@ -18,7 +19,7 @@ use crate::flow::{self, Found, Plan, Table};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
 use crate::reject;
-use crate::related::{self, Cutter, Outcome, Size};
+use crate::related::{self, Outcome, Size};
 use crate::road::{Direction, Hook, Service, Side};
 use crate::scratch::{self, Area};
 pub use tunnel::Tunnels;
@@ -31,9 +32,8 @@ pub trait Verified: Unusual + Tunnels + police::Judging + ferry::Ferrying {
     fn judge_size(
         frame: &mut Frame,
         packet: &Packet<Self::Addr>,
-        mtu: u16,
+        flow: &Flow<Self::Addr>,
         direction: Direction,
-        cutter: Cutter,
     ) -> (Size, Verdict);
     /// [`flow::set_up`].
     fn set_up(
@@ -73,15 +73,10 @@ macro_rules! exported {
             fn judge_size(
                 frame: &mut Frame,
                 packet: &Packet<$addr>,
-                mtu: u16,
+                flow: &Flow<$addr>,
                 direction: Direction,
-                cutter: Cutter,
             ) -> (Size, Verdict) {
-                let cut = match cutter {
-                    Cutter::Stack => 0,
-                    Cutter::Nobody => UNCUT,
-                };
-                let word = $size(frame.skb(), packet, mtu as u32, pack_direction(direction) | cut);
+                let word = $size(frame.skb(), packet, flow, pack_direction(direction));
                 match word {
                     FITS => (Size::Fits, Verdict::of(Reason::NotAService)),
                     IN_FRAGMENTS => (Size::InFragments, Verdict::of(Reason::NotAService)),
@@ -135,15 +130,19 @@ macro_rules! exported {
         extern "C" fn $size(
             skb: *mut __sk_buff,
             packet: *const Packet<$addr>,
-            mtu: u32,
+            flow: *const Flow<$addr>,
             direction: u32,
         ) -> u64 {
             // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return FITS };
+            let (Some(packet), Some(flow)) = (unsafe { (packet.as_ref(), flow.as_ref()) }) else {
+                return FITS;
+            };
+            // For the same reason as in `own`.
+            let Some(key) = scratch::take::<FlowKey<$addr>>(Area::OtherKey) else { return FITS };
+            key.src = flow.src;
             let mut frame = Frame::new(TcContext::new(skb));
-            let cutter = if direction & UNCUT == 0 { Cutter::Stack } else { Cutter::Nobody };
             let direction = unpack_hook(direction).direction;
-            match related::judge::<$family>(&mut frame, packet, mtu as u16, direction, cutter) {
+            match related::judge::<$family>(&mut frame, packet, flow.mtu, direction, &key.src) {
                 (Size::Fits, _) => FITS,
                 (Size::InFragments, _) => IN_FRAGMENTS,
                 (Size::Refused, verdict) => pack_verdict(verdict),
@@ -315,8 +314,6 @@ const SERVED: u32 = 2;
 const GATEWAY: u32 = 4;
 const UNWRAPPED: u32 = 8;
 const POD: u32 = 16;
-/// Beside the direction: nobody can cut the packet.
-const UNCUT: u32 = 32;
 
 #[inline(always)]
 fn pack_direction(direction: Direction) -> u32 {

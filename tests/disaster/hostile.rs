@@ -207,7 +207,7 @@ fn nobody_but_root_can_read_the_maps_or_what_is_written_beside_them() {
     let asked =
         as_nobody(&program.to_string_lossy()).args(["status", "--bpf-root"]).arg(&root).output().unwrap();
     let said = String::from_utf8_lossy(&asked.stderr).into_owned();
-    assert!(!asked.status.success() && said.contains("run as root, or with CAP_BPF"), "{said}");
+    assert!(!asked.status.success() && said.contains("run as root, with CAP_BPF"), "{said}");
 }
 
 fn open_to_all() -> std::fs::Permissions {

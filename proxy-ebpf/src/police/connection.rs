@@ -7,7 +7,7 @@ use super::{
     case::{self, deny, tell},
     end,
     recent::Place,
-    source::{self, Role},
+    source::{self, Role, Whence},
 };
 use crate::flow::{self, Begin, Found, Plan, Table};
 use crate::packet::Packet;
@@ -109,16 +109,15 @@ fn plain<F: Judging>(
 ) -> Result<Found, Reason> {
     let begin = if why == Reason::MidStream { Begin::Answered } else { Begin::Unanswered };
     if hook.direction == Direction::Egress {
-        // What has turned round is what we have told the pod ourselves, or its own question come back to it.
-        if frame.has_turned() || is_translated::<F>(&packet.key, packet.tcp) {
+        if is_translated::<F>(&packet.key, packet.tcp) {
             return Err(why);
         }
-        if source::is_the_nodes::<F>(frame, packet) {
-            // The node's own, which no pod refuses (policy item 34); but a pod that may not send must be able to answer.
-            return match end::policed::<F>(&packet.key.dst) {
-                Some(_) => remember::<F>(frame, &packet.key, hook, begin),
-                None => Err(why),
-            };
+        match F::whence(frame, packet) {
+            Whence::Turned => return Err(why),
+            // No pod refuses it (policy item 34); but a pod that may not send must be able to answer.
+            Whence::Node if end::policed::<F>(&packet.key.dst).is_none() => return Err(why),
+            Whence::Node => return remember::<F>(frame, &packet.key, hook, begin),
+            Whence::Elsewhere => {}
         }
     }
     // An answer says who began. In the middle of a connection that is older than what we remember, any other packet may be

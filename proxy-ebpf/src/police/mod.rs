@@ -24,7 +24,7 @@ pub use foreign::judge_foreign;
 pub use portless::judge_portless;
 pub use question::{Question, answer};
 pub use rule::weigh;
-pub use source::Role;
+pub use source::{Role, Whence, whence};
 
 use proxy_common::{Flow, FlowKey, PolicyState, Reason, policy::PolicyFlags, reason::Outcome};
 

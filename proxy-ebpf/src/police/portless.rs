@@ -8,7 +8,7 @@ use super::{
     Case,
     case::{self, deny, tell},
     connection::is_translated,
-    source::{self, Role},
+    source::{Role, Whence},
 };
 use crate::family::related::Unusual;
 use crate::flow::{self, Begin};
@@ -85,17 +85,17 @@ fn judge<F: Judging>(
     case: &mut Case<F::Addr>,
     hook: Hook,
 ) -> Reason {
-    if hook.direction == Direction::Egress && frame.has_turned() {
-        // What we have told the pod ourselves, or its own question come back to it.
-        return Reason::NotAService;
-    }
-    if hook.direction == Direction::Egress && source::is_the_nodes::<F>(frame, packet) {
-        // The node's own, which no pod refuses (policy item 34): it passes for one reason or the other, so one lookup will do.
-        // SAFETY: an element without preallocation is freed only after the program is done.
-        return match unsafe { F::policed().get(&case.key.dst) } {
-            Some(_) => Reason::Judged,
-            None => Reason::NotAService,
-        };
+    if hook.direction == Direction::Egress {
+        match F::whence(frame, packet) {
+            Whence::Turned => return Reason::NotAService,
+            // No pod refuses it (policy item 34): it passes for one reason or the other, so one lookup will do.
+            // SAFETY: an element without preallocation is freed only after the program is done.
+            Whence::Node => match unsafe { F::policed().get(&case.key.dst) } {
+                Some(_) => return Reason::Judged,
+                None => return Reason::NotAService,
+            },
+            Whence::Elsewhere => {}
+        }
     }
     case.key.dport = Port::NONE;
     F::judge(case)

@@ -1,12 +1,11 @@
 //! Whose address a pod may send with: its own. Otherwise it would be judged as another, or not at all.
 
-use proxy_common::{DeviceKind, decide::Ownership, end::Facts};
+use proxy_common::{DeviceKind, end::Facts};
 
 use super::{Case, end};
-use crate::lookup::owner;
 use crate::maps::policy::PolicyTables;
 use crate::packet::cursor::Frame;
-use crate::packet::{Packet, ethernet};
+use crate::packet::ethernet;
 use crate::verified::device;
 use crate::verified::police::Judging;
 
@@ -44,13 +43,34 @@ pub fn is_forged<F: PolicyTables>(case: &mut Case<F::Addr>, device: u32, role: R
     false
 }
 
-/// The packet is the node's own, at a hook where packets leave. No device that it came by tells; but the fragments that the
-/// kernel makes anew of an IPv6 packet that it forwards came by none, either, and an extension header is what those have.
+/// Who has sent a packet that is on its way into a pod.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Whence {
+    /// A device has brought it.
+    Elsewhere,
+    /// The node itself.
+    Node,
+    /// Our own programs, which have told the pod something, or the pod, whose own question has come back to it.
+    Turned,
+}
+
+/// Who has sent the packet that the case is about. What came by no device is the node's own; but the fragments that the kernel makes
+/// anew of an IPv6 packet that it forwards came by none, either, and an extension header is what those have.
 #[inline(always)]
-pub fn is_the_nodes<F: Judging>(frame: &Frame, packet: &Packet<F::Addr>) -> bool {
-    frame.is_from_here()
-        && (packet.transport == ethernet::LENGTH + size_of::<F::Header>()
-            || owner::ownership::<F>(packet.key.src) == Ownership::Node)
+pub fn whence<F: Judging>(frame: &Frame, transport: u32, case: &Case<F::Addr>) -> Whence {
+    if frame.has_turned() {
+        return Whence::Turned;
+    }
+    if !frame.is_from_here() {
+        return Whence::Elsewhere;
+    }
+    let is_plain = transport as usize == ethernet::LENGTH + size_of::<F::Header>();
+    if is_plain || F::local_addrs().get_ptr(&case.key.src).is_some() {
+        Whence::Node
+    } else {
+        Whence::Elsewhere
+    }
 }
 
 /// The pod behind the device is under a policy.

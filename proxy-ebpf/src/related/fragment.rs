@@ -134,7 +134,7 @@ fn later<F: Unusual>(
     }
     let mut route = way::<F>(frame, packet.key.proto, flow, hook);
     if flow.mtu != 0 && frame.length() > flow.mtu as usize + ethernet::LENGTH {
-        if Cutter::of::<F>(flow) == Cutter::Nobody {
+        if Cutter::of::<F>(&flow.src) == Cutter::Nobody {
             // Its sender was told when the first one came.
             return Verdict::of(Reason::TooLarge);
         }

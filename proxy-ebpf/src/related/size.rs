@@ -2,12 +2,11 @@
 //! would say so, and one that the stack says it of may have the node as its sender by then: so we say it here, to the
 //! packet as it came.
 
-use proxy_common::{Flow, Proto, Reason, decide::Ownership};
+use proxy_common::{Proto, Reason};
 
 use crate::action::Verdict;
 use crate::family::Wired;
 use crate::family::related::Unusual;
-use crate::lookup::owner;
 use crate::packet::Packet;
 use crate::packet::cursor::{Access as _, Frame};
 use crate::packet::ethernet;
@@ -36,24 +35,22 @@ pub enum Cutter {
 }
 
 impl Cutter {
-    /// Of a packet that is translated as the flow says. One hash lookup.
+    /// Of a packet that gets this source. One hash lookup.
     #[inline(always)]
-    pub fn of<F: Wired>(flow: &Flow<F::Addr>) -> Self {
-        match owner::ownership::<F>(flow.src) {
-            Ownership::Node => Self::Nobody,
-            Ownership::Other => Self::Stack,
-        }
+    pub fn of<F: Wired>(src: &F::Addr) -> Self {
+        if F::local_addrs().get_ptr(src).is_some() { Self::Nobody } else { Self::Stack }
     }
 }
 
-/// Judges a frame with more bytes behind its Ethernet header than `mtu`. The verdict counts if it is refused.
+/// Judges a frame with more bytes behind its Ethernet header than `mtu`, that is to get the source `src`. The verdict counts if it is
+/// refused.
 #[inline(always)]
 pub fn judge<F: Unusual>(
     frame: &mut Frame,
     packet: &Packet<F::Addr>,
     mtu: u16,
     direction: Direction,
-    cutter: Cutter,
+    src: &F::Addr,
 ) -> (Size, Verdict) {
     let fits = Verdict::of(Reason::NotAService);
     let segment = frame.segment();
@@ -61,7 +58,9 @@ pub fn judge<F: Unusual>(
         return (Size::Fits, fits);
     }
     match frame.read::<F::Header>(ethernet::LENGTH) {
-        Some(header) if cutter == Cutter::Stack && F::may_be_cut(&header) => (Size::InFragments, fits),
+        Some(header) if F::may_be_cut(&header) && Cutter::of::<F>(src) == Cutter::Stack => {
+            (Size::InFragments, fits)
+        }
         Some(_) | None => {
             let action = reject::too_large::<F>(frame, packet, mtu, direction);
             (Size::Refused, Verdict::new(Reason::TooLarge, action))

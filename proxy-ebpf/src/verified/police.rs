@@ -10,7 +10,7 @@ use crate::family::related::Unusual;
 use crate::flow::{Found, Plan};
 use crate::packet::Packet;
 use crate::packet::cursor::Frame;
-use crate::police::{self, Case, Question, Role};
+use crate::police::{self, Case, Question, Role, Whence};
 use crate::road::Hook;
 use crate::scratch::{self, Area};
 
@@ -34,6 +34,8 @@ pub trait Judging: Unusual {
     fn answer(case: &mut Case<Self::Addr>, device: u32, question: Question) -> Reason;
     /// [`police::find_class`].
     fn find_class(end: &mut End);
+    /// [`police::whence`]: of the packet that the case is about.
+    fn whence(frame: &Frame, packet: &Packet<Self::Addr>) -> Whence;
     /// [`police::is_forged`].
     #[inline(always)]
     fn is_forged(case: &mut Case<Self::Addr>, device: u32, sender: Role) -> bool {
@@ -57,9 +59,11 @@ pub trait Judging: Unusual {
 
 /// No reason.
 const NONE: u32 = u32::MAX;
+const NODE: u32 = Whence::Node as u32;
+const TURNED: u32 = Whence::Turned as u32;
 
 macro_rules! judging {
-    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $answer:ident, $class:ident) => {
+    ($family:ty, $addr:ty, $police:ident, $again:ident, $portless:ident, $end:ident, $answer:ident, $class:ident, $whence:ident) => {
         impl Judging for $family {
             #[inline(always)]
             fn police(
@@ -98,6 +102,26 @@ macro_rules! judging {
             #[inline(always)]
             fn find_class(end: &mut End) {
                 $class(end);
+            }
+            #[inline(always)]
+            fn whence(frame: &Frame, packet: &Packet<$addr>) -> Whence {
+                match opaque($whence(frame.skb(), packet.transport as u32)) {
+                    NODE => Whence::Node,
+                    TURNED => Whence::Turned,
+                    _ => Whence::Elsewhere,
+                }
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $whence(skb: *mut __sk_buff, transport: u32) -> u32 {
+            // As for the answer.
+            match scratch::take::<Case<$addr>>(Area::Case) {
+                Some(case) => {
+                    let frame = Frame::new(TcContext::new(skb));
+                    police::whence::<$family>(&frame, transport, case) as u32
+                }
+                None => Whence::Elsewhere as u32,
             }
         }
 
@@ -180,8 +204,8 @@ macro_rules! judging {
     };
 }
 
-judging!(V4, Addr4, police4, again4, portless4, end4, answer4, class4);
-judging!(V6, Addr6, police6, again6, portless6, end6, answer6, class6);
+judging!(V4, Addr4, police4, again4, portless4, end4, answer4, class4, whence4);
+judging!(V6, Addr6, police6, again6, portless6, end6, answer6, class6, whence6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
