@@ -190,18 +190,22 @@ pub fn add_prefix<A: MapType, V: MapType>(object: &mut Ebpf, name: &str, key: Pr
     trie.insert(&Key::new(bits, Prefix { scope, addr }), Cell(value), 0).expect("a prefix fits");
 }
 
+/// Removes every key of a map of prefixes.
+fn forget<K: Pod>(object: &mut Ebpf, name: &str) {
+    let map = object.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+    let mut trie = LpmTrie::<_, K, u32>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let keys: Vec<_> = trie.keys().map(|key| key.expect("prefixes can be listed")).collect();
+    for key in keys {
+        trie.remove(&key).expect("a key that is there can be removed");
+    }
+}
+
 /// Removes every prefix of `nets`.
 ///
 /// # Panics
 /// If the map is another, or cannot be listed.
 pub fn forget_prefixes<A: MapType>(object: &mut Ebpf, name: &str) {
-    let map = object.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
-    let mut trie =
-        LpmTrie::<_, Prefix<A>, u32>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let keys: Vec<_> = trie.keys().map(|key| key.expect("prefixes can be listed")).collect();
-    for key in keys {
-        trie.remove(&key).expect("a key that is there can be removed");
-    }
+    forget::<Prefix<A>>(object, name);
 }
 
 /// Changes what the programs know of the node.
@@ -241,13 +245,7 @@ where
 /// # Panics
 /// If the map is another.
 pub fn forget_ranges<A: Address + MapType>(object: &mut Ebpf, ranges: &str) {
-    let map = object.map_mut(ranges).unwrap_or_else(|| panic!("no map {ranges}"));
-    let mut trie =
-        LpmTrie::<_, Range<A>, u32>::try_from(map).unwrap_or_else(|error| panic!("{ranges}: {error}"));
-    let keys: Vec<_> = trie.keys().map(|key| key.expect("ranges can be listed")).collect();
-    for key in keys {
-        trie.remove(&key).expect("a key that is there can be removed");
-    }
+    forget::<Range<A>>(object, ranges);
 }
 
 /// Removes every key of a hash; of an LRU the kernel may have been quicker.
