@@ -87,7 +87,8 @@ word! {
 impl FlowFlags {
     /// The entry of the backend's answers.
     pub const REPLY: Self = Self(1);
-    /// This direction has sent its FIN.
+    /// This direction has sent its FIN. Without an answer, of both: the backend has another connection of these ports, and
+    /// keeps it.
     pub const FIN: Self = Self(2);
     /// This direction has sent a RST.
     pub const RST: Self = Self(4);

@@ -128,6 +128,9 @@ reasons! {
     /// To or from a pod that a policy is about, and nobody could judge it: IP of a family that this node does not serve, or
     /// tags of VLANs within a tag.
     Unjudged = 39 => Drop, "unjudged";
+    /// The backend has another connection with the client's address and port, maybe the client's own. The client does not
+    /// get to reset it, and its next try gets another port.
+    ForeignReset = 40 => Drop, "foreign-reset";
 }
 
 impl Reason {

@@ -154,8 +154,9 @@ fn still_allowed<F: Verified>(
     Ok(entry)
 }
 
-/// The entry of an unanswered connection of which the backend says that it still has an earlier one of these ports: by a
-/// bare acknowledgement, which the client answers by a RST, and then tries again. Both are translated; neither is an answer.
+/// The entry of an unanswered connection of which the backend says that it has another one of these ports: by a bare
+/// acknowledgement, which the client answers by a RST, and then tries again. The acknowledgement is translated, and is no
+/// answer. If the ports are the client's own, so may the other connection be: it gets to keep them.
 ///
 /// One lookup more for acknowledgements without data that are not ours. Longer packets, most of all others, are told by
 /// their length: the header with all of its options has sixty bytes.
@@ -165,8 +166,14 @@ fn doubted<F: Wired>(frame: &Frame, packet: &Packet<F::Addr>) -> Option<Entry<F:
         return None;
     }
     let flow = table::unanswered::<F>(&packet.key)?;
+    if !flow.flags.has(FlowFlags::REPLY) || table::is_given_up(&packet.key, flow.flags) {
+        return None;
+    }
+    if flow.flags.0 & (FlowFlags::MASQUERADED.0 | FlowFlags::PLAIN.0) == 0 {
+        table::give_up::<F>(&packet.key, flow);
+    }
     let reason = reason_of(flow.flags);
-    flow.flags.has(FlowFlags::REPLY).then_some(Entry { flow, reason })
+    Some(Entry { flow, reason })
 }
 
 /// The entry of the packets with this tuple, answered or not. Nothing changes by the question.
@@ -235,14 +242,22 @@ pub fn set_up<F: Wired>(
 ) -> Result<Found, Reason> {
     if let Some(flow) = table::unanswered::<F>(&packet.key) {
         let reason = reason_of(flow.flags);
+        let given_up = table::is_given_up(&packet.key, flow.flags);
         if flow.flags.has(FlowFlags::REPLY) {
-            return answer::<F>(packet, flow);
-        }
-        if applies(frame, hook, flow.flags) {
-            if still_right::<F>(packet, flow) {
-                return Ok(Found { table: Table::Unanswered, reason });
+            if !given_up {
+                return answer::<F>(packet, flow);
             }
-            table::forget_unanswered::<F>(&packet.key, flow);
+        } else if applies(frame, hook, flow.flags) {
+            if given_up {
+                // The entry of the answers stays, and its ports with whoever has them.
+                if !packet.tcp.opens() {
+                    return Err(Reason::ForeignReset);
+                }
+            } else if still_right::<F>(packet, flow) {
+                return Ok(Found { table: Table::Unanswered, reason });
+            } else {
+                table::forget_unanswered::<F>(&packet.key, flow);
+            }
         }
     }
     if packet.key.proto == Proto::TCP && packet.tcp.concerns_setup() && !packet.tcp.opens() {

@@ -111,6 +111,21 @@ pub fn abort_unanswered<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Add
     }
 }
 
+/// The backend has another connection of these ports, which is not to be disturbed: the client's next try gets others.
+#[inline(never)]
+pub fn give_up<F: Wired>(key: &FlowKey<F::Addr>, flow: &mut Flow<F::Addr>) {
+    flow.flags = flow.flags.with(FlowFlags::FIN);
+    if let Some(forward) = unanswered::<F>(&flow.other(key.proto)) {
+        forward.flags = forward.flags.with(FlowFlags::FIN);
+    }
+}
+
+/// Whether the unanswered connection of an entry of these flags was given up: see [`give_up`].
+#[inline(always)]
+pub fn is_given_up<A>(key: &FlowKey<A>, flags: FlowFlags) -> bool {
+    key.proto == Proto::TCP && flags.has(FlowFlags::FIN)
+}
+
 /// The backend of the connection of this entry has refused it. That the client has sent a RST is no refusal.
 #[inline(never)]
 pub fn is_refused<F: Wired>(key: &FlowKey<F::Addr>, flow: &Flow<F::Addr>) -> bool {
@@ -183,6 +198,7 @@ pub fn enter_reply<F: Wired>(
     }
     // Left over from an earlier try of this very client, or refused, or somebody else's.
     match unanswered::<F>(key) {
+        Some(old) if is_given_up(key, old.flags) => false,
         Some(old) if !is_twin(old, packet) && !old.flags.has(FlowFlags::RST) => false,
         _ => F::half_open().insert(key, reply, ANY).is_ok(),
     }
