@@ -11,7 +11,7 @@ use super::{
     clock::{Clock, Jiffies},
     error::Error,
     gc::{self, Collected},
-    moved::{self, LetGo},
+    moved::{self, LetGo, Whom},
     namespace::Reach,
     parties,
     pins::Pinned,
@@ -74,6 +74,17 @@ impl Caretaker {
     /// [`Error::Map`], [`Error::Path`], [`Error::Netlink`]: the first of them.
     pub fn let_go(&self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
         moved::let_go(&self.maps, v4, v6, Reach::of(self.road, &self.cgroup_root))
+    }
+
+    /// Closes the sockets of [`LetGo::carried`] that no entry of those Services serves any more; gives how many still are.
+    ///
+    /// # Errors
+    /// As [`Self::let_go`].
+    pub fn let_go_of_carried(&self, v4: &Moved<V4>, v6: &Moved<V6>) -> (LetGo, Result<(), Error>) {
+        let mut gone = LetGo::default();
+        let reach = Reach::of(self.road, &self.cgroup_root);
+        let result = moved::close_sockets(&self.maps, v4, v6, reach, Whom::Carried, &mut gone);
+        (gone, result)
     }
 
     /// The moment `now` as flow entries have it; `None` in the first second, while the clock's rate is not known.

@@ -69,15 +69,24 @@ impl Connected {
         u64::from(high) << 32 | u64::from(low)
     }
 
-    /// Whom it is connected to. An IPv6 socket that talks IPv4 shows the IPv4 address.
+    /// Where it sends from. An IPv6 socket that talks IPv4 shows the IPv4 address.
+    #[must_use]
+    pub fn local(&self) -> (IpAddr, Port) {
+        (self.address(self.id.source), Port::from_wire(self.id.source_port))
+    }
+
+    /// Whom it is connected to, in the same way.
     #[must_use]
     pub fn remote(&self) -> (IpAddr, Port) {
-        let addr = if i32::from(self.family) == libc::AF_INET {
-            Addr4::from_word(self.id.remote[0]).to_ip()
+        (self.address(self.id.remote), Port::from_wire(self.id.remote_port))
+    }
+
+    fn address(&self, words: [u32; 4]) -> IpAddr {
+        if i32::from(self.family) == libc::AF_INET {
+            Addr4::from_word(words[0]).to_ip()
         } else {
-            Addr6::from_words(self.id.remote).to_ip().to_canonical()
-        };
-        (addr, Port::from_wire(self.id.remote_port))
+            Addr6::from_words(words).to_ip().to_canonical()
+        }
     }
 }
 

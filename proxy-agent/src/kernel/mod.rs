@@ -173,7 +173,7 @@ impl Kernel {
         }
         drivers::let_go_of_other_modes(&pins, &record, settings.driver)?;
         let (road, programs, sockets, devices) = match &waiting {
-            None => start::attach(&pins, settings, road, programs, &migration)?,
+            None => start::attach(&pins, settings, road, programs, &migration, &record)?,
             Some(_) => (road, programs, links::Tally::default(), 0),
         };
         migration.finish()?;

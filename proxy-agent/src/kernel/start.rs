@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     migrate::{Migration, Tables},
     onward,
     pins::Pins,
-    record::State,
+    record::{Record, State},
     rehearsal, reserve,
     settings::{Settings, SocketRoad},
     topology::Topology,
@@ -103,14 +103,19 @@ pub(super) fn load(pins: &Pins, settings: &Settings) -> Result<(SocketRoad, Prog
     Ok((road, Programs::load(pins, settings, road)?))
 }
 
+/// Time for pods' sockets to send a first datagram to the frontend that they were connected to before our hooks saw them:
+/// the programs of the packet road make an entry of it, which stays. Longer than a processor is likely to be had by others.
+const FIRST_WORDS: Duration = Duration::from_millis(100);
+
 /// Puts the programs to work, at sockets and at devices; says how many links came to them in which way, and at devices
-/// how many.
+/// how many. `record` is of the start before this one.
 pub(super) fn attach(
     pins: &Pins,
     settings: &Settings,
     road: SocketRoad,
     programs: Programs,
     migration: &Migration,
+    record: &Record,
 ) -> Result<(SocketRoad, Programs, Tally, usize), Error> {
     match road {
         // Where packets take over from sockets, they are served before the sockets stop to be.
@@ -121,6 +126,10 @@ pub(super) fn attach(
         }
         SocketRoad::Auto | SocketRoad::On => {
             let (road, programs, sockets) = attach_sockets(pins, settings, road, programs)?;
+            let before = record.state().and_then(|state| rehearsal::constants(&state.constants));
+            if road == SocketRoad::On && before.is_some_and(|constants| constants.pod_packets != 0) {
+                std::thread::sleep(FIRST_WORDS);
+            }
             let devices = attach_devices(pins, settings, road, &programs, migration)?;
             Ok((road, programs, sockets, devices))
         }

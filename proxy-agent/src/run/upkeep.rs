@@ -1,8 +1,8 @@
 //! Cleaning up beside the loop: two threads that do nothing else, so that no change of a Service waits for a scan of the
 //! tables. What the next collection finds anyway is no reason to try again.
 
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::{Duration, Instant};
 use std::{io, sync::Arc, thread};
 
 use proxy_common::{V4, V6};
@@ -21,6 +21,33 @@ pub(super) struct Leavers {
     pub(super) v6: Moved<V6>,
 }
 
+impl Leavers {
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Of a Service that changed twice, the last word counts.
+    fn extend(&mut self, later: Self) {
+        self.v4.extend(later.v4);
+        self.v6.extend(later.v6);
+    }
+}
+
+/// How long it is until sockets that the packet road still carries are looked at again: shorter than its entries live, and
+/// so seldom that visiting each pod costs nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What the thread that lets go does next.
+#[derive(Debug)]
+enum Next {
+    /// Lets these go.
+    Part(Leavers),
+    /// Looks whether those that were carried still are.
+    LookAgain,
+    /// Nobody gives orders any more.
+    End,
+}
+
 /// Orders to both threads. They end with this, or with the process.
 #[derive(Debug)]
 pub(super) struct Upkeep {
@@ -37,8 +64,22 @@ impl Upkeep {
         let (upkeep, leavers, ticks) = Self::channels();
         let told = metrics.clone();
         spawn("let go", move || {
-            while let Some(leavers) = all_that_wait(&leavers) {
-                part(&let_go, &leavers, &told);
+            let mut carried = Leavers::default();
+            loop {
+                match next(&leavers, &carried) {
+                    Next::Part(leavers) => {
+                        if part(&let_go, &leavers, &told) > 0 {
+                            carried.extend(leavers);
+                        }
+                    }
+                    Next::LookAgain => {
+                        let left = let_go.let_go_of_carried(&carried.v4, &carried.v6);
+                        if say(left, &told).carried == 0 {
+                            carried = Leavers::default();
+                        }
+                    }
+                    Next::End => break,
+                }
             }
         })?;
         let (mut caretaker, told) = (collect, metrics.clone());
@@ -90,37 +131,52 @@ fn name_parties(caretaker: &Caretaker) {
     }
 }
 
-/// Waits for an order, and takes those that came in meanwhile along: of a Service that changed twice, the last word counts.
-fn all_that_wait(orders: &Receiver<Leavers>) -> Option<Leavers> {
-    let mut all = orders.recv().ok()?;
-    for later in orders.try_iter() {
-        all.v4.extend(later.v4);
-        all.v6.extend(later.v6);
+/// Waits for an order, and takes those that came in meanwhile along; while there are sockets that are carried, not for long.
+fn next(orders: &Receiver<Leavers>, carried: &Leavers) -> Next {
+    let first = match carried.is_empty() {
+        true => orders.recv().map_err(RecvTimeoutError::from),
+        false => orders.recv_timeout(LOOK_AGAIN),
+    };
+    match first {
+        Ok(mut all) => {
+            orders.try_iter().for_each(|later| all.extend(later));
+            Next::Part(all)
+        }
+        Err(RecvTimeoutError::Timeout) => Next::LookAgain,
+        Err(RecvTimeoutError::Disconnected) => Next::End,
     }
-    Some(all)
 }
 
-fn part(caretaker: &Caretaker, leavers: &Leavers, metrics: &Metrics) {
+/// Gives how many sockets are still carried.
+fn part(caretaker: &Caretaker, leavers: &Leavers, metrics: &Metrics) -> usize {
     let Leavers { v4, v6 } = leavers;
+    let mut carried = 0;
     if !v4.is_empty() {
-        tell(IpFamily::Ipv4, Instant::now(), caretaker.let_go(v4, &Moved::<V6>::new()), metrics);
+        let began = Instant::now();
+        let gone = say(caretaker.let_go(v4, &Moved::<V6>::new()), metrics);
+        metrics.let_go(IpFamily::Ipv4, began.elapsed(), gone.flows + gone.half_open);
+        carried += gone.carried;
     }
     if !v6.is_empty() {
-        tell(IpFamily::Ipv6, Instant::now(), caretaker.let_go(&Moved::<V4>::new(), v6), metrics);
+        let began = Instant::now();
+        let gone = say(caretaker.let_go(&Moved::<V4>::new(), v6), metrics);
+        metrics.let_go(IpFamily::Ipv6, began.elapsed(), gone.flows + gone.half_open);
+        carried += gone.carried;
     }
+    carried
 }
 
-fn tell(family: IpFamily, began: Instant, (gone, result): (LetGo, Result<(), Error>), metrics: &Metrics) {
+fn say((gone, result): (LetGo, Result<(), Error>), metrics: &Metrics) -> LetGo {
     if let Err(error) = result {
         metrics.kernel_refused(KernelStep::Collection, 1);
         tracing::warn!(error = &error as &dyn std::error::Error, "not all UDP clients could be moved");
     }
-    let LetGo { flows, half_open, sockets } = gone;
-    metrics.let_go(family, began.elapsed(), flows + half_open);
+    let LetGo { flows, half_open, sockets, .. } = gone;
     metrics.collected(&Collected { flows, half_open, affinity: 0 });
-    if gone != LetGo::default() {
-        tracing::info!(%family, flows, half_open, sockets, "moved UDP clients of backends that are gone");
+    if flows + half_open + sockets > 0 {
+        tracing::info!(flows, half_open, sockets, "moved UDP clients of backends that are gone");
     }
+    gone
 }
 
 #[cfg(test)]
@@ -144,7 +200,7 @@ mod tests {
             upkeep.let_go(leavers(service, ports));
         }
         (0..3).for_each(|_| upkeep.collect(Serving::default()));
-        let all = all_that_wait(&orders).unwrap();
+        let Next::Part(all) = next(&orders, &Leavers::default()) else { panic!("there are orders") };
         let ports =
             |service| all.v4[&ServiceId(service)].iter().map(|(_, port)| port.number()).collect::<Vec<_>>();
         assert_eq!((ports(1), ports(2)), (vec![2], vec![3]));

@@ -3,15 +3,15 @@
 
 use std::{
     io::{BufRead, BufReader, Write as _},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
 };
 
-use proxy_agent::kernel::{Caretaker, Kernel, LetGo, map::Table};
+use proxy_agent::kernel::{Caretaker, Kernel, LetGo, Maps, map::Table};
 use proxy_common::{
-    Addr4, Addr6, Address, Backend, BackendFlags, Family, Flow, FlowFlags, FlowKey, Frontend, FrontendKey,
-    Port, Proto, Segment, ServiceId, V4, V6,
+    Addr4, Addr6, Address, Backend, BackendFlags, Family, Flow, FlowFlags, FlowKey, Frontend, FrontendFlags,
+    FrontendKey, Port, Proto, Segment, ServiceId, V4, V6,
 };
 use proxy_model::{Moved, Plan, Write};
 
@@ -27,8 +27,11 @@ fn ip(host: u8) -> Addr4 {
 trait Host: Family {
     fn host(host: u8) -> Self::Addr;
     fn push(plan: &mut Plan, write: Write<Self>);
+    fn maps(kernel: &Kernel) -> &Maps<Self>;
     /// Tells who was moved in this family, and nobody in the other.
     fn let_go(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo;
+    /// The same of those that were carried.
+    fn look_again(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo;
 }
 
 impl Host for V4 {
@@ -40,8 +43,18 @@ impl Host for V4 {
         plan.v4.push(write);
     }
 
+    fn maps(kernel: &Kernel) -> &Maps<Self> {
+        &kernel.maps().v4
+    }
+
     fn let_go(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo {
         let (gone, result) = caretaker.let_go(moved, &Moved::<V6>::new());
+        result.unwrap();
+        gone
+    }
+
+    fn look_again(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo {
+        let (gone, result) = caretaker.let_go_of_carried(moved, &Moved::<V6>::new());
         result.unwrap();
         gone
     }
@@ -56,8 +69,18 @@ impl Host for V6 {
         plan.v6.push(write);
     }
 
+    fn maps(kernel: &Kernel) -> &Maps<Self> {
+        &kernel.maps().v6
+    }
+
     fn let_go(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo {
         let (gone, result) = caretaker.let_go(&Moved::<V4>::new(), moved);
+        result.unwrap();
+        gone
+    }
+
+    fn look_again(caretaker: &Caretaker, moved: &Moved<Self>) -> LetGo {
+        let (gone, result) = caretaker.let_go_of_carried(&Moved::<V4>::new(), moved);
         result.unwrap();
         gone
     }
@@ -99,6 +122,16 @@ impl Client {
         assert_eq!(said, "connected\n");
         let tell = shell.stdin.take().unwrap();
         Self { shell, tell }
+    }
+
+    /// Where its socket sends from.
+    fn place<F: Host>(&self) -> (F::Addr, Port) {
+        let netns = format!("--net=/proc/{}/ns/net", self.shell.id());
+        let words = ["ss", "--udp", "--numeric", "--no-header", "state", "established"];
+        // Queues, then addresses.
+        let sockets = run(&[&["nsenter", &netns], &words[..]].concat());
+        let place: SocketAddr = sockets.split_whitespace().nth(2).unwrap().parse().unwrap();
+        (F::Addr::from_ip(place.ip()).unwrap(), Port::new(place.port()))
     }
 
     /// Whether its socket can still send.
@@ -186,8 +219,98 @@ fn item_104_ipv6_sockets_that_connected_before_their_service_was_known_are_close
     began_too_early::<V6>();
 }
 
+/// Both entries of a flow.
+type Pair<F> = [(FlowKey<<F as Family>::Addr>, Flow<<F as Family>::Addr>); 2];
+
+/// A flow to host `id`, port `port`, that is judged and not translated.
+fn judged<F: Host>((addr, from): (F::Addr, Port), id: u8, port: u16) -> Pair<F> {
+    let there = FlowKey::new(addr, from, F::host(id), Port::new(port), Proto::UDP);
+    let back = there.reversed();
+    let flags = FlowFlags::PLAIN.with(FlowFlags::REPLY);
+    [(there, Flow::plain(&there)), (back, Flow { flags, ..Flow::plain(&back) })]
+}
+
+/// Item 104: what was judged before the Service was known is judged anew, and led to it.
+fn judged_too_early<F: Host>() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        serve::<F>(&mut kernel, 3, 200);
+        let maps = F::maps(&kernel);
+        let ranges = FrontendKey::new(F::host(3), Port::new(54), Proto::UDP);
+        let limited = Frontend { service: ServiceId(3), flags: FrontendFlags::RANGES, ..Frontend::default() };
+        maps.frontends.put(&ranges, &limited).unwrap();
+        let client = (F::host(9), Port::new(4_000));
+        let early = judged::<F>(client, 3, 53);
+        let others = [judged::<F>(client, 3, 54), judged::<F>(client, 3, 55), judged::<F>(client, 2, 53)];
+        for table in [&maps.half_open, &maps.flows] {
+            for (key, flow) in early.iter().chain(others.as_flattened()) {
+                table.put(key, flow).unwrap();
+            }
+        }
+
+        let gone = F::let_go(&kernel.caretaker().unwrap(), &moved::<F>(3, &[200]));
+        assert_eq!(gone, LetGo { flows: 1, half_open: 1, ..LetGo::default() });
+        let [_, (back, answer)] = early;
+        let heard_out = (back, Flow { flags: answer.flags.with(FlowFlags::BRIEF), ..answer });
+        let mut expected = [others.as_flattened(), &[heard_out]].concat();
+        expected.sort_by_key(|(key, _)| *key);
+        for table in [&maps.half_open, &maps.flows] {
+            let mut left = table.entries().unwrap();
+            left.sort_by_key(|(key, _)| *key);
+            assert_eq!(left, expected);
+        }
+    });
+}
+
+#[test]
+fn item_104_ipv4_flows_that_were_judged_before_their_service_was_known_end() {
+    judged_too_early::<V4>();
+}
+
+#[test]
+fn item_104_ipv6_flows_that_were_judged_before_their_service_was_known_end() {
+    judged_too_early::<V6>();
+}
+
+/// Sockets of a time when the packet road served pods stay as long as it serves them: a request that is under way is answered.
+fn carried<F: Host>() {
+    on_a_node(|stage| {
+        let mut kernel = stage.open();
+        let there = pod(stage);
+        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        let busy = Client::connect::<F>(stage, &there, 3);
+        let (addr, port) = busy.place::<F>();
+        serve::<F>(&mut kernel, 3, 200);
+        // Connected by our hook, and of no concern to who looks at those that are carried.
+        let noted = Client::connect::<F>(stage, &there, 3);
+        let half_open = &F::maps(&kernel).half_open;
+        let key = FlowKey::new(addr, port, F::host(3), Port::new(53), Proto::UDP);
+        let flow = Flow { dst: F::host(200), dport: PORT, service: ServiceId(3), ..Flow::plain(&key) };
+        half_open.put(&key, &Flow { flags: FlowFlags::default(), ..flow }).unwrap();
+
+        let caretaker = kernel.caretaker().unwrap();
+        let stays = LetGo { carried: 1, ..LetGo::default() };
+        assert_eq!(F::let_go(&caretaker, &moved::<F>(3, &[200])), stays);
+        assert_eq!(F::look_again(&caretaker, &moved::<F>(3, &[201])), stays);
+        half_open.remove(&key).unwrap();
+        let gone = LetGo { sockets: 1, ..LetGo::default() };
+        assert_eq!(F::look_again(&caretaker, &moved::<F>(3, &[201])), gone);
+        assert_eq!([busy, noted].map(Client::sends), [false, true]);
+    });
+}
+
+#[test]
+fn ipv4_sockets_that_the_packet_road_carries_are_closed_when_it_does_no_more() {
+    carried::<V4>();
+}
+
+#[test]
+fn ipv6_sockets_that_the_packet_road_carries_are_closed_when_it_does_no_more() {
+    carried::<V6>();
+}
+
 /// Both entries of a flow of client 127.0.1.`client`.
-fn flow(client: u8, proto: Proto, service: u32, backend: u8) -> [(FlowKey<Addr4>, Flow<Addr4>); 2] {
+fn flow(client: u8, proto: Proto, service: u32, backend: u8) -> Pair<V4> {
     let from: Addr4 = Ipv4Addr::new(127, 0, 1, client).into();
     let forward = FlowKey::new(from, Port::new(4_000), ip(service as u8), Port::new(53), proto);
     let reply = FlowKey::new(ip(backend), PORT, from, Port::new(4_000), proto);
@@ -225,7 +348,7 @@ fn udp_flows_end_at_once_with_their_backend_and_no_others_but_late_answers_are_h
 
         let caretaker = kernel.caretaker().unwrap();
         let gone = V4::let_go(&caretaker, &moved::<V4>(1, &[201, 202]));
-        assert_eq!(gone, LetGo { flows: 1, half_open: 1, sockets: 0 });
+        assert_eq!(gone, LetGo { flows: 1, half_open: 1, ..LetGo::default() });
         // Answers that are on their way are still translated: their entries stay, and are marked.
         let entries = cases.into_iter().flat_map(|(client, proto, service, backend, gone)| {
             let [forward, (key, reply)] = flow(client, proto, service, backend);
