@@ -49,12 +49,6 @@ enum Verdict {
     Closed,
 }
 
-impl Verdict {
-    fn closed_if(condition: impl FnOnce() -> bool) -> Self {
-        if condition() { Self::Closed } else { Self::Stays }
-    }
-}
-
 /// What to do with an entry of a client that is moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -122,7 +116,8 @@ impl<F: Family> Clients<'_, F> {
         let key = SocketPeerKey::new(socket.cookie(), remote.0, remote.1, PeerDirection::CONNECTED);
         Some(self.noted.get(&key).and_then(|noted| match noted {
             Some(_) if self.whom == Whom::Carried => Ok(Verdict::Stays),
-            Some(peer) => Ok(Verdict::closed_if(|| is_left::<F>(peer.service, remote, self.moved))),
+            Some(peer) if is_left::<F>(peer.service, remote, self.moved) => Ok(Verdict::Closed),
+            Some(_) => Ok(Verdict::Stays),
             None => self.judge_unnoted(local, remote),
         }))
     }

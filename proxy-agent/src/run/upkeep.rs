@@ -73,8 +73,7 @@ impl Upkeep {
                         }
                     }
                     Next::LookAgain => {
-                        let left = let_go.let_go_of_carried(&carried.v4, &carried.v6);
-                        if say(left, &told).carried == 0 {
+                        if look_again(&let_go, &carried, &told) == Ok(0) {
                             carried = Leavers::default();
                         }
                     }
@@ -153,30 +152,50 @@ fn part(caretaker: &Caretaker, leavers: &Leavers, metrics: &Metrics) -> usize {
     let mut carried = 0;
     if !v4.is_empty() {
         let began = Instant::now();
-        let gone = say(caretaker.let_go(v4, &Moved::<V6>::new()), metrics);
-        metrics.let_go(IpFamily::Ipv4, began.elapsed(), gone.flows + gone.half_open);
-        carried += gone.carried;
+        carried += tell(IpFamily::Ipv4, began, caretaker.let_go(v4, &Moved::<V6>::new()), metrics);
     }
     if !v6.is_empty() {
         let began = Instant::now();
-        let gone = say(caretaker.let_go(&Moved::<V4>::new(), v6), metrics);
-        metrics.let_go(IpFamily::Ipv6, began.elapsed(), gone.flows + gone.half_open);
-        carried += gone.carried;
+        carried += tell(IpFamily::Ipv6, began, caretaker.let_go(&Moved::<V4>::new(), v6), metrics);
     }
     carried
 }
 
-fn say((gone, result): (LetGo, Result<(), Error>), metrics: &Metrics) -> LetGo {
-    if let Err(error) = result {
-        metrics.kernel_refused(KernelStep::Collection, 1);
-        tracing::warn!(error = &error as &dyn std::error::Error, "not all UDP clients could be moved");
-    }
-    let LetGo { flows, half_open, sockets, .. } = gone;
+fn tell(
+    family: IpFamily,
+    began: Instant,
+    (gone, result): (LetGo, Result<(), Error>),
+    metrics: &Metrics,
+) -> usize {
+    let _ = warn_of(result, metrics);
+    let LetGo { flows, half_open, sockets, carried } = gone;
+    metrics.let_go(family, began.elapsed(), flows + half_open);
     metrics.collected(&Collected { flows, half_open, affinity: 0 });
     if flows + half_open + sockets > 0 {
-        tracing::info!(flows, half_open, sockets, "moved UDP clients of backends that are gone");
+        tracing::info!(%family, flows, half_open, sockets, "moved UDP clients of backends that are gone");
     }
-    gone
+    carried
+}
+
+/// Gives how many sockets are still carried, if all could be looked at.
+fn look_again(caretaker: &Caretaker, carried: &Leavers, metrics: &Metrics) -> Result<usize, Unknown> {
+    let (LetGo { sockets, carried, .. }, result) = caretaker.let_go_of_carried(&carried.v4, &carried.v6);
+    if sockets > 0 {
+        tracing::info!(sockets, "closed UDP sockets that the packet road served until they were idle");
+    }
+    warn_of(result, metrics).map(|()| carried)
+}
+
+/// Not all sockets could be looked at; why was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Unknown;
+
+fn warn_of(result: Result<(), Error>, metrics: &Metrics) -> Result<(), Unknown> {
+    result.map_err(|error| {
+        metrics.kernel_refused(KernelStep::Collection, 1);
+        tracing::warn!(error = &error as &dyn std::error::Error, "not all UDP clients could be moved");
+        Unknown
+    })
 }
 
 #[cfg(test)]
