@@ -11,7 +11,7 @@ use crate::object::Cell;
 
 /// Between two looks. Without a pause, one that comes before all else would keep the kernel's own threads from the processor,
 /// and with them the packets that it waits for.
-const PAUSE: Duration = Duration::from_micros(10);
+pub const PAUSE: Duration = Duration::from_micros(10);
 /// How long a change may take before it is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 

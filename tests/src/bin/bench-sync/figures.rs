@@ -17,7 +17,7 @@ fn median(samples: &[f64]) -> Option<Estimate> {
 }
 
 pub(crate) fn figures(found: &Found) -> Vec<Figure> {
-    let Found { size, cold, warm, changes, added, burst, memory, pressure } = found;
+    let Found { size, cold, warm, changes, floor, added, burst, memory, pressure } = found;
     let on = size.name();
     let told = |name: &str, unit, estimate: Option<Estimate>| {
         estimate.map(|estimate| Figure::told(name, on.as_str(), unit, estimate))
@@ -54,6 +54,8 @@ pub(crate) fn figures(found: &Found) -> Vec<Figure> {
     all.push(told("restart: all of it", Unit::Seconds, median(&spans(warm, |s| s.serving - s.began))));
     all.push(Some(Figure::of(14, "p50", on.as_str(), median(changes))));
     all.push(Some(Figure::of(14, "p99", on.as_str(), p99(changes))));
+    all.push(told("a message alone, median", Unit::Microseconds, median(floor)));
+    all.push(told("a message alone, 99 of 100", Unit::Microseconds, p99(floor)));
     all.push(told("a Service more: event → map, median", Unit::Microseconds, median(added)));
     all.push(told("a Service more: event → map, 99 of 100", Unit::Microseconds, p99(added)));
     all.push(Some(Figure::of(15, "events", on.as_str(), median(burst))));

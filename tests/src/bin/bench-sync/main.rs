@@ -6,6 +6,7 @@
 //! reading, decoding and planning in it.
 
 mod figures;
+mod floor;
 mod rivals;
 mod stage;
 

@@ -12,6 +12,7 @@ use tests::sync::{
     view::View,
 };
 
+use crate::floor::Floor;
 use crate::{AGENT, HERE, pin};
 
 const LAB: &str = "
@@ -39,6 +40,8 @@ pub(crate) struct Found {
     pub(crate) warm: Vec<Start>,
     /// Microseconds.
     pub(crate) changes: Vec<f64>,
+    /// What a message alone took, right before each of them.
+    pub(crate) floor: Vec<f64>,
     pub(crate) added: Vec<f64>,
     /// Per second, and of one processor's time.
     pub(crate) burst: Vec<f64>,
@@ -69,6 +72,7 @@ pub(crate) fn measure(size: Size, counts: &Counts) -> Result<Found> {
         cold: Vec::new(),
         warm: Vec::new(),
         changes: Vec::new(),
+        floor: Vec::new(),
         added: Vec::new(),
         burst: Vec::new(),
         memory: Memory::default(),
@@ -85,7 +89,7 @@ pub(crate) fn measure(size: Size, counts: &Counts) -> Result<Found> {
     std::thread::sleep(Duration::from_secs(3));
     found.memory = agent::memory(stage.pid()?)?;
     let view = View::open(&stage.lab.node_bpf_root(NODE))?;
-    found.changes = stage.changes(&view, counts.changes)?;
+    (found.changes, found.floor) = stage.changes(&view, counts.changes)?;
     found.added = stage.added(&view, counts.services)?;
     for _ in 0..counts.starts {
         found.burst.push(stage.burst(&view)?);
@@ -133,15 +137,18 @@ impl Stage {
         self.version
     }
 
-    /// The endpoints of one Service change; microseconds each.
-    fn changes(&mut self, view: &View, count: u32) -> Result<Vec<f64>> {
-        let mut times = Vec::new();
+    /// The endpoints of one Service change; microseconds each, and those of a message alone before it.
+    fn changes(&mut self, view: &View, count: u32) -> Result<(Vec<f64>, Vec<f64>)> {
+        let mut floor = Floor::start()?;
+        let (mut times, mut alone) = (Vec::new(), Vec::new());
         for round in 1..=count {
             let service = (round.wrapping_mul(7_919)) % self.size.services;
             let key = cluster::frontend(service);
             let mut line = String::new();
             let generation = 1 + (round / self.size.services + round) % 15;
             cluster::slice_line(&mut line, self.size, Verb::Modified, service, generation, self.version());
+            alone.push(floor.once()?);
+            std::thread::sleep(REST);
             let before = view.get(&key);
             let told = Instant::now();
             self.api.tell(Kind::Slice, &line)?;
@@ -149,7 +156,7 @@ impl Stage {
             times.push(seen.duration_since(told).as_secs_f64() * 1e6);
             std::thread::sleep(REST);
         }
-        Ok(times)
+        Ok((times, alone))
     }
 
     /// One Service more, and its endpoints; microseconds until it has backends. It goes again.
