@@ -13,8 +13,8 @@ use super::record::{Record, make};
 
 /// The file; [`Record::names`] reads it.
 pub(super) const FILE: &str = "names.json";
-/// Names of one turn: less than a millisecond.
-const TURN: usize = 512;
+/// Names of one turn: some 200 µs.
+const TURN: usize = 128;
 
 /// A file that is being written. Dropped before it is whole, it was for nothing.
 #[derive(Debug)]

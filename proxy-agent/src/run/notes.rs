@@ -13,9 +13,11 @@ use crate::observe::explain::Draft;
 use crate::observe::report::{About, Report};
 use crate::observe::status::Snapshot;
 
-/// Services written in one turn: about a millisecond.
-const TURN: usize = 256;
-const BETWEEN_TURNS: Duration = Duration::from_millis(5);
+/// How long a turn takes: a change that comes meanwhile waits until it is over.
+const TURN: Duration = Duration::from_micros(200);
+/// Services written before the clock is looked at again.
+pub(super) const STEP: usize = 8;
+const BETWEEN_TURNS: Duration = Duration::from_millis(2);
 /// Least time between two beginnings of the file of Services.
 const PERIOD: Duration = Duration::from_secs(1);
 /// A file that takes long to write is written less often: at most one part in so many of the agent's time.
@@ -28,6 +30,7 @@ const LATEST: Duration = Duration::from_secs(10);
 pub(super) struct Notes {
     record: Record,
     about: About,
+    turn: Duration,
     /// When the families were in sync last, by the report of the run before this one.
     earlier: BTreeMap<String, u64>,
     draft: Option<Draft>,
@@ -56,6 +59,7 @@ impl Notes {
         Self {
             record,
             about,
+            turn: TURN,
             earlier,
             draft: None,
             took: Duration::ZERO,
@@ -64,6 +68,12 @@ impl Notes {
             report: None,
             fault: None,
         }
+    }
+
+    /// With turns that are as short as they can be.
+    #[cfg(test)]
+    pub(super) fn in_shortest_turns(self) -> Self {
+        Self { turn: Duration::ZERO, ..self }
     }
 
     /// Writes some of it; gives when to go on.
@@ -101,14 +111,21 @@ impl Notes {
     }
 
     fn turn(&mut self, known: &Known<'_>) -> std::io::Result<()> {
-        let draft = match self.draft.take() {
+        let end = Instant::now() + self.turn;
+        let mut draft = match self.draft.take() {
             Some(draft) => draft,
             None => {
                 self.version = Some(known.version);
                 Draft::begin(self.dir(), known.world, SystemTime::now())?
             }
         };
-        self.draft = draft.write(known.world, known.planner, TURN)?;
+        while let Some(more) = draft.write(known.world, known.planner, STEP)? {
+            draft = more;
+            if Instant::now() >= end {
+                self.draft = Some(draft);
+                break;
+            }
+        }
         Ok(())
     }
 

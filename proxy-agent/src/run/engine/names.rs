@@ -8,7 +8,7 @@ use crate::kernel::roll::Roll;
 use crate::run::dataplane::Dataplane;
 
 /// Between two turns: what came in the meantime goes first.
-const BETWEEN_TURNS: Duration = Duration::from_millis(5);
+const BETWEEN_TURNS: Duration = Duration::from_millis(2);
 
 /// How far the names are written down.
 #[derive(Debug, Default)]
