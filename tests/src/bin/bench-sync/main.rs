@@ -11,7 +11,7 @@ mod rivals;
 mod stage;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -42,6 +42,9 @@ struct Options {
     /// Only one half of it
     #[arg(long)]
     only: Option<Only>,
+    /// How long the agent rests before each change that is measured by itself, in microseconds
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    rest: u64,
     /// Where the part goes
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     folder: PathBuf,
@@ -78,10 +81,11 @@ fn main() -> Result<()> {
 /// What has been measured is written down after each size, so that it is there whatever becomes of the next one.
 fn agents(options: &Options, part: &mut Part) -> Result<()> {
     let began = Instant::now();
+    let rest = Duration::from_micros(options.rest);
     let counts = if options.quick {
-        Counts { starts: 2, changes: 300, services: 30 }
+        Counts { starts: 2, changes: 300, services: 30, rest }
     } else {
-        Counts { starts: 5, changes: 2_000, services: 200 }
+        Counts { starts: 5, changes: 2_000, services: 200, rest }
     };
     let sizes = [(1_000, 2_000), (10_000, 20_000), (100_000, 250_000)]
         .map(|(services, endpoints)| Size { services, endpoints });

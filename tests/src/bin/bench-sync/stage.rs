@@ -21,8 +21,6 @@ nodes:
 ";
 const NODE: &str = "node-1";
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two changes that are measured one by one, so that each finds the agent at rest.
-const REST: Duration = Duration::from_millis(4);
 /// Slice events told at once.
 const BURST: u32 = 10_000;
 
@@ -31,6 +29,8 @@ pub(crate) struct Counts {
     pub(crate) starts: usize,
     pub(crate) changes: u32,
     pub(crate) services: u32,
+    /// Before each change that is measured by itself, so that it finds the agent at rest.
+    pub(crate) rest: Duration,
 }
 
 /// What was measured with one size.
@@ -89,8 +89,8 @@ pub(crate) fn measure(size: Size, counts: &Counts) -> Result<Found> {
     std::thread::sleep(Duration::from_secs(3));
     found.memory = agent::memory(stage.pid()?)?;
     let view = View::open(&stage.lab.node_bpf_root(NODE))?;
-    (found.changes, found.floor) = stage.changes(&view, counts.changes)?;
-    found.added = stage.added(&view, counts.services)?;
+    (found.changes, found.floor) = stage.changes(&view, counts.changes, counts.rest)?;
+    found.added = stage.added(&view, counts.services, counts.rest)?;
     for _ in 0..counts.starts {
         found.burst.push(stage.burst(&view)?);
     }
@@ -138,7 +138,7 @@ impl Stage {
     }
 
     /// The endpoints of one Service change; microseconds each, and those of a message alone before it.
-    fn changes(&mut self, view: &View, count: u32) -> Result<(Vec<f64>, Vec<f64>)> {
+    fn changes(&mut self, view: &View, count: u32, rest: Duration) -> Result<(Vec<f64>, Vec<f64>)> {
         let mut floor = Floor::start()?;
         let (mut times, mut alone) = (Vec::new(), Vec::new());
         for round in 1..=count {
@@ -148,19 +148,19 @@ impl Stage {
             let generation = 1 + (round / self.size.services + round) % 15;
             cluster::slice_line(&mut line, self.size, Verb::Modified, service, generation, self.version());
             alone.push(floor.once()?);
-            std::thread::sleep(REST);
+            std::thread::sleep(rest);
             let before = view.get(&key);
             let told = Instant::now();
             self.api.tell(Kind::Slice, &line)?;
             let seen = view.changed(&key, before)?;
             times.push(seen.duration_since(told).as_secs_f64() * 1e6);
-            std::thread::sleep(REST);
+            std::thread::sleep(rest);
         }
         Ok((times, alone))
     }
 
     /// One Service more, and its endpoints; microseconds until it has backends. It goes again.
-    fn added(&mut self, view: &View, count: u32) -> Result<Vec<f64>> {
+    fn added(&mut self, view: &View, count: u32, rest: Duration) -> Result<Vec<f64>> {
         let mut times = Vec::new();
         for round in 0..count {
             let service = self.size.services + round % 100;
@@ -184,7 +184,7 @@ impl Stage {
             self.api.tell(Kind::Service, &line)?;
             view.changed(&key, before)?;
             self.api.tell(Kind::Slice, &slice)?;
-            std::thread::sleep(REST);
+            std::thread::sleep(rest);
         }
         Ok(times)
     }
