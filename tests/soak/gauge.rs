@@ -141,17 +141,34 @@ pub(crate) fn comes_to_rest(stage: &Stage, road: SocketLb, wanted: &[BTreeMap<St
     }
 }
 
-/// Audits that the agents which run have made, and what they have put right.
-pub(crate) fn audits(stage: &Stage) -> [(u64, u64); 2] {
-    NODES.map(|node| {
+/// What the agents that run say of their audits.
+struct Page(String);
+
+impl Page {
+    fn of(stage: &Stage, node: &str) -> Self {
         let place = stage.lab.node(node).unwrap();
-        let page = place.get("http://127.0.0.1:10249/metrics", Duration::from_secs(5)).unwrap().unwrap().body;
-        let sum = |name: &str| -> u64 {
-            let lines = page.lines().filter(|line| line.starts_with(name));
-            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-        };
-        (sum("sluice_audits_total"), sum("sluice_audit_repairs_total"))
-    })
+        Self(place.get("http://127.0.0.1:10249/metrics", Duration::from_secs(5)).unwrap().unwrap().body)
+    }
+
+    /// Values that begin so, with what they are about.
+    fn values(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
+        let lines = self.0.lines().filter(move |line| line.starts_with(name));
+        lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(about, value)| (about, value.parse().unwrap()))
+    }
+
+    fn audits(&self) -> u64 {
+        self.values("sluice_audits_total").map(|(_, value)| value).sum()
+    }
+
+    /// Where something was put right.
+    fn repairs(&self) -> Vec<(&str, u64)> {
+        self.values("sluice_audit_repairs_total").filter(|(_, value)| *value > 0).collect()
+    }
+}
+
+/// Audits that the agents which run have made.
+pub(crate) fn audits(stage: &Stage) -> [u64; 2] {
+    NODES.map(|node| Page::of(stage, node).audits())
 }
 
 /// Waits until both agents have audited so often more; nothing was to be repaired.
@@ -159,9 +176,12 @@ pub(crate) fn is_true(stage: &Stage, times: u64) {
     let before = audits(stage);
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let now = audits(stage);
-        assert_eq!(now.map(|(_, repairs)| repairs), [0, 0], "audits have found something");
-        if now.iter().zip(before).all(|(now, before)| now.0 >= before.0 + times) {
+        let pages = NODES.map(|node| Page::of(stage, node));
+        for (node, page) in NODES.iter().zip(&pages) {
+            assert_eq!(page.repairs(), [], "{node}: audits have found something");
+        }
+        let now = pages.map(|page| page.audits());
+        if now.iter().zip(before).all(|(now, before)| *now >= before + times) {
             return;
         }
         assert!(Instant::now() < deadline, "no audit: {now:?}");

@@ -82,7 +82,9 @@ fn soaks(road: SocketLb) {
     gauge::is_true(&stage, 3);
     gauge::comes_to_rest(&stage, road, &wanted);
     let audits = gauge::audits(&stage);
-    println!("audits and repairs of the agents that ran last: {audits:?}; entries left in maps: 0\n{table}");
+    println!(
+        "audits of the agents that ran last: {audits:?}, without a repair; entries left in maps: 0\n{table}"
+    );
     table.judge();
     for node in NODES {
         let log = std::fs::read_to_string(stage.lab.log_path(&format!("agent-{node}.log"))).unwrap();
