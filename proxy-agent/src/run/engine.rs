@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use proxy_common::{Addr4, Addr6, V4, V6};
 use proxy_model::{
-    Capacity, Change, Changed, Event, IpFamily, NodeFacts, ObjectKey, Plan, Planner, Settings, Tick, World,
+    Capacity, Change, Changed, Event, IpFamily, NodeFacts, ObjectKey, Plan, Planner, Settings, World,
 };
 
+use super::clock::Clock;
 use super::dataplane::Dataplane;
 use super::kept::{self, Stage};
 use super::local;
@@ -49,7 +50,7 @@ pub(super) struct Engine<D> {
     status: Arc<Status>,
     metrics: Arc<Metrics>,
     events: Events,
-    started: Instant,
+    clock: Clock,
     progress: Progress,
     policies: Policies,
     named: policy::Named,
@@ -139,7 +140,7 @@ impl<D: Dataplane> Engine<D> {
             status,
             metrics,
             events,
-            started: Instant::now(),
+            clock: Clock::start(),
             progress,
             policies,
             named: policy::Named::default(),
@@ -247,7 +248,7 @@ impl<D: Dataplane> Engine<D> {
             return devices.map_or(Next::OnUpdate, |()| self.later(now));
         }
         let node = self.tell_node();
-        let tick = self.tick(now);
+        let tick = self.clock.tick(now);
         let began = Instant::now();
         let extent = if self.applied_first { Extent::Partial } else { Extent::Full };
         let plan = self.planner.plan(&mut self.world, tick);
@@ -270,9 +271,9 @@ impl<D: Dataplane> Engine<D> {
 
     /// When what found no room is planned again.
     fn release(&mut self, plan: &Plan) -> Next {
-        let Some(Tick(millis)) = plan.next_release else { return Next::OnUpdate };
+        let Some(tick) = plan.next_release else { return Next::OnUpdate };
         self.pending = Pending::Yes;
-        Next::At(self.started + Duration::from_millis(millis))
+        Next::At(self.clock.moment(tick))
     }
 
     /// Begins to remove what is over.
@@ -287,10 +288,6 @@ impl<D: Dataplane> Engine<D> {
         if !(v4.is_empty() && v6.is_empty()) {
             self.dataplane.let_go(v4, v6);
         }
-    }
-
-    fn tick(&self, now: Instant) -> Tick {
-        tick(self.started, now)
     }
 
     fn later(&mut self, now: Instant) -> Next {
@@ -368,10 +365,4 @@ impl<D: Dataplane> Engine<D> {
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
-}
-
-/// Milliseconds since the start.
-fn tick(started: Instant, now: Instant) -> Tick {
-    let millis = now.saturating_duration_since(started).as_millis();
-    Tick(u64::try_from(millis).unwrap_or(u64::MAX))
 }

@@ -9,6 +9,7 @@
 //! World and planner are in one pair of hands; sources and servers run beside it. The dataplane outlives the
 //! agent however it ends.
 
+mod clock;
 mod dataplane;
 mod engine;
 mod families;

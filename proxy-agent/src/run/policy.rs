@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxy_common::policy::PolicyState;
+use proxy_model::World;
 use proxy_model::policy::{
     AddressWrite, PolicyActual, PolicyCapacity, PolicyPlan, PolicyPlanner, PolicyRefusal, PolicyTable,
     PolicyUsage, PolicyWrite,
 };
-use proxy_model::{Tick, World};
 
+use super::clock::Clock;
 use super::dataplane::Dataplane;
 use super::names;
 use super::unwritten::Unwritten;
@@ -137,7 +138,7 @@ impl Policies {
         world: &mut World,
         dataplane: &mut D,
         now: Instant,
-        tick: impl Fn(Instant) -> Tick,
+        clock: Clock,
     ) -> Step {
         let is_due = match self.due {
             Due::No => false,
@@ -151,8 +152,7 @@ impl Policies {
         if !world.is_guarded() {
             return Step::None;
         }
-        let tick_now = tick(now);
-        let plan = planner.plan(world, tick_now);
+        let plan = planner.plan(world, clock.tick(now));
         for refusal in &plan.refused {
             tracing::error!("{refusal}");
             self.events.say(Notice {
@@ -169,9 +169,7 @@ impl Policies {
         self.is_in_force |= complete;
         self.due = match (complete, plan.next_release) {
             (false, _) => Due::Retry(self.later(now)),
-            (true, Some(Tick(at))) => {
-                Due::Release(now + Duration::from_millis(at.saturating_sub(tick_now.0)))
-            }
+            (true, Some(tick)) => Due::Release(clock.moment(tick)),
             (true, None) => Due::No,
         };
         Step::Planned { writes: plan.writes.len(), failed }

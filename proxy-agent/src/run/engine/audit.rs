@@ -95,7 +95,7 @@ impl<D: Dataplane> Engine<D> {
                 return Next::OnUpdate;
             }
         }
-        let tick = self.tick(now);
+        let tick = self.clock.tick(now);
         let began = Instant::now();
         let plan = self.planner.plan(&mut self.world, tick);
         let mut repairs = Repairs::default();

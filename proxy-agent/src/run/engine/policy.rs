@@ -24,9 +24,7 @@ pub(super) struct Named {
 impl<D: Dataplane> Engine<D> {
     /// Brings the kernel to judge by the world.
     pub(super) fn sync_policies(&mut self, now: Instant) -> Next {
-        let started = self.started;
-        let tick = |at| super::tick(started, at);
-        match self.policies.sync(&mut self.world, &mut self.dataplane, now, tick) {
+        match self.policies.sync(&mut self.world, &mut self.dataplane, now, self.clock) {
             Step::None => {}
             Step::Planned { writes, failed } => {
                 self.version += 1;

@@ -101,6 +101,26 @@ fn an_audit_between_changes_of_policies_repairs_what_differs_and_nothing_else() 
     }
 }
 
+/// The planner counts in milliseconds, and an audit comes at any moment: also in the one at which something has rested long enough.
+#[test]
+fn what_goes_in_the_moment_of_an_audit_is_nothing_that_somebody_else_did() {
+    for tenth in 0..10 {
+        let mut bench = Bench::synced();
+        bench.now += Duration::from_micros(100 * tenth);
+        bench.take(policy::cluster().into_iter().chain([policy::web()]));
+        let Next::At(at) = bench.take([labelled("other")]) else { panic!("nothing rests") };
+        let pages = bench.engine.dataplane().verdicts.len();
+        for before in [1_000, 500, 1] {
+            bench.engine.audit(at - Duration::from_micros(before));
+            assert_eq!(repairs(&mut bench), [""; 0], "{before} µs before");
+        }
+        bench.engine.sync(at);
+        let left = bench.engine.dataplane().verdicts.len();
+        assert!(left < pages, "{left} of {pages} pages: what has rested goes");
+        assert_eq!(repairs(&mut bench), [""; 0]);
+    }
+}
+
 /// With `--min-sync-period` a change waits.
 #[test]
 fn an_audit_that_comes_while_a_change_waits_is_made_after_it() {
